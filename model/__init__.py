@@ -1,0 +1,1 @@
+"""What is learned, and how: features, policy, evaluator, training. Knows nothing of export or serving."""

@@ -1,0 +1,1 @@
+"""Logs and simulations, all as the same slates. See slate.py for what every dataset gives."""

@@ -1,0 +1,101 @@
+"""The item catalogue: every known item, encoded once, looked up by id.
+
+Stored in the bundle. Knows nothing of users or requests.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.features.fitting import SECONDS_PER_YEAR, FittedFeatures, RecordEncoder
+
+UNKNOWN = -1
+"""Row of an unknown item: the last one, all zeros."""
+
+
+class Catalogue:
+    """Encoded items, one row each, and one last row of zeros for unknown items.
+
+    Attributes:
+        numbers: `[items + 1, columns] float32`, scaled; columns of `age` fields are written on look-up.
+        tokens: `[items + 1, slots] int32`.
+        born: `[items + 1, ages] float64`, unix seconds of each `age` field, NaN where missing.
+        clicks, impressions: `[items + 1] float32`, counts of the training log.
+    """
+
+    def __init__(
+        self,
+        fitted: FittedFeatures,
+        ids: list[str],
+        numbers: NDArray[np.float32],
+        tokens: NDArray[np.int32],
+        born: NDArray[np.float64],
+        clicks: NDArray[np.float32],
+        impressions: NDArray[np.float32],
+    ) -> None:
+        self.encoder = RecordEncoder(fitted, "item")
+        self._ages = [(f, place.start) for f, place in self.encoder.numeric_fields if f.kind == "age"]
+        self.ids, self.numbers, self.tokens, self.born = ids, numbers, tokens, born
+        self.clicks, self.impressions = clicks, impressions
+        self._rows = {item_id: row for row, item_id in enumerate(ids)}
+
+    @classmethod
+    def build(
+        cls,
+        fitted: FittedFeatures,
+        items: Mapping[str, Mapping[str, Any]],
+        counts: Mapping[str, tuple[int, int]],
+    ) -> Self:
+        """Encode raw items.
+
+        Args:
+            items: raw record by id.
+            counts: `(clicks, impressions)` by id, from training users only; absent is none.
+        """
+        encoder = RecordEncoder(fitted, "item")
+        ages = [field.name for field, _ in encoder.numeric_fields if field.kind == "age"]
+        rows = len(items) + 1
+        numbers = np.zeros((rows, encoder.columns), np.float32)
+        tokens = np.zeros((rows, encoder.slots), np.int32)
+        born = np.full((rows, len(ages)), np.nan)
+        seen = np.zeros((rows, 2), np.float32)
+        for row, (item_id, record) in enumerate(items.items()):
+            encoder.write(record, numbers[row], tokens[row], timestamp=0.0)
+            born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
+            seen[row] = counts.get(item_id, (0, 0))
+        return cls(fitted, list(items), numbers, tokens, born, seen[:, 0].copy(), seen[:, 1].copy())
+
+    def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""
+        get = self._rows.get
+        return np.array([get(item_id, UNKNOWN) for item_id in item_ids], np.int64)
+
+    def numbers_at(self, rows: NDArray[np.int64], timestamp: float) -> NDArray[np.float32]:
+        """Scaled columns of the rows, ages counted back from `timestamp`. `[n, columns] float32`, a copy."""
+        numbers = self.numbers[rows]
+        for index, (field, column) in enumerate(self._ages):
+            years = (timestamp - self.born[rows, index]) / SECONDS_PER_YEAR
+            if field.log:
+                years = np.copysign(np.log1p(np.abs(years)), years)
+            numbers[:, column] = self.encoder.scaled(field, years)
+        return numbers
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(
+            path,
+            ids=np.array(self.ids, dtype=np.str_),
+            numbers=self.numbers,
+            tokens=self.tokens,
+            born=self.born,
+            clicks=self.clicks,
+            impressions=self.impressions,
+        )
+
+    @classmethod
+    def load(cls, path: Path, fitted: FittedFeatures) -> Self:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return cls(fitted, arrays.pop("ids").tolist(), **arrays)

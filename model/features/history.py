@@ -1,0 +1,42 @@
+"""What is known of a user: a profile and past interactions, oldest first. Standard library only."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One event between a user and an item. `timestamp` in unix seconds; order, not time, decides."""
+
+    item_id: str
+    type: str
+    timestamp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserContext:
+    """Everything the model may know of a user. The empty one is an anonymous user."""
+
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Interaction, ...] = ()
+
+
+ANONYMOUS = UserContext()
+
+
+def collapse(
+    history: Iterable[Interaction], positive_types: Iterable[str], most: int
+) -> list[tuple[str, bool]]:
+    """One `(item_id, liked)` an item, oldest first, the `most` latest kept.
+
+    An impression followed by a positive event of the same item counts once, as liked. Types that are
+    neither positive nor `impression` say nothing to this model and are passed over.
+    """
+    positive = frozenset(positive_types)
+    latest: dict[str, bool] = {}
+    for event in history:
+        liked = event.type in positive
+        if liked or event.type == "impression":
+            latest[event.item_id] = latest.pop(event.item_id, False) or liked
+    return list(latest.items())[-most:]

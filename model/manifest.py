@@ -1,0 +1,114 @@
+"""The bundle: the directory that is served. Its file names, its manifest, and the check of both.
+
+The exporter writes it, the service reads it; said once here. Standard library and pydantic only.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from model.contract import CONTRACT_VERSION, TensorSpec
+from model.features.schema import Frozen
+
+ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
+FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
+
+
+class BundleError(Exception):
+    """The bundle cannot be served: missing, corrupted, or written under another contract."""
+
+
+class Gate(Frozen):
+    """How the gate decides, and where its threshold came from.
+
+    Attributes:
+        kind: `normalised` compares entropy / log(remaining candidates), in 0..1; `raw` nats.
+        threshold: reason above this, in the unit of `kind`.
+        quantile: share of held-out positions at or below the threshold.
+        trigger_rate: share of held-out positions that reason at it.
+        entropy_by_position: held-out mean entropy in nats per position, before and after reasoning.
+    """
+
+    kind: Literal["normalised", "raw"]
+    threshold: float
+    quantile: float
+    trigger_rate: float
+    tokens_per_list: float
+    entropy_by_position: dict[Literal["before", "after"], list[float]]
+
+
+class Manifest(Frozen):
+    """Everything about a bundle but the tensors.
+
+    Attributes:
+        memory, state: tensor names and axes of the graphs, in order, as `model.contract` states them.
+        hashes: sha256 of every other file.
+        reasoning_budget: most reasoning tokens per position the model was trained with; the default.
+    """
+
+    name: str
+    version: str
+    contract_version: int
+    opset: int
+    created: str
+    reasoner: str
+    decoder: str
+    width: int
+    memory_axes: dict[str, list[str | int]]
+    state_axes: dict[str, list[str | int]]
+    gate: Gate
+    reasoning_budget: int
+    reasoning_temperature: float
+    selection_temperature: float
+    slate_length: int
+    dataset: str
+    training: dict[str, Any]
+    versions: dict[str, str]
+    hashes: dict[str, str] = Field(default_factory=dict)
+
+    def state_specs(self) -> tuple[TensorSpec, ...]:
+        """The step state's tensors in the graphs' order."""
+        integer = {"position", "tokens_here", "micro_steps"}
+        return tuple(
+            TensorSpec(
+                name,
+                "bool" if name == "selectable" else "int64" if name in integer else "float32",
+                tuple(axes),
+            )
+            for name, axes in self.state_axes.items()
+        )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest and verify every file against it.
+
+    Raises:
+        BundleError: no bundle there, a file is missing or changed, or the contract is another one.
+    """
+    path = bundle / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{bundle}: no bundle here ({MANIFEST} is missing)")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{path}: not a manifest this version can read: {error}") from error
+    if manifest.contract_version != CONTRACT_VERSION:
+        raise BundleError(
+            f"{bundle}: written under step contract {manifest.contract_version}, "
+            f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
+        )
+    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE):
+        if name not in manifest.hashes:
+            raise BundleError(f"{path}: no hash of {name}")
+        if not (bundle / name).is_file():
+            raise BundleError(f"{bundle}: {name} is missing")
+        if sha256(bundle / name) != manifest.hashes[name]:
+            raise BundleError(f"{bundle}: {name} does not match its sha256 in {MANIFEST}")
+    return manifest

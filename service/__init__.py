@@ -1,0 +1,1 @@
+"""The online service: HTTP, deadlines, queues, users and fallbacks. Never imports torch."""

@@ -1,0 +1,161 @@
+"""ONNX Runtime sessions of a bundle, and the two ways to run them.
+
+`SlateRunner` is the CPU hot path: one call writes whole slates. `StepRunner` drives the step graph from
+the host, one micro-step a call: the reference, and the path for accelerators. Both take the same inputs
+and return the same records. Legend: B requests, N candidates, M micro-steps, P noise positions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from model.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, RECORD, past, present
+from model.manifest import ENCODER, SLATE, STEP, BundleError, Manifest
+
+Arrays = dict[str, NDArray[Any]]
+Provider = Literal["cpu", "cuda"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class ProviderUnavailable(BundleError):
+    """The asked execution provider is not active; ONNX Runtime would have fallen back silently."""
+
+
+class Runner(Protocol):
+    """Writes slates for a batch."""
+
+    provider: str
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Run a batch to the end of every slate.
+
+        Args:
+            inputs: one array for each of `ENCODER_INPUTS`.
+            controls: one array for each of `CONTROLS`.
+
+        Returns:
+            One array for each of `RECORD`, stacked over micro-steps: `[M, B]`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How sessions are created. One thread and no spinning suits one process a core."""
+
+    provider: Provider = "cpu"
+    intra_op_threads: int = 1
+    spinning: bool = False
+    require_provider: bool = True
+
+
+def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
+    """Load a graph.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load it.
+        ProviderUnavailable: the provider is not active and `require_provider` is set.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+    wanted = PROVIDERS[settings.provider]
+    providers = [p for p in (wanted, PROVIDERS["cpu"]) if p in ort.get_available_providers()]
+    try:
+        session = ort.InferenceSession(path, options, providers=list(dict.fromkeys(providers)))
+    except Exception as error:
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    if settings.require_provider and session.get_providers()[0] != wanted:
+        raise ProviderUnavailable(
+            f"{wanted} was asked for but {session.get_providers()[0]} is active; install onnxruntime-gpu "
+            "with a matching CUDA, or allow the fallback"
+        )
+    return session
+
+
+class SlateRunner:
+    """One graph call a batch: the encoder and a Loop whose body is the step."""
+
+    def __init__(self, bundle: Path, settings: SessionSettings) -> None:
+        self._session = open_session(bundle / SLATE, settings)
+        self._outputs = [spec.name for spec in RECORD]
+        self.provider = self._session.get_providers()[0]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+        records = self._session.run(self._outputs, {**inputs, **controls})
+        return dict(zip(self._outputs, records, strict=True))
+
+
+class StepRunner:
+    """The encoder once, then the step graph until every slate is full.
+
+    On CUDA the memory stays on the device and the state is carried from output to input through IO
+    binding; only `chosen` and `position` come back to the host each micro-step.
+    """
+
+    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+        self._encoder = open_session(bundle / ENCODER, settings)
+        self._step = open_session(bundle / STEP, settings)
+        self._state = [spec.name for spec in manifest.state_specs()]
+        self._memory = [spec.name for spec in MEMORY]
+        self._counters = {spec.name for spec in COUNTERS}
+        self.provider = self._step.get_providers()[0]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+        device = "cuda" if self.provider == PROVIDERS["cuda"] else "cpu"
+        step = self._step.io_binding()
+        self._bind_start(step, inputs, device)
+        for spec in CONTROLS:
+            step.bind_cpu_input(spec.name, controls[spec.name])
+        state_outputs = [present(name) for name in self._state]
+        record_outputs = [spec.name for spec in RECORD]
+        rows: list[list[NDArray[Any]]] = []
+        position = np.zeros_like(controls["slate_length"])
+        while (position < controls["slate_length"]).any():
+            for name in state_outputs:
+                step.bind_output(name, device)
+            for name in record_outputs:
+                step.bind_output(name, "cpu")
+            self._step.run_with_iobinding(step)
+            outputs = dict(zip(state_outputs + record_outputs, step.get_outputs(), strict=True))
+            rows.append([outputs[name].numpy() for name in record_outputs])
+            position = position + (rows[-1][0] >= 0)
+            for name in self._state:
+                step.bind_ortvalue_input(past(name), outputs[present(name)])
+            step.clear_binding_outputs()
+        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(record_outputs)}
+
+    def _bind_start(self, step: Any, inputs: Mapping[str, NDArray[Any]], device: str) -> None:
+        """Run the encoder and bind its memory and the initial state as the step's inputs."""
+        encoder = self._encoder.io_binding()
+        for spec in ENCODER_INPUTS:
+            encoder.bind_cpu_input(spec.name, inputs[spec.name])
+        names = [output.name for output in self._encoder.get_outputs()]
+        for name in names:
+            encoder.bind_output(name, device)
+        self._encoder.run_with_iobinding(encoder)
+        outputs = dict(zip(names, encoder.get_outputs(), strict=True))
+        for name in self._memory:
+            step.bind_ortvalue_input(name, outputs[name])
+        for name in self._state:
+            if name not in self._counters:
+                step.bind_ortvalue_input(past(name), outputs[past(name)])
+        batch = len(inputs["candidate_mask"])
+        step.bind_cpu_input(past("selectable"), inputs["candidate_mask"])
+        for name in ("position", "tokens_here", "micro_steps"):
+            step.bind_cpu_input(past(name), np.zeros(batch, np.int64))
+
+
+def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> Runner:
+    """The whole-slate graph on the CPU, the host-driven step elsewhere (no control flow on the device)."""
+    if settings.provider == "cpu":
+        return SlateRunner(bundle, settings)
+    return StepRunner(bundle, manifest, settings)
