@@ -1,0 +1,1 @@
+"""Autoregressive decoders behind one protocol; each file is one of them."""

@@ -100,14 +100,11 @@ class FeatureAssembler:
         user: UserContext,
         context: Mapping[str, Any],
         timestamp: float,
-        own_events: tuple[Floats, Floats] | None = None,
     ) -> Arrays:
         """Encoder inputs of one request, without the batch axis and the candidate mask.
 
         Args:
             timestamp: unix seconds that ages count back from.
-            own_events: `(clicks, impressions)`, each `[N] float32`, of this very list in the training
-                log, left out of the items' click rates so that no label leaks into its own features.
 
         Raises:
             ValueError: a raw feature is not of its declared kind; the message names the field.
@@ -119,7 +116,7 @@ class FeatureAssembler:
             for index, record in enumerate(candidates.features):
                 if record:
                     self.catalogue.encoder.write(record, item_numbers[index], tokens[index], timestamp)
-        item_numbers = self._with_ctr(item_numbers, rows, own_events)
+        item_numbers = self._with_ctr(item_numbers, rows)
 
         events = collapse(user.history, self.schema.positive_types, self.schema.history_length)
         history_rows = self.catalogue.rows(item_id for item_id, _ in events)
@@ -146,19 +143,15 @@ class FeatureAssembler:
             "history_feedback": np.where(liked, FEEDBACK_POSITIVE, FEEDBACK_IMPRESSION).astype(np.int32),
         }
 
-    def _with_ctr(
-        self, numbers: Floats, rows: NDArray[np.int64], own_events: tuple[Floats, Floats] | None = None
-    ) -> Floats:
+    def _with_ctr(self, numbers: Floats, rows: NDArray[np.int64]) -> Floats:
         """Item columns with the smoothed click rate (log odds over the mean's) and log impressions."""
         if not self.schema.item_ctr:
             return numbers
         clicks, impressions = self.catalogue.clicks[rows], self.catalogue.impressions[rows]
-        if own_events is not None:
-            clicks, impressions = clicks - own_events[0], impressions - own_events[1]
         prior, mean = self.schema.ctr_prior_impressions, min(max(self.fitted.mean_ctr, 1e-4), 1 - 1e-4)
         rate = (clicks + prior * mean) / (impressions + prior)
         log_odds = np.log(rate / (1 - rate)) - np.log(mean / (1 - mean))
-        volume = np.log1p(np.maximum(impressions, 0.0)) / 5.0
+        volume = np.log1p(impressions) / 5.0
         return np.column_stack([numbers, log_odds, volume]).astype(np.float32)
 
     def _list_ranks(self, item_numbers: Floats) -> list[Floats]:

@@ -68,6 +68,18 @@ class Catalogue:
             seen[row] = counts.get(item_id, (0, 0))
         return cls(fitted, list(items), numbers, tokens, born, seen[:, 0].copy(), seen[:, 1].copy())
 
+    def without(self, clicks: NDArray[np.float32], impressions: NDArray[np.float32]) -> "Catalogue":
+        """The same items with some events taken out of their counts. Each `[items + 1] float32`."""
+        return Catalogue(
+            self.encoder.fitted,
+            self.ids,
+            self.numbers,
+            self.tokens,
+            self.born,
+            self.clicks - clicks,
+            self.impressions - impressions,
+        )
+
     def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""
         get = self._rows.get

@@ -1,0 +1,1 @@
+"""From a trained checkpoint to a verified bundle. Imports model, and the engine that will serve it."""

@@ -1,0 +1,110 @@
+"""Every choice of a training run, frozen and validated once. An unknown key is an error.
+
+Read from TOML; the run's checkpoint and the bundle carry it. Legend: D width.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from model.features.schema import FeatureSchema, Frozen
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class EncoderConfig(Frozen):
+    """`self_attention_layers = 0` is the light encoder: candidates see each other as a pooled mean."""
+
+    token_width: Positive = 16
+    self_attention_layers: NonNegative = 0
+    heads: Positive = 2
+    dropout: Share = 0.2
+
+
+class ReasonerConfig(Frozen):
+    """`deep` branches from the decoder state; `paper` feeds the token through the decoder's own cell.
+
+    `budget` is the most reasoning tokens per position (S_max), `gate` what is compared with the threshold,
+    `gate_quantile` the quantile of held-out uncertainties at which the threshold is set.
+    """
+
+    kind: Literal["deep", "paper"] = "deep"
+    budget: NonNegative = 2
+    gate: Literal["normalised", "raw"] = "normalised"
+    gate_quantile: Share = 0.6
+    temperature: Rate = 1.5
+    initial_step: Rate = 0.1
+
+
+class PolicyConfig(Frozen):
+    """The generator. `selection_temperature` sharpens the choice when sampling."""
+
+    width: Positive = 64
+    decoder: Literal["gru"] = "gru"
+    slate_length: Positive = 10
+    selection_temperature: Rate = 0.7
+    encoder: EncoderConfig = EncoderConfig()
+    reasoner: ReasonerConfig = ReasonerConfig()
+
+
+class EvaluatorConfig(Frozen):
+    """The reward model and its fit to the log."""
+
+    width: Positive = 64
+    heads: Positive = 2
+    dropout: Share = 0.2
+    longest: Positive = 64
+    reward: Literal["dcg", "clicks"] = "dcg"
+    epochs: Positive = 12
+    batch: Positive = 128
+    learning_rate: Rate = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class SupervisedConfig(Frozen):
+    """Warm start on logged labels."""
+
+    epochs: Positive = 16
+    batch: Positive = 128
+    learning_rate: Rate = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    patience: Positive = 4
+
+
+class ReinforcementConfig(Frozen):
+    """GRPO on the evaluator's reward. `group` slates are sampled for each request."""
+
+    epochs: NonNegative = 2
+    batch: Positive = 128
+    group: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Rate = 1e-4
+    clip: Rate = 0.2
+    kl: Annotated[float, Field(ge=0)] = 0.05
+
+
+class RunConfig(Frozen):
+    """A training run from data to checkpoint."""
+
+    dataset: Literal["ranklens", "simulator", "event_log"]
+    event_log: Path | None = None
+    name: str = "eglr"
+    seed: int = 0
+    features: FeatureSchema
+    policy: PolicyConfig = PolicyConfig()
+    evaluator: EvaluatorConfig = EvaluatorConfig()
+    supervised: SupervisedConfig = SupervisedConfig()
+    reinforcement: ReinforcementConfig = ReinforcementConfig()
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a TOML file.
+
+    Raises:
+        pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
+    """
+    return RunConfig.model_validate(tomllib.loads(path.read_text()))

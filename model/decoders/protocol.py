@@ -1,0 +1,28 @@
+"""What a decoder must offer to be reasoned with. Legend: B requests, N candidates, D width."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from model.encoder import Memory
+
+DecoderState = tuple[Tensor, ...]
+"""Named tensors of a decoder's state, all float32 with B first; the first is its readout `[B, D]`."""
+
+
+class Decoder(Protocol):
+    """Three pure functions, and the names and axes of the state they pass along."""
+
+    state_axes: tuple[tuple[str, tuple[str | int, ...]], ...]
+
+    def init_state(self, memory: Memory, mask: Tensor) -> DecoderState:
+        """State before the first position. `mask` is `[B, N] bool, True = a real candidate`."""
+        ...
+
+    def step(self, token: Tensor, state: DecoderState) -> DecoderState:
+        """State after reading a token `[B, D]`: a chosen candidate's memory, or a reasoning token."""
+        ...
+
+    def logits(self, readout: Tensor, memory: Memory) -> Tensor:
+        """Score of every candidate as the next item, unmasked. `[B, D]` -> `[B, N]`."""
+        ...

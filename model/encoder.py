@@ -1,0 +1,180 @@
+"""Candidates and user context to memory: run once a request.
+
+Light by default: each candidate sees its own features, the user, the user's history (one attention) and
+the mean of the other candidates. Self-attention over candidates by config. Knows nothing of decoding,
+but writes the projections that every micro-step reads, so that they are computed once.
+
+Legend: B requests, N candidates, H history events, T token slots, D width, R reasoning-memory width.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import EncoderConfig
+from model.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
+
+
+class FeatureSizes(NamedTuple):
+    """Sizes of the encoder's inputs. `slot_fields` is the field index of each token slot of an item."""
+
+    numeric: int
+    item_numeric: int
+    slot_fields: tuple[int, ...]
+    user_numeric: int
+    user_slots: int
+    vocabulary: int
+
+
+class Memory(NamedTuple):
+    """What the encoder writes. Names and axes as in `model.contract.MEMORY`."""
+
+    memory: Tensor  # [B, N, D]
+    user: Tensor  # [B, D]
+    pointer_keys: Tensor  # [B, N, D]
+    pointer_bias: Tensor  # [B, N]
+    reasoning_memory: Tensor  # [B, N, R]
+
+    def repeat(self, times: int) -> "Memory":
+        """Each request `times` times in a row, `[B * times, ...]`, for rollouts in groups."""
+        return Memory(*(tensor.repeat_interleave(times, dim=0) for tensor in self))
+
+
+class ItemTower(nn.Module):
+    """What is known of an item alone, for candidates and history events.
+
+    Token slots are averaged within their field, then added up over fields.
+    """
+
+    same_field: Tensor
+
+    def __init__(self, numeric: int, sizes: FeatureSizes, width: int, token_width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(sizes.vocabulary, token_width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        with torch.no_grad():
+            self.embedding.weight[0] = 0.0
+        fields = torch.tensor(sizes.slot_fields)
+        self.register_buffer("same_field", (fields[:, None] == fields[None, :]).float(), persistent=False)
+        self.numbers = nn.Linear(numeric, width)
+        self.tokens = nn.Linear(token_width, width, bias=False)
+
+    def forward(self, numeric: Tensor, tokens: Tensor) -> Tensor:
+        """`[B, X, numeric] float32`, `[B, X, T] int32` -> `[B, X, D]`."""
+        known = (tokens > 0).to(numeric.dtype)
+        weight = known / (known @ self.same_field).clamp(min=1.0)
+        pooled = (weight.unsqueeze(-2) @ self.embedding(tokens)).squeeze(-2)
+        return self.numbers(numeric) + self.tokens(pooled)
+
+
+class SelfAttention(nn.Module):
+    """One pre-norm transformer layer over candidates (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_in, self.norm_mid = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`[B, N, D]`, `[B, N] bool` -> `[B, N, D]`."""
+        q, k, v = self.qkv(self.norm_in(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [B, heads, N, N]
+        scores = scores.masked_fill(~mask[:, None, None, :], MASKED_LOGIT)
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(-2)
+        x = x + self.dropout(self.out(mixed))
+        return x + self.dropout(self.mlp(self.norm_mid(x)))
+
+
+class Encoder(nn.Module):
+    """Writes the memory. `reasoning_width` is R, set by the reasoner."""
+
+    def __init__(self, sizes: FeatureSizes, width: int, reasoning_width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.item = ItemTower(sizes.item_numeric, sizes, width, config.token_width)
+        self.candidate = nn.Linear(sizes.numeric, width)
+        self.feedback = nn.Embedding(3, width, padding_idx=FEEDBACK_PADDING)
+        self.user = nn.Sequential(
+            nn.Linear(2 * width + sizes.user_numeric + config.token_width, width), nn.ReLU()
+        )
+        self.history_query, self.history_key = nn.Linear(width, width), nn.Linear(width, width)
+        self.mix = nn.Sequential(
+            nn.Linear(4 * width, 2 * width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * width, width),
+        )
+        self.attention = nn.ModuleList(
+            SelfAttention(width, config.heads, config.dropout) for _ in range(config.self_attention_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.pointer_keys = nn.Linear(width, width)
+        self.pointer_bias = nn.Linear(width, 1)
+        self.reasoning_memory = nn.Linear(width, reasoning_width)
+
+    def forward(
+        self,
+        candidate_numeric: Tensor,
+        candidate_tokens: Tensor,
+        candidate_mask: Tensor,
+        user_numeric: Tensor,
+        user_tokens: Tensor,
+        history_numeric: Tensor,
+        history_tokens: Tensor,
+        history_feedback: Tensor,
+    ) -> Memory:
+        """Axes as in `model.contract.ENCODER_INPUTS`."""
+        item_columns = history_numeric.shape[-1]
+        own = self.item(candidate_numeric[..., :item_columns], candidate_tokens)
+        own = self.dropout(F.relu(own + self.candidate(candidate_numeric)))  # [B, N, D]
+        past = F.relu(self.item(history_numeric, history_tokens) + self.feedback(history_feedback))
+        present = (history_feedback != FEEDBACK_PADDING).float()  # [B, H]
+        liked = (history_feedback == FEEDBACK_POSITIVE).float()
+        user = self.user(
+            torch.cat(
+                [
+                    masked_mean(past, present),
+                    masked_mean(past, liked),
+                    user_numeric,
+                    masked_mean(self.item.embedding(user_tokens), (user_tokens > 0).float()),
+                ],
+                dim=-1,
+            )
+        )
+        recalled = self._recall(own, past, present)
+        others = masked_mean(own, candidate_mask.float())
+        shape = own.shape
+        mixed = self.mix(
+            torch.cat(
+                [own, recalled, user.unsqueeze(1).expand(shape), others.unsqueeze(1).expand(shape)], dim=-1
+            )
+        )
+        memory = own + mixed
+        for layer in self.attention:
+            memory = layer(memory, candidate_mask)
+        memory = self.norm(memory) * candidate_mask.unsqueeze(-1)
+        return Memory(
+            memory=memory,
+            user=user,
+            pointer_keys=self.pointer_keys(memory) / math.sqrt(memory.shape[-1]),
+            pointer_bias=self.pointer_bias(memory).squeeze(-1),
+            reasoning_memory=self.reasoning_memory(memory),
+        )
+
+    def _recall(self, own: Tensor, past: Tensor, present: Tensor) -> Tensor:
+        """Attention of each candidate over the history; zeros for a cold user. `[B, N, D]`."""
+        scores = self.history_query(own) @ self.history_key(past).transpose(1, 2)
+        scores = scores / math.sqrt(own.shape[-1])
+        scores = scores.masked_fill(present.unsqueeze(1) == 0, MASKED_LOGIT)
+        return (scores.softmax(-1) * present.unsqueeze(1)) @ past
+
+
+def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean of `[B, X, D]` over X where `[B, X]` is 1; zeros where none is."""
+    return (weight.unsqueeze(1) @ x).squeeze(1) / weight.sum(1, keepdim=True).clamp(min=1.0)

@@ -1,0 +1,48 @@
+"""Ranking metrics of slates against logged labels.
+
+NDCG of logged labels rewards recovering labels, not the counterfactual value of the list.
+Legend: B lists, N candidates, K positions.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def gains(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]], k: int) -> NDArray[np.float64]:
+    """Label of each of the first `k` positions. `[B, k]`, 0 past the end of a slate."""
+    out = np.zeros((len(slates), k))
+    for row, (slate, label) in enumerate(zip(slates, labels, strict=True)):
+        head = slate[:k]
+        out[row, : len(head)] = label[head]
+    return out
+
+
+def ndcg(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]], k: int) -> NDArray[np.float64]:
+    """NDCG@k of each list (Jarvelin and Kekalainen 2002, binary gain, log2 discount). `[B]`.
+
+    Args:
+        slates: candidate indices in the order of the slate.
+        labels: `[N] float32` of each list, 1 = relevant; at least one of them.
+    """
+    discount = 1.0 / np.log2(np.arange(k) + 2.0)
+    relevant = np.array([int(label.sum()) for label in labels])
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, k)]
+    return (gains(slates, labels, k) @ discount) / ideal
+
+
+def average_precision(
+    slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]], k: int
+) -> NDArray[np.float64]:
+    """AP@k of each list, over min(relevant, k). `[B]`."""
+    hits = gains(slates, labels, k)
+    precision = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    relevant = np.array([max(min(int(label.sum()), k), 1) for label in labels])
+    return (precision * hits).sum(axis=1) / relevant
+
+
+def summary(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]]) -> dict[str, float]:
+    """Mean NDCG@{1,3,5,10}, MAP@10 and clicks@10 over lists."""
+    out = {f"ndcg@{k}": float(ndcg(slates, labels, k).mean()) for k in (1, 3, 5, 10)}
+    out["map@10"] = float(average_precision(slates, labels, 10).mean())
+    out["clicks@10"] = float(gains(slates, labels, 10).sum(axis=1).mean())
+    return out

@@ -1,0 +1,100 @@
+"""Slates sampled or decoded from a policy, position by position, with what replaying them needs.
+
+The same parts as `Policy.micro_step`, in the order training wants: all rows stand at the same position.
+Legend: B requests (or requests x group), N candidates, K slate length, S reasoning budget.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.encoder import Memory
+from model.policy import Policy
+from model.reasoning import entropy_nats, log_probabilities, uncertainty
+
+Gate = Callable[[int, int, Tensor, Tensor], Tensor]
+"""`(position, token, uncertainty [B], log_p [B, N]) -> [B] bool, True = spend one more token`."""
+
+Choice = Callable[[int, Tensor], Tensor]
+"""`(position, log_p [B, N] at the selection temperature) -> [B] int64, the candidate to emit`."""
+
+
+class Rollout(NamedTuple):
+    """Slates and how they came about.
+
+    `written` is False past the end of a list with fewer than K candidates; the other fields mean
+    nothing there. Entropies in nats, before the first and after the last reasoning token.
+    """
+
+    slate: Tensor  # [B, K] int64
+    log_probability: Tensor  # [B, K] float32, of the item at the selection temperature
+    log_policy: Tensor  # [B, K, N] float32, of every candidate at the selection temperature
+    tokens: Tensor  # [B, K] int64, reasoning tokens spent
+    written: Tensor  # [B, K] bool
+    entropy_before: Tensor  # [B, K] float32
+    entropy_after: Tensor  # [B, K] float32
+    uncertainty: Tensor  # [B, K] float32, what the gate saw first
+
+
+def roll_out(policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: Choice) -> Rollout:
+    """Write a slate in every row.
+
+    Args:
+        mask: `[B, N] bool, True = a real candidate`.
+        gate: decides reasoning; `threshold_gate` decides as serving does, `replay_gate` repeats.
+        choose: `greedy`, `sample`, or `replay_choice`.
+    """
+    config = policy.config
+    temperature = torch.full((len(mask), 1), config.reasoner.temperature, device=mask.device)
+    state = policy.begin(memory, mask)
+    columns: list[tuple[Tensor, ...]] = []
+    for position in range(min(config.slate_length, mask.shape[1])):
+        written = state.selectable.any(1)
+        logits = policy.decoder.logits(state.readout, memory)
+        log_p = log_probabilities(logits, state.selectable)
+        before = entropy_nats(log_p)
+        first = uncertainty(before, state.selectable, config.reasoner.gate)
+        doubt = first
+        going = torch.ones_like(written)
+        for token in range(config.reasoner.budget):
+            going = going & gate(position, token, doubt, log_p)
+            if not going.any():
+                break
+            state = policy.reason(state, logits, memory, temperature).where(going, state)
+            logits = policy.decoder.logits(state.readout, memory)
+            log_p = log_probabilities(logits, state.selectable)
+            doubt = uncertainty(entropy_nats(log_p), state.selectable, config.reasoner.gate)
+        log_q = log_probabilities(logits, state.selectable, config.selection_temperature)
+        chosen = choose(position, log_q)
+        taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        tokens = state.tokens_here
+        columns.append((chosen, taken, log_q, tokens, written, before, entropy_nats(log_p), first))
+        state = policy.commit(state, chosen, memory)
+    return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
+
+
+def threshold_gate(threshold: float) -> Gate:
+    """The entropy gate: reason above the threshold."""
+    return lambda position, token, doubt, log_p: doubt > threshold
+
+
+def replay_gate(tokens: Tensor) -> Gate:
+    """Repeat recorded decisions, `[B, K] int64`, so that two policies are scored on one token sequence."""
+    return lambda position, token, doubt, log_p: tokens[:, position] > token
+
+
+def greedy(position: int, log_p: Tensor) -> Tensor:
+    """The most probable candidate."""
+    return log_p.argmax(-1)
+
+
+def sample(generator: torch.Generator) -> Choice:
+    """A candidate at random, by its probability."""
+    return lambda position, log_p: torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(1)
+
+
+def replay_choice(slate: Tensor) -> Choice:
+    """Repeat a recorded slate, `[B, K] int64`."""
+    return lambda position, log_p: slate[:, position]

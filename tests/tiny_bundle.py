@@ -1,0 +1,84 @@
+"""A small real bundle, untrained but exported as any other, for tests that need something to serve."""
+
+import random
+from pathlib import Path
+
+import torch
+
+from export.bundle import Trained, write_bundle
+from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
+from model.features.assembly import FeatureAssembler
+from model.features.catalogue import Catalogue
+from model.features.fitting import fit
+from model.features.schema import FeatureSchema, FieldSpec
+from model.manifest import Gate
+from model.policy import Policy
+from model.sizes import feature_sizes
+
+GENRES = ("drama", "comedy", "horror", "crime", "western")
+
+SCHEMA = FeatureSchema(
+    fields=(
+        FieldSpec(name="price", kind="numeric", list_rank=True, affinity=True),
+        FieldSpec(name="genres", kind="multivalued", max_values=3, affinity=True),
+        FieldSpec(name="embedding", kind="vector", size=4, affinity=True),
+        FieldSpec(name="taste", kind="vector", scope="user", size=4),
+        FieldSpec(name="device", kind="categorical", scope="context"),
+    ),
+    initial_score=True,
+)
+
+
+def tiny_features() -> FeatureAssembler:
+    """Features of items `i0` to `i199`."""
+    rng = random.Random(0)
+    items = {
+        f"i{n}": {
+            "price": rng.uniform(1, 100),
+            "genres": rng.sample(GENRES, rng.randint(1, 3)),
+            "embedding": [rng.gauss(0, 1) for _ in range(4)],
+        }
+        for n in range(200)
+    }
+    counts = {item_id: (rng.randint(0, 20), 40) for item_id in items}
+    fitted = fit(
+        SCHEMA,
+        items=items.values(),
+        users=[{}],
+        contexts=[{"device": "ios"}, {"device": "web"}],
+        timestamp=0.0,
+        clicks=sum(clicks for clicks, _ in counts.values()),
+        impressions=40 * len(counts),
+    )
+    return FeatureAssembler(fitted, Catalogue.build(fitted, items, counts))
+
+
+def tiny_policy(features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0) -> Policy:
+    """An untrained policy whose logits are spread enough for the gate to have something to decide."""
+    torch.manual_seed(seed)
+    config = PolicyConfig(
+        width=16,
+        encoder=EncoderConfig(token_width=4, self_attention_layers=layers),
+        reasoner=ReasonerConfig.model_validate({"kind": reasoner, "initial_step": 0.5}),
+    )
+    policy = Policy(config, feature_sizes(features))
+    with torch.no_grad():
+        policy.encoder.pointer_keys.weight *= 8.0
+        policy.encoder.pointer_bias.weight *= 4.0
+    return policy.eval()
+
+
+def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
+    """Write the bundle and return its directory."""
+    features = tiny_features()
+    gate = Gate(
+        kind="normalised",
+        threshold=0.8,
+        quantile=0.6,
+        trigger_rate=0.4,
+        tokens_per_list=4.0,
+        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
+    )
+    policy = tiny_policy(features, reasoner)
+    write_bundle(Trained("eglr", "tiny", policy, features, gate, {}), directory, version="1")
+    return directory
