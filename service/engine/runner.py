@@ -22,7 +22,7 @@ Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class ProviderUnavailable(BundleError):
+class ProviderUnavailableError(BundleError):
     """The asked execution provider is not active; ONNX Runtime would have fallen back silently."""
 
 
@@ -59,7 +59,7 @@ def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
 
     Raises:
         BundleError: ONNX Runtime cannot load it.
-        ProviderUnavailable: the provider is not active and `require_provider` is set.
+        ProviderUnavailableError: the provider is not active and `require_provider` is set.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.intra_op_threads
@@ -74,7 +74,7 @@ def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
     except Exception as error:
         raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     if settings.require_provider and session.get_providers()[0] != wanted:
-        raise ProviderUnavailable(
+        raise ProviderUnavailableError(
             f"{wanted} was asked for but {session.get_providers()[0]} is active; install onnxruntime-gpu "
             "with a matching CUDA, or allow the fallback"
         )

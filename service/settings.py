@@ -1,0 +1,73 @@
+"""Every setting of the service, once: its name, default, bounds and meaning.
+
+Read from `RERANK_*` environment variables; the command line of `__main__` is generated from the same
+fields and goes before them. Knows nothing of what uses a setting.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "RERANK_"
+DAY_S = 24 * 3600.0
+
+
+class Settings(BaseSettings):
+    """Immutable and validated once, at start-up."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    bundle: Path = Field(description="directory of the bundle to serve")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider")
+    require_provider: bool = Field(True, description="refuse to start when the provider is not active")
+    intra_op_threads: PositiveInt = Field(1, description="threads inside one ONNX Runtime operator")
+    max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
+    max_concurrency: PositiveInt = Field(
+        64, description="most requests queued or in inference; more are overload"
+    )
+    default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that name none")
+
+    max_body_bytes: PositiveInt = Field(1_048_576, description="largest request body")
+    max_items: PositiveInt = Field(500, description="most items in a request")
+    max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
+    max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
+    max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
+    max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
+    max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
+        8, description="most reasoning tokens per position a request may ask for"
+    )
+
+    context_ttl_s: PositiveFloat = Field(
+        30 * DAY_S, description="a user's context is kept since its last write"
+    )
+    recommendation_ttl_s: PositiveFloat = Field(DAY_S, description="time in which feedback is accepted")
+    max_history: PositiveInt = Field(200, description="events kept of a user, newest first to stay")
+    memory_max_users: PositiveInt = Field(
+        100_000, description="in-process store: most users, least recently used go first"
+    )
+    memory_max_recommendations: PositiveInt = Field(
+        100_000, description="in-process store: most recommendations that await feedback, oldest go first"
+    )
+    redis_url: str | None = Field(
+        None, description="keep user contexts in this Redis instead of in the process", repr=False
+    )
+    redis_key_prefix: str = Field("rerank:", description="what every Redis key begins with")
+    redis_socket_timeout_ms: PositiveFloat = Field(20.0, description="longest wait for a Redis answer")
+    redis_connect_timeout_ms: PositiveFloat = Field(50.0, description="longest wait for a Redis connection")
+    redis_max_connections: PositiveInt = Field(32, description="connections in the Redis pool")
+    redis_pool_wait_ms: PositiveFloat = Field(5.0, description="longest wait for a free pooled connection")
+    redis_breaker_failures: PositiveInt = Field(5, description="failures in a row before Redis is left alone")
+    redis_breaker_reset_s: PositiveFloat = Field(1.0, description="time Redis is left alone before a probe")
+
+    drain_s: NonNegativeFloat = Field(
+        2.0, description="on SIGTERM, time of failing readiness before the port closes"
+    )
+    shutdown_timeout_s: PositiveInt = Field(20, description="time open requests have to finish after that")

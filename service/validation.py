@@ -1,0 +1,107 @@
+"""What a parsed body must still satisfy: limits that are settings, and duplicates.
+
+Done in one pass after parsing, so that limits can be settings and the path of every fault is named.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.errors import InvalidRequestError, from_validation
+from service.schemas import ContextBody, Event, Features, FeedbackRequest, FieldError, RerankRequest
+from service.settings import Settings
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+Faults = Iterator[tuple[str, str]]
+
+
+def parse(model: type[Parsed], body: bytes) -> Parsed:
+    """A body as `model`.
+
+    Raises:
+        InvalidRequestError: it is not one.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def check_rerank(request: RerankRequest, settings: Settings) -> None:
+    """Raises: InvalidRequestError."""
+    _raise(_rerank_faults(request, settings))
+
+
+def check_context(body: ContextBody, settings: Settings) -> None:
+    """Raises: InvalidRequestError."""
+    _raise(_context_faults(body, settings))
+
+
+def check_feedback(request: FeedbackRequest, settings: Settings) -> None:
+    """Raises: InvalidRequestError."""
+    _raise(_feedback_faults(request, settings))
+
+
+def check_id(field: str, value: str, settings: Settings) -> None:
+    """Raises: InvalidRequestError."""
+    _raise(_id_faults(field, value, settings))
+
+
+def _raise(faults: Faults) -> None:
+    fields = [FieldError(field=field, message=message) for field, message in faults]
+    if fields:
+        raise InvalidRequestError(fields)
+
+
+def _rerank_faults(request: RerankRequest, settings: Settings) -> Faults:
+    if "constraints" in request.model_fields_set:
+        yield "constraints", "not supported by this version"
+    if request.user_id is not None:
+        yield from _id_faults("user_id", request.user_id, settings)
+    if len(request.items) > settings.max_items:
+        yield "items", f"at most {settings.max_items} items, got {len(request.items)}"
+    seen: set[str] = set()
+    for index, item in enumerate(request.items):
+        if item.id in seen:
+            yield f"items.{index}.id", f"{item.id!r} is there twice"
+        seen.add(item.id)
+        if len(item.id) > settings.max_id_length:
+            yield from _id_faults(f"items.{index}.id", item.id, settings)
+        if item.features:
+            yield from _feature_faults(f"items.{index}.features", item.features, settings)
+    yield from _feature_faults("context", request.context, settings)
+    timestamp = request.context.get("timestamp")
+    if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= 1e11):
+        yield "context.timestamp", "expected unix seconds"
+    if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
+        yield "reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}"
+
+
+def _context_faults(body: ContextBody, settings: Settings) -> Faults:
+    yield from _feature_faults("profile", body.profile, settings)
+    yield from _event_faults("history", body.history, settings)
+
+
+def _feedback_faults(request: FeedbackRequest, settings: Settings) -> Faults:
+    if len(request.events) > settings.max_feedback_events:
+        yield "events", f"at most {settings.max_feedback_events} events, got {len(request.events)}"
+    yield from _event_faults("events", request.events, settings)
+
+
+def _event_faults(field: str, events: Sequence[Event], settings: Settings) -> Faults:
+    for index, event in enumerate(events):
+        yield from _id_faults(f"{field}.{index}.item_id", event.item_id, settings)
+
+
+def _id_faults(field: str, value: str, settings: Settings) -> Faults:
+    if not 1 <= len(value) <= settings.max_id_length:
+        yield field, f"1 to {settings.max_id_length} characters, got {len(value)}"
+
+
+def _feature_faults(field: str, features: Features, settings: Settings) -> Faults:
+    if len(features) > settings.max_features:
+        yield field, f"at most {settings.max_features} features, got {len(features)}"
+    for name, value in features.items():
+        if isinstance(value, str | list) and len(value) > settings.max_feature_values:
+            yield f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}"
