@@ -5,19 +5,17 @@
 Knows nothing of what goes wrong where.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from service.context.store import StoreUnavailableError, UnknownRecommendationError
 from service.schemas import ErrorResponse, ErrorType, FieldError
 
 Stage = Literal["parse", "context", "features", "queue", "infer", "post"]
-
-logger = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
@@ -47,11 +45,11 @@ class BodyTooLargeError(ServiceError):
 
 
 class NotFoundError(ServiceError):
-    """The model, user or recommendation is unknown or expired."""
+    """The model or user is unknown."""
 
 
 class UnavailableError(ServiceError):
-    """Something the request needs is not there now: the model is not ready, the context store is down."""
+    """No model is ready yet."""
 
 
 class GenerationError(ServiceError):
@@ -87,6 +85,8 @@ STATUS: Mapping[type[Exception], Answer] = {
     ModelError: Answer(503, "unavailable"),
     UnavailableError: Answer(503, "unavailable"),
     DeadlineExceededError: Answer(504, "deadline"),
+    UnknownRecommendationError: Answer(404, "not_found"),
+    StoreUnavailableError: Answer(503, "unavailable"),
     Exception: Answer(500, "unavailable"),
 }
 """The one table. A new error is a new row."""
@@ -113,25 +113,24 @@ def from_validation(error: ValidationError) -> InvalidRequestError:
 
 def install(app: FastAPI) -> None:
     """Answer every error in the one shape."""
-    for error_class in (ServiceError, HTTPException, Exception):
+    for error_class in (*STATUS, HTTPException):
         app.add_exception_handler(error_class, _answer)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    headers: dict[str, str] = {}
+    request_id = request.state.request_id
+    headers, fields = {"x-request-id": request_id}, {}
     if isinstance(error, HTTPException):  # the router's own: no such route, wrong method
+        headers.update(error.headers or {})
         status, message = error.status_code, str(error.detail)
         error_type: ErrorType = "not_found" if status == 404 else "validation"
-        headers.update(error.headers or {})
-    elif isinstance(error, ServiceError):
-        status, error_type = STATUS[type(error)]
-        message = str(error)
-        if isinstance(error, OverloadedError):
-            headers["retry-after"] = str(RETRY_AFTER_S)
-    else:
-        logger.error("unexpected error", exc_info=error)
-        status, error_type = STATUS[Exception]
-        message = "internal error"
-    fields: dict[str, Any] = {"fields": error.fields} if isinstance(error, InvalidRequestError) else {}
-    body = ErrorResponse(error=message, error_type=error_type, request_id=request.state.request_id, **fields)
-    return Response(body.model_dump_json(exclude_unset=True), status, headers, media_type="application/json")
+    elif type(error) in STATUS:
+        (status, error_type), message = STATUS[type(error)], str(error)
+    else:  # the server logs it
+        (status, error_type), message = STATUS[Exception], "internal error"
+    if isinstance(error, OverloadedError):
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, InvalidRequestError):
+        fields = {"fields": error.fields}
+    answer = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
+    return Response(answer.model_dump_json(exclude_unset=True), status, headers, "application/json")

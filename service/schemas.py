@@ -153,7 +153,7 @@ class Reasoning(Body):
         description="`entropy`: certain enough everywhere; `budget`: a position used all its tokens; "
         "`deadline`: the remaining time cut it."
     )
-    trace: list[TracePosition] | None = Field(None, description="With `explain` only.")
+    trace: list[TracePosition] | None = Field(default=None, description="With `explain` only.")
 
 
 class UsedSampling(Body):

@@ -51,7 +51,7 @@ class MemoryContextStore:
     async def append(self, recommendation_id: str, events: Sequence[Interaction]) -> int:
         recommendation = self._recommendations.get(recommendation_id)
         if recommendation is None or recommendation.expires_at <= self._clock():
-            raise UnknownRecommendationError(recommendation_id)
+            raise UnknownRecommendationError()
         user_id = recommendation.user_id
         if user_id is None:
             return 0

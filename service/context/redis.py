@@ -85,7 +85,7 @@ class RedisContextStore:
     async def append(self, recommendation_id: str, events: Sequence[Interaction]) -> int:
         made = await self._call(lambda: self._client.get(self._recommendation(recommendation_id)))
         if made is None:
-            raise UnknownRecommendationError(recommendation_id)
+            raise UnknownRecommendationError()
         user_id, made_at = json.loads(made)
         if user_id is None:
             return 0
@@ -97,7 +97,7 @@ class RedisContextStore:
             *map(_event, events),
         ]
         if not await self._call(lambda: self._client.eval(APPEND, len(keys), *keys, *values)):
-            raise UnknownRecommendationError(recommendation_id)
+            raise UnknownRecommendationError()
         return len(events)
 
     async def read(self, user_id: str) -> UserContext | None:

@@ -21,6 +21,9 @@ class StoreUnavailableError(ContextStoreError):
 class UnknownRecommendationError(ContextStoreError):
     """No such recommendation: never made, expired, or its person was forgotten since."""
 
+    def __init__(self) -> None:
+        super().__init__("no such recommendation, or it has expired")
+
 
 class StoreLimits(NamedTuple):
     """Bounds of what is kept."""

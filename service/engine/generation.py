@@ -81,6 +81,10 @@ class Slate:
     def reasoning_tokens(self) -> int:
         return sum(position.reasoning_tokens for position in self.positions)
 
+    @property
+    def micro_steps(self) -> int:
+        return len(self.positions) + self.reasoning_tokens
+
 
 def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Controls of a batch as the graphs take them. `candidates` is each request's own N."""

@@ -43,8 +43,15 @@ class Scheduler:
     """Runs one model for many requests. `start` before use, `stop` after."""
 
     def __init__(
-        self, generate: Generate, metrics: Metrics, *, max_batch_size: int, max_concurrency: int
+        self,
+        generate: Generate,
+        metrics: Metrics,
+        *,
+        max_batch_size: int,
+        max_concurrency: int,
+        seconds_per_micro_step: float,
     ) -> None:
+        """`seconds_per_micro_step` is a first estimate, as measured by a warm-up; batches refine it."""
         self._generate, self._metrics = generate, metrics
         self._max_batch_size, self._max_concurrency = max_batch_size, max_concurrency
         self._queue: deque[_Job] = deque()
@@ -52,7 +59,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._worker: asyncio.Task[None] | None = None
-        self._seconds_per_micro_step: float | None = None
+        self._seconds_per_micro_step = seconds_per_micro_step
         metrics.queue_depth.set_function(lambda: len(self._queue))
         metrics.concurrency_limit.set(max_concurrency)
 
@@ -153,20 +160,15 @@ class Scheduler:
         elapsed = monotonic() - started
         for _ in batch:
             self._metrics.stage_duration.labels("infer").observe(elapsed)
-        self._learn(elapsed / max(len(s.positions) + s.reasoning_tokens for s in slates))
+        newest = elapsed / max(slate.micro_steps for slate in slates)
+        self._seconds_per_micro_step += SMOOTHING * (newest - self._seconds_per_micro_step)
         return slates
 
     def _within_deadline(self, job: _Job, now: float) -> Controls:
         """Controls whose micro-step budget is what the estimate fits into the remaining time."""
-        if self._seconds_per_micro_step is None:
-            return job.controls
         fitting = int((job.deadline - now) / self._seconds_per_micro_step)
         budget = min(max(job.controls.slate_length, fitting), UNLIMITED_MICRO_STEPS)
         return replace(job.controls, micro_step_budget=budget)
-
-    def _learn(self, seconds: float) -> None:
-        known = self._seconds_per_micro_step
-        self._seconds_per_micro_step = seconds if known is None else known + SMOOTHING * (seconds - known)
 
 
 def _fail(job: _Job, fault: Exception) -> None:

@@ -1,0 +1,61 @@
+"""The application: the only place where objects are wired."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service import errors, openapi
+from service.context.memory import MemoryContextStore
+from service.context.store import ContextStore, StoreLimits
+from service.metrics import Metrics
+from service.middleware import Observed
+from service.models import Models
+from service.reranking import Reranker
+from service.routes import Service, router
+from service.settings import Settings
+
+DESCRIPTION = """
+Re-ranks the top of a list with a generative model that reasons where it is uncertain.
+
+Never worse than not calling it: when the model cannot answer in time, the caller's own order comes back,
+with the reason in `fallback`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service of one bundle. It is opened and warmed up by the lifespan, before any request."""
+    metrics = Metrics()
+    contexts = _context_store(settings)
+    models = Models(settings, metrics)
+    reranker = Reranker(contexts, metrics, settings.default_deadline_ms)
+    service = Service(settings, metrics, contexts, models, reranker)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await models.load(settings.bundle)
+        yield
+        service.draining = True
+        await models.stop()
+        await contexts.close()
+
+    app = FastAPI(title="EGLR re-ranker", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(Observed, metrics=metrics)
+    errors.install(app)
+    openapi.install(app)
+    return app
+
+
+def _context_store(settings: Settings) -> ContextStore:
+    limits = StoreLimits(settings.context_ttl_s, settings.recommendation_ttl_s, settings.max_history)
+    if settings.redis_url is not None:
+        from service.context.redis import RedisContextStore
+
+        return RedisContextStore.from_settings(settings, limits)
+    return MemoryContextStore(
+        limits,
+        max_users=settings.memory_max_users,
+        max_recommendations=settings.memory_max_recommendations,
+    )

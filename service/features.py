@@ -1,0 +1,111 @@
+"""Raw features of a request to the encoder's inputs, with every fault named by its path in the body.
+
+Knows nothing of stores, queues or deadlines.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from time import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from model.features.assembly import Arrays, Candidates, FeatureAssembler
+from model.features.fitting import RecordEncoder
+from model.features.history import UserContext
+from service.errors import InvalidRequestError
+from service.schemas import Features, FieldError, Item, RerankRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Selection(NamedTuple):
+    """Which items of a request the model can rank. Both hold indices in the caller's order.
+
+    Attributes:
+        candidates: in the catalogue, or sent with features.
+        unrankable: neither; nothing is known of them but their id.
+        missing_ids: every item the catalogue lacks.
+    """
+
+    candidates: list[int]
+    unrankable: list[int]
+    missing_ids: list[str]
+
+
+def select(assembler: FeatureAssembler, items: Sequence[Item]) -> Selection:
+    """Tell candidates from items the model can say nothing about."""
+    unknown = np.flatnonzero(assembler.unknown(Candidates([item.id for item in items]))).tolist()
+    if not unknown:
+        return Selection(list(range(len(items))), [], [])
+    unrankable = [index for index in unknown if not _says_anything(items[index].features)]
+    left_out = set(unrankable)
+    candidates = [index for index in range(len(items)) if index not in left_out]
+    return Selection(candidates, unrankable, [items[index].id for index in unknown])
+
+
+def _says_anything(features: Features | None) -> bool:
+    return features is not None and any(value is not None for value in features.values())
+
+
+def assemble(
+    assembler: FeatureAssembler, request: RerankRequest, candidates: Sequence[int], user: UserContext
+) -> Arrays:
+    """The encoder's inputs for the candidates of a request.
+
+    A stored profile that does not fit the model (it may have been written for another one) is left out:
+    it is no fault of this caller.
+
+    Raises:
+        InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
+    """
+    items = [request.items[index] for index in candidates]
+    scores = [math.nan if item.score is None else item.score for item in items]
+    listed = Candidates([item.id for item in items], [item.features for item in items], scores)
+    timestamp = _timestamp(request.context)
+    with np.errstate(all="ignore"):  # overflow is looked for below
+        try:
+            arrays = assembler.request(listed, user, request.context, timestamp)
+        except ValueError:
+            faults = list(_request_faults(assembler, request, candidates, timestamp))
+            if faults:
+                raise InvalidRequestError(faults) from None
+            logger.warning("a stored profile does not fit the model and was left out")
+            arrays = assembler.request(listed, UserContext({}, user.history), request.context, timestamp)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise InvalidRequestError.of("items", "the features hold numbers too large to compare")
+    return arrays
+
+
+def check_profile(assembler: FeatureAssembler, profile: Features) -> None:
+    """Raises: InvalidRequestError: a value is not of its declared kind."""
+    faults = list(_record_faults(assembler.user, "profile", profile, time()))
+    if faults:
+        raise InvalidRequestError(faults)
+
+
+def _timestamp(context: Mapping[str, Any]) -> float:
+    timestamp = context.get("timestamp")
+    return time() if timestamp is None else float(timestamp)
+
+
+def _request_faults(
+    assembler: FeatureAssembler, request: RerankRequest, candidates: Sequence[int], timestamp: float
+) -> Iterator[FieldError]:
+    for index in candidates:
+        features = request.items[index].features or {}
+        yield from _record_faults(assembler.catalogue.encoder, f"items.{index}.features", features, timestamp)
+    yield from _record_faults(assembler.context, "context", request.context, timestamp)
+
+
+def _record_faults(
+    encoder: RecordEncoder, path: str, record: Features, timestamp: float
+) -> Iterator[FieldError]:
+    """Each feature of a record written alone, to find those that do not fit."""
+    numbers, tokens = np.zeros(encoder.columns, np.float32), np.zeros(encoder.slots, np.int32)
+    for name, value in record.items():
+        try:
+            encoder.write({name: value}, numbers, tokens, timestamp)
+        except ValueError as fault:
+            yield FieldError(field=f"{path}.{name}", message=str(fault))

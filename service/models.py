@@ -1,0 +1,125 @@
+"""The models being served: loading, warm-up, look-up by name. One bundle, for now.
+
+Knows nothing of requests.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter, time
+
+from model.features.assembly import Candidates
+from model.features.history import ANONYMOUS
+from service.engine.generation import Controls
+from service.engine.loaded_model import LoadedModel
+from service.engine.runner import SessionSettings
+from service.engine.scheduler import Scheduler
+from service.errors import NotFoundError, UnavailableError
+from service.metrics import Metrics
+from service.schemas import Defaults, GateInfo, ModelInfo
+from service.settings import Settings
+
+WARM_UP_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model and the scheduler that runs it."""
+
+    model: LoadedModel
+    scheduler: Scheduler
+    loaded_at: datetime
+
+    @property
+    def info(self) -> ModelInfo:
+        manifest = self.model.manifest
+        return ModelInfo(
+            name=manifest.name,
+            version=manifest.version,
+            dataset=manifest.dataset,
+            created=manifest.created,
+            reasoner=manifest.reasoner,
+            decoder=manifest.decoder,
+            gate=GateInfo.model_validate(manifest.gate.model_dump(include=set(GateInfo.model_fields))),
+            defaults=Defaults.model_validate(manifest.model_dump(include=set(Defaults.model_fields))),
+            provider=self.model.runner.provider,
+            loaded_at=self.loaded_at.isoformat(),
+        )
+
+
+class Models:
+    """Served models by name. The first loaded answers where none is named."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._served: dict[str, ServedModel] = {}
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    async def load(self, bundle: Path) -> None:
+        """Open a bundle, warm it up, then serve it.
+
+        Raises:
+            BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
+        """
+        settings, metrics = self._settings, self._metrics
+        sessions = SessionSettings(
+            provider=settings.provider,
+            intra_op_threads=settings.intra_op_threads,
+            require_provider=settings.require_provider,
+        )
+        model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
+        scheduler = Scheduler(
+            model.generate,
+            metrics,
+            max_batch_size=settings.max_batch_size,
+            max_concurrency=settings.max_concurrency,
+            seconds_per_micro_step=await asyncio.to_thread(warm_up, model),
+        )
+        scheduler.start()
+        self._served[model.manifest.name] = ServedModel(model, scheduler, datetime.now(UTC))
+        metrics.model_loaded.labels(model.manifest.name, model.manifest.version).set(1)
+        metrics.model_load_timestamp.set(time())
+        metrics.provider_active.labels(model.runner.provider).set(1)
+
+    def get(self, name: str | None = None) -> ServedModel:
+        """A served model.
+
+        Raises:
+            UnavailableError: nothing is loaded yet.
+            NotFoundError: none has this name.
+        """
+        if not self._served:
+            raise UnavailableError("no model is loaded yet")
+        if name is None:
+            return next(iter(self._served.values()))
+        if name not in self._served:
+            raise NotFoundError(f"no model {name!r}; served: {', '.join(self._served)}")
+        return self._served[name]
+
+    def all(self) -> list[ServedModel]:
+        return list(self._served.values())
+
+    async def stop(self) -> None:
+        for served in self._served.values():
+            await served.scheduler.stop()
+
+
+def warm_up(model: LoadedModel) -> float:
+    """Run lists of the catalogue through every path, so that no caller pays for first allocations.
+
+    Returns:
+        Seconds per micro-step of the last run.
+    """
+    ids = model.features.catalogue.ids[:50] or ["unknown"]
+    seconds = 0.0
+    for _ in range(WARM_UP_ROUNDS):
+        for length in (1, len(ids)):
+            inputs = model.features.request(Candidates(ids[:length]), ANONYMOUS, {}, time())
+            controls = Controls.default(model.manifest, min(model.manifest.slate_length, length))
+            started = perf_counter()
+            (slate,) = model.generate([inputs], [controls])
+            seconds = (perf_counter() - started) / slate.micro_steps
+    return seconds
