@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from model.datasets.simulator import SimulatorConfig
 from model.features.schema import FeatureSchema, Frozen
 
 Positive = Annotated[int, Field(ge=1)]
@@ -60,40 +61,52 @@ class EvaluatorConfig(Frozen):
     dropout: Share = 0.2
     longest: Positive = 64
     reward: Literal["dcg", "clicks"] = "dcg"
-    epochs: Positive = 12
+    largest_calibration_error: Rate = 0.05
+    epochs: Positive = 10
+    patience: Positive = 3
     batch: Positive = 128
     learning_rate: Rate = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
 
 
 class SupervisedConfig(Frozen):
-    """Warm start on logged labels."""
+    """Warm start on logged labels. `teacher_share` of the positions continue with a relevant item, the
+    others with one the policy drew, so that it also learns to go on from its own choices."""
 
-    epochs: Positive = 16
+    epochs: Positive = 10
+    patience: Positive = 3
     batch: Positive = 128
+    teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     learning_rate: Rate = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    patience: Positive = 4
 
 
 class ReinforcementConfig(Frozen):
-    """GRPO on the evaluator's reward. `group` slates are sampled for each request."""
+    """GRPO on the evaluator's reward. `group` slates are sampled for each request, and each batch of
+    rollouts serves `passes` updates."""
 
-    epochs: NonNegative = 2
+    epochs: NonNegative = 3
+    patience: Positive = 2
     batch: Positive = 128
     group: Annotated[int, Field(ge=2)] = 8
-    learning_rate: Rate = 1e-4
+    passes: Positive = 2
+    learning_rate: Rate = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Rate = 0.2
     kl: Annotated[float, Field(ge=0)] = 0.05
 
 
 class RunConfig(Frozen):
-    """A training run from data to checkpoint."""
+    """A training run from data to checkpoint. `training_lists` uses only the first so many of the
+    training split; `weight_averaging` is the decay of the moving average of weights that is kept."""
 
     dataset: Literal["ranklens", "simulator", "event_log"]
     event_log: Path | None = None
+    simulator: SimulatorConfig = SimulatorConfig()
     name: str = "eglr"
     seed: int = 0
+    training_lists: Positive | None = None
+    weight_averaging: Share = 0.99
     features: FeatureSchema
     policy: PolicyConfig = PolicyConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()

@@ -30,7 +30,7 @@ def log_probabilities(logits: Tensor, selectable: Tensor, temperature: Tensor | 
 
 def entropy_nats(log_p: Tensor) -> Tensor:
     """H = -sum p log p in nats. `[B, N]` -> `[B]`. A masked candidate has p = 0 and a finite log p."""
-    return -(log_p.exp() * log_p).sum(-1)
+    return (log_p.exp() * -log_p).sum(-1)
 
 
 def uncertainty(entropy: Tensor, selectable: Tensor, gate: Literal["normalised", "raw"]) -> Tensor:

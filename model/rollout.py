@@ -50,7 +50,7 @@ def roll_out(policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: C
     temperature = torch.full((len(mask), 1), config.reasoner.temperature, device=mask.device)
     state = policy.begin(memory, mask)
     columns: list[tuple[Tensor, ...]] = []
-    for position in range(min(config.slate_length, mask.shape[1])):
+    for position in range(config.slate_length):
         written = state.selectable.any(1)
         logits = policy.decoder.logits(state.readout, memory)
         log_p = log_probabilities(logits, state.selectable)

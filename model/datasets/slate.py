@@ -4,7 +4,7 @@ Knows nothing of where the slates come from or of the model. Legend: N candidate
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,12 +43,18 @@ class LoggedSlate:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named log. `dropped` counts what was left out of the slates, by reason."""
+    """A named log.
+
+    Attributes:
+        dropped: lists left out of the slates, by reason.
+        true_value: expected clicks of a slate of candidate indices, where it is known (the simulator).
+    """
 
     name: str
     items: Mapping[str, Mapping[str, Any]]
     slates: Mapping[Split, Sequence[LoggedSlate]]
     dropped: Mapping[str, int]
+    true_value: Callable[[LoggedSlate, Sequence[int]], float] | None = None
 
     def summary(self) -> str:
         sizes = ", ".join(f"{split} {len(self.slates[split])}" for split in SPLITS)

@@ -1,0 +1,81 @@
+"""Weights, configuration and fitted features of a training run, in one directory.
+
+    config.json       the whole run configuration
+    features.json     fitted features;  catalogue.npz: the encoded items
+    policy.pt, evaluator.pt, gate.json, summary.json
+
+Knows nothing of how training goes. `export` reads it, `train` writes it.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.config import RunConfig
+from model.features.assembly import FeatureAssembler
+from model.features.catalogue import Catalogue
+from model.features.fitting import FittedFeatures
+from model.manifest import CATALOGUE, FEATURES, Gate
+from model.policy import Policy
+from model.sizes import feature_sizes
+
+CONFIG, POLICY, EVALUATOR = "config.json", "policy.pt", "evaluator.pt"
+GATE, SUMMARY = "gate.json", "summary.json"
+
+
+class CheckpointError(Exception):
+    """A run directory that cannot be read; the message says what is missing."""
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """Write atomically: a killed run leaves the last whole file."""
+    partial = path.with_suffix(".partial")
+    torch.save(value, partial)
+    os.replace(partial, path)
+
+
+def save_text(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def save_features(run: Path, features: FeatureAssembler) -> None:
+    save_text(run / FEATURES, features.fitted.model_dump_json())
+    features.catalogue.save(run / CATALOGUE)
+
+
+def load_config(run: Path) -> RunConfig:
+    """Raises CheckpointError when there is no run."""
+    if not (run / CONFIG).is_file():
+        raise CheckpointError(f"{run}: no training run here ({CONFIG} is missing)")
+    return RunConfig.model_validate_json((run / CONFIG).read_text())
+
+
+def load_features(run: Path) -> FeatureAssembler:
+    fitted = FittedFeatures.model_validate_json((run / FEATURES).read_text())
+    return FeatureAssembler(fitted, Catalogue.load(run / CATALOGUE, fitted))
+
+
+def load_policy(run: Path, features: FeatureAssembler) -> Policy:
+    """The finished policy of a run, in eval mode.
+
+    Raises:
+        CheckpointError: the run has not finished.
+    """
+    if not (run / POLICY).is_file():
+        raise CheckpointError(f"{run}: training has not finished ({POLICY} is missing); start it again to resume")
+    policy = Policy(load_config(run).policy, feature_sizes(features))
+    policy.load_state_dict(torch.load(run / POLICY, weights_only=True))
+    return policy.eval()
+
+
+def load_gate(run: Path) -> Gate:
+    return Gate.model_validate_json((run / GATE).read_text())
+
+
+def load_summary(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / SUMMARY).read_text()))

@@ -1,0 +1,156 @@
+"""Train a policy from a log: `python -m model.train --config configs/ranklens.toml --run runs/ranklens`.
+
+Features, evaluator, supervised warm start, GRPO, threshold: in that order, each resumed if the run was
+killed. The run directory then holds everything `python -m export` needs.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.checkpoint import (
+    CONFIG,
+    EVALUATOR,
+    GATE,
+    POLICY,
+    SUMMARY,
+    load_config,
+    save_features,
+    save_tensors,
+    save_text,
+)
+from model.config import RunConfig, read_config
+from model.datasets.features import DatasetFeatures
+from model.datasets.location import DataUnavailable
+from model.datasets.open_dataset import open_dataset
+from model.datasets.slate import Dataset
+from model.examples import examples
+from model.metrics import summary
+from model.phase import RunLog
+from model.policy import Policy
+from model.sizes import feature_sizes
+from model.train_evaluator import EvaluatorRejected, train_evaluator
+from model.train_policy import Score, calibrate, reinforce, warm_start
+
+QUICK = {
+    "training_lists": 2000,
+    "evaluator": {"epochs": 4},
+    "supervised": {"epochs": 3},
+    "reinforcement": {"epochs": 1},
+}
+"""What `--quick` changes: a run of a minute or two that shows the whole path, not the best model."""
+
+
+def train(config: RunConfig, run: Path) -> None:
+    """Train into `run`; returns at once if the run is already finished.
+
+    Raises:
+        DataUnavailable: the data is not to be had.
+        EvaluatorRejected: the evaluator failed its checks.
+        ValueError: `run` holds a run with another configuration.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if (run / CONFIG).exists() and load_config(run) != config:
+        raise ValueError(f"{run} holds a run with another configuration; give another --run or remove it")
+    save_text(run / CONFIG, config.model_dump_json(indent=2))
+    log = RunLog(run)
+    if (run / SUMMARY).exists():
+        log.say(f"{run} is already trained")
+        return
+    started = time.monotonic()
+
+    dataset = open_dataset(config)
+    log.say(dataset.summary())
+    features = DatasetFeatures.fit(dataset, config.features)
+    save_features(run, features.serving)
+    sizes = feature_sizes(features.serving)
+    training = examples(dataset.slates["train"][: config.training_lists], features, training=True)
+    held_out = examples(dataset.slates["validation"], features, training=False)
+    score = held_out_score(dataset)
+
+    evaluator, report = train_evaluator(config, run, log, sizes, training, held_out)
+    save_tensors(run / EVALUATOR, evaluator.state_dict())
+    log.say(f"evaluator on held-out lists: {report}")
+
+    torch.manual_seed(config.seed)
+    policy = Policy(config.policy, sizes)
+    supervised = warm_start(config, run, log, policy, training, held_out, score)
+    reinforced = supervised
+    if config.reinforcement.epochs:
+        report.check(config.evaluator.largest_calibration_error)
+        reinforced = reinforce(
+            config, run, log, policy, evaluator, training, held_out, score, score_before=supervised
+        )
+    kept = "grpo" if reinforced > supervised else "warm start"
+    gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
+
+    save_text(run / GATE, gate.model_dump_json(indent=2))
+    result = {
+        "dataset": dataset.name,
+        "seed": config.seed,
+        "training_lists": len(training),
+        "kept": kept,
+        "held_out_warm_start": supervised,
+        "held_out": reinforced,
+        "evaluator": report.model_dump(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    save_tensors(run / POLICY, policy.state_dict())
+    save_text(run / SUMMARY, json.dumps(result, indent=2))
+    log.say(
+        f"kept the {kept}: held-out score {reinforced:.4f} (warm start {supervised:.4f}); the gate reasons above "
+        f"{gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, {gate.tokens_per_list:.2f} tokens a list"
+    )
+    log.close()
+
+
+def held_out_score(dataset: Dataset) -> Score:
+    """True value where the dataset knows it, else NDCG@10 of the logged labels; validation lists only."""
+    slates = dataset.slates["validation"]
+    labels = [slate.labels for slate in slates]
+
+    def score(orders: list[np.ndarray]) -> tuple[float, dict[str, float]]:
+        ranking = summary(orders, labels)
+        if dataset.true_value is None:
+            return ranking["ndcg@10"], {"ndcg@10": ranking["ndcg@10"]}
+        values = [dataset.true_value(slate, order) for slate, order in zip(slates, orders, strict=True)]
+        value = float(np.mean(values))
+        return value, {"true_value": value, "ndcg@10": ranking["ndcg@10"]}
+
+    return score
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n\n")[1])
+    parser.add_argument("--config", type=Path, default=Path("configs/ranklens.toml"), help="TOML file")
+    parser.add_argument("--run", type=Path, required=True, help="directory of the run; resumed if it exists")
+    parser.add_argument("--event-log", type=Path, help="your own log in the event format")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
+    arguments = parser.parse_args()
+    config = read_config(arguments.config)
+    changes = {"seed": arguments.seed} if arguments.seed is not None else {}
+    if arguments.event_log:
+        changes |= {"dataset": "event_log", "event_log": arguments.event_log}
+    if arguments.quick:
+        changes |= QUICK
+    try:
+        train(with_changes(config, changes), arguments.run)
+    except (DataUnavailable, EvaluatorRejected, ValueError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def with_changes(config: RunConfig, changes: dict[str, object]) -> RunConfig:
+    """The configuration with some values replaced, validated again; tables are merged key by key."""
+    values = config.model_dump()
+    for name, change in changes.items():
+        values[name] = {**values[name], **change} if isinstance(change, dict) else change
+    return RunConfig.model_validate(values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Trains the policy: supervised warm start, then GRPO on the evaluator, then the gate's threshold.
+
+Legend: B requests, N candidates, K positions.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.config import RunConfig
+from model.evaluator import Evaluator
+from model.examples import Batch, Example, batches
+from model.grpo import collect, grpo_loss
+from model.manifest import Gate
+from model.phase import Phase, RunLog
+from model.policy import Policy
+from model.progress import progress
+from model.rollout import Rollout, greedy, roll_out, threshold_gate
+from model.supervised import supervised_loss
+
+Score = Callable[[list[np.ndarray]], tuple[float, dict[str, float]]]
+"""Held-out slates, in the order of the held-out examples -> the score to maximise, and metrics."""
+
+NEVER = float("inf")
+"""A threshold no uncertainty is above."""
+
+
+def warm_start(
+    config: RunConfig, run: Path, log: RunLog, policy: Policy, train: list[Example], held_out: list[Example], score: Score
+) -> float:
+    """Supervised training on logged labels, reasoning on from the start. Returns the best held-out score."""
+    settings = config.supervised
+    phase = Phase(
+        "warm_start", run, log, policy, settings.learning_rate, settings.weight_decay, config.seed,
+        config.weight_averaging,
+    )
+
+    def train_epoch() -> dict[str, float]:
+        losses = []
+        for batch in _progress(train, settings.batch, phase):
+            loss = supervised_loss(policy, batch, settings.teacher_share, phase.generator)
+            phase.update(loss)
+            losses.append(loss.item())
+        return {"loss": float(np.mean(losses))}
+
+    return phase.run(
+        settings.epochs, train_epoch, lambda module: _validate(module, held_out, score), settings.patience
+    )
+
+
+def reinforce(
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    evaluator: Evaluator,
+    train: list[Example],
+    held_out: list[Example],
+    score: Score,
+    score_before: float,
+) -> float:
+    """GRPO from the warm start. The policy keeps the warm start's weights unless an epoch beats its score.
+
+    Returns the best held-out score. Dropout stays off, so that a replay differs from its rollout by the
+    update alone.
+    """
+    settings = config.reinforcement
+    reference = copy.deepcopy(policy).eval()
+    phase = Phase(
+        "grpo", run, log, policy, settings.learning_rate, settings.weight_decay, config.seed + 1,
+        config.weight_averaging,
+    )
+
+    def train_epoch() -> dict[str, float]:
+        policy.eval()
+        threshold = calibrate(policy, held_out, config.policy.reasoner.gate_quantile).threshold
+        rewards, divergences, tokens = [], [], []
+        for batch in _progress(train, settings.batch, phase):
+            experience = collect(
+                policy, reference, evaluator, batch, settings.group, threshold, phase.generator
+            )
+            for _ in range(settings.passes):
+                loss, metrics = grpo_loss(policy, batch, experience, settings)
+                phase.update(loss)
+            rewards.append(float(experience.rewards.mean()))
+            divergences.append(metrics["kl"])
+            tokens.append(float(experience.slates.tokens.sum(1).float().mean()))
+        return {
+            "reward": float(np.mean(rewards)),
+            "kl": float(np.mean(divergences)),
+            "tokens": float(np.mean(tokens)),
+        }
+
+    return phase.run(
+        settings.epochs,
+        train_epoch,
+        lambda module: _validate(module, held_out, score),
+        settings.patience,
+        score_before,
+    )
+
+
+@torch.no_grad()
+def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
+    """Set the gate's threshold from held-out lists, in eval mode, after the last training phase.
+
+    The threshold is a quantile of the uncertainties met while decoding greedily; since reasoning changes
+    what is met later, it is taken once without reasoning and once more with it.
+    """
+    policy.eval()
+    threshold = NEVER
+    for _ in range(2):
+        slates = decode(policy, held_out, threshold)
+        met = torch.cat([rollout.uncertainty[rollout.written] for rollout in slates])
+        threshold = float(met.quantile(quantile))
+    slates = decode(policy, held_out, threshold)
+    written = torch.cat([rollout.written for rollout in slates])
+    tokens = torch.cat([rollout.tokens for rollout in slates])
+    return Gate(
+        kind=policy.config.reasoner.gate,
+        threshold=threshold,
+        quantile=quantile,
+        trigger_rate=float((tokens > 0)[written].float().mean()),
+        tokens_per_list=float((tokens * written).sum(1).float().mean()),
+        entropy_by_position={
+            "before": _by_position(torch.cat([rollout.entropy_before for rollout in slates]), written),
+            "after": _by_position(torch.cat([rollout.entropy_after for rollout in slates]), written),
+        },
+    )
+
+
+@torch.no_grad()
+def decode(policy: Policy, rows: list[Example], threshold: float) -> list[Rollout]:
+    """Greedy slates of all examples, in batches, in order."""
+    rollouts = []
+    for batch in batches(rows, 256):
+        memory = policy.encode(batch.inputs)
+        rollouts.append(roll_out(policy, memory, batch.mask, threshold_gate(threshold), greedy))
+    return rollouts
+
+
+def _validate(policy: nn.Module, held_out: list[Example], score: Score) -> tuple[float, dict[str, float]]:
+    """Score the greedy slates at a freshly calibrated threshold."""
+    assert isinstance(policy, Policy)
+    gate = calibrate(policy, held_out, policy.config.reasoner.gate_quantile)
+    slates = [
+        slate[written].numpy()
+        for rollout in decode(policy, held_out, gate.threshold)
+        for slate, written in zip(rollout.slate, rollout.written, strict=True)
+    ]
+    value, metrics = score(slates)
+    entropy = float(np.mean(gate.entropy_by_position["before"]))
+    return value, {**metrics, "entropy": entropy, "trigger_rate": gate.trigger_rate}
+
+
+def _by_position(entropy: Tensor, written: Tensor) -> list[float]:
+    """Mean of `[B, K]` over the lists that reach each position. `[K]`."""
+    means = (entropy * written).sum(0) / written.sum(0).clamp(min=1)
+    return [round(value, 4) for value in means.tolist()]
+
+
+def _progress(train: list[Example], size: int, phase: Phase) -> Iterable[Batch]:
+    """Shuffled training batches behind a progress bar."""
+    steps = -(-len(train) // size)
+    return progress(batches(train, size, phase.generator), phase.name, steps)
