@@ -62,8 +62,8 @@ class Settings(BaseSettings):
     redis_key_prefix: str = Field("rerank:", description="what every Redis key begins with")
     redis_socket_timeout_ms: PositiveFloat = Field(20.0, description="longest wait for a Redis answer")
     redis_connect_timeout_ms: PositiveFloat = Field(50.0, description="longest wait for a Redis connection")
-    redis_max_connections: PositiveInt = Field(32, description="connections in the Redis pool")
-    redis_pool_wait_ms: PositiveFloat = Field(5.0, description="longest wait for a free pooled connection")
+    redis_max_connections: PositiveInt = Field(16, description="connections in the Redis pool")
+    redis_pool_wait_ms: PositiveFloat = Field(20.0, description="longest wait for a free pooled connection")
     redis_breaker_failures: PositiveInt = Field(5, description="failures in a row before Redis is left alone")
     redis_breaker_reset_s: PositiveFloat = Field(1.0, description="time Redis is left alone before a probe")
 

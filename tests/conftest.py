@@ -1,0 +1,46 @@
+"""What many tests need: a served bundle, a real Redis, and an environment without our settings."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis_server import RedisServer
+
+# The folders of tests/ are named as the packages: bare `pytest`, unlike `python -m pytest`, would take
+# tests/service for `service`, were the project's root not on the path.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("RERANK_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained bundle, exported for real."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+        from tiny_bundle import build_tiny_bundle
+
+        return build_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.client.close()
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(_redis_process: RedisServer) -> RedisServer:
+    """A running, empty Redis."""
+    _redis_process.start()
+    _redis_process.client.flushall()
+    return _redis_process
