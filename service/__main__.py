@@ -45,6 +45,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         prog="python -m service",
         description="Serve a bundle. Every option may also be set in the environment, under the name in "
         "brackets; the command line goes first.",
+        allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():
         default = "required" if field.default is PydanticUndefined else f"default {field.default}"
