@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from service import errors, openapi
 from service.context.memory import MemoryContextStore
+from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
 from service.metrics import Metrics
 from service.middleware import Observed
@@ -51,8 +52,6 @@ def create_app(settings: Settings) -> FastAPI:
 def _context_store(settings: Settings) -> ContextStore:
     limits = StoreLimits(settings.context_ttl_s, settings.recommendation_ttl_s, settings.max_history)
     if settings.redis_url is not None:
-        from service.context.redis import RedisContextStore
-
         return RedisContextStore.from_settings(settings, limits)
     return MemoryContextStore(
         limits,

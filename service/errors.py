@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.context.store import StoreUnavailableError, UnknownRecommendationError
 from service.schemas import ErrorResponse, ErrorType, FieldError
@@ -87,6 +88,7 @@ STATUS: Mapping[type[Exception], Answer] = {
     DeadlineExceededError: Answer(504, "deadline"),
     UnknownRecommendationError: Answer(404, "not_found"),
     StoreUnavailableError: Answer(503, "unavailable"),
+    ClientDisconnect: Answer(400, "validation"),  # while sending its body; nobody reads this
     Exception: Answer(500, "unavailable"),
 }
 """The one table. A new error is a new row."""

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     recommendation_ttl_s: PositiveFloat = Field(DAY_S, description="time in which feedback is accepted")
     max_history: PositiveInt = Field(200, description="events kept of a user, newest first to stay")
     memory_max_users: PositiveInt = Field(
-        100_000, description="in-process store: most users, least recently used go first"
+        10_000, description="in-process store: most users, least recently used go first"
     )
     memory_max_recommendations: PositiveInt = Field(
         100_000, description="in-process store: most recommendations that await feedback, oldest go first"
@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     redis_breaker_failures: PositiveInt = Field(5, description="failures in a row before Redis is left alone")
     redis_breaker_reset_s: PositiveFloat = Field(1.0, description="time Redis is left alone before a probe")
 
+    keep_alive_s: PositiveInt = Field(75, description="idle connections are kept open this long")
     drain_s: NonNegativeFloat = Field(
         2.0, description="on SIGTERM, time of failing readiness before the port closes"
     )

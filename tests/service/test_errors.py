@@ -159,6 +159,18 @@ async def test_an_unexpected_error_has_the_shape_and_tells_nothing(
     assert await client.metric('rerank_requests_total{code="500",endpoint="/v1/rerank"}') == 1
 
 
+async def test_a_caller_that_leaves_while_sending_is_no_error_of_ours(client: Client) -> None:
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def sent(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/rerank", "headers": [], "query_string": b""}
+    await client.app(scope, gone, sent)
+    assert await client.metric('rerank_requests_total{code="400",endpoint="/v1/rerank"}') == 1
+
+
 def test_every_error_has_its_row() -> None:
     def leaves(error: type[Exception]) -> set[type[Exception]]:
         below = error.__subclasses__()
