@@ -165,6 +165,19 @@ async def test_abandoned_inference_holds_its_permit(running: Running) -> None:
             scheduler.admit()
 
 
+async def test_a_request_given_up_in_the_queue_frees_its_place(running: Running) -> None:
+    model = Model()
+    async with running(model, max_concurrency=2) as scheduler:
+        model.gate.clear()
+        running_one = submit(scheduler)
+        await asyncio.sleep(0.02)
+        with pytest.raises(DeadlineExceededError):
+            await submit(scheduler, seconds=0.03)
+        scheduler.admit()
+        model.gate.set()
+        await running_one
+
+
 async def test_remaining_time_caps_the_micro_steps(running: Running) -> None:
     model = Model()
     async with running(model) as scheduler:
