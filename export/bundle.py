@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +11,11 @@ from typing import Any
 import onnx
 
 from export.step_graph import compose_slate, export_encoder, export_step, memory_specs, state_specs
+from model.checkpoint import save_features, save_tensors, save_text
+from model.config import RunConfig
 from model.contract import CONTRACT_VERSION, OPSET
 from model.features.assembly import FeatureAssembler
-from model.manifest import CATALOGUE, ENCODER, FEATURES, MANIFEST, SLATE, STEP, Gate, Manifest, sha256
+from model.manifest import CONFIG, ENCODER, MANIFEST, POLICY, SLATE, STEP, Gate, Manifest, sha256
 from model.policy import Policy
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -24,8 +25,7 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 class Trained:
     """What there is to export: a trained policy and what it was trained with."""
 
-    name: str
-    dataset: str
+    config: RunConfig
     policy: Policy
     features: FeatureAssembler
     gate: Gate
@@ -33,28 +33,27 @@ class Trained:
 
 
 def write_bundle(trained: Trained, directory: Path, version: str | None = None) -> Manifest:
-    """Export into `directory`, which is replaced as a whole once everything is written.
+    """Export into `directory`, which must not exist. The manifest is written last.
 
     Args:
         version: model version; a hash of the graphs when not given.
     """
     policy = trained.policy.eval()
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    directory.mkdir(parents=True)
 
     specs = state_specs(policy)
     encoder, step = export_encoder(policy), export_step(policy)
-    onnx.save(encoder, partial / ENCODER)
-    onnx.save(step, partial / STEP)
-    onnx.save(compose_slate(encoder, step, specs), partial / SLATE)
-    (partial / FEATURES).write_text(trained.features.fitted.model_dump_json())
-    trained.features.catalogue.save(partial / CATALOGUE)
+    onnx.save(encoder, directory / ENCODER)
+    onnx.save(step, directory / STEP)
+    onnx.save(compose_slate(encoder, step, specs), directory / SLATE)
+    save_features(directory, trained.features)
+    save_text(directory / CONFIG, trained.config.model_dump_json(indent=2))
+    save_tensors(directory / POLICY, policy.state_dict())
 
-    hashes = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+    hashes = {path.name: sha256(path) for path in sorted(directory.iterdir())}
     config = policy.config
     manifest = Manifest(
-        name=trained.name,
+        name=trained.config.name,
         version=version or hashlib.sha256((hashes[ENCODER] + hashes[STEP]).encode()).hexdigest()[:12],
         contract_version=CONTRACT_VERSION,
         opset=OPSET,
@@ -69,12 +68,10 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
         reasoning_temperature=config.reasoner.temperature,
         selection_temperature=config.selection_temperature,
         slate_length=config.slate_length,
-        dataset=trained.dataset,
+        dataset=trained.config.dataset,
         training=dict(trained.summary),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         hashes=hashes,
     )
-    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest

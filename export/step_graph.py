@@ -22,6 +22,7 @@ from model.contract import (
     CONTROLS,
     COUNTERS,
     ENCODER_INPUTS,
+    LOGITS,
     MEMORY,
     OPSET,
     RECORD,
@@ -58,7 +59,7 @@ class EncoderGraph(nn.Module):
 
 
 class StepGraph(nn.Module):
-    """`MEMORY`, past state and `CONTROLS` in; present state and `RECORD` out."""
+    """`MEMORY`, past state and `CONTROLS` in; present state, `RECORD` and `LOGITS` out."""
 
     def __init__(self, policy: Policy, state_size: int) -> None:
         super().__init__()
@@ -68,8 +69,8 @@ class StepGraph(nn.Module):
         memory = Memory(*inputs[: len(MEMORY)])
         past_state = StepState.unflatten(inputs[len(MEMORY) : len(MEMORY) + self.state_size])
         controls = Controls(*inputs[len(MEMORY) + self.state_size :])
-        present_state, record = self.policy.micro_step(past_state, controls, memory)
-        return (*present_state.flatten(), *record)
+        present_state, record, logits = self.policy.micro_step(past_state, controls, memory)
+        return (*present_state.flatten(), *record, logits)
 
 
 def state_specs(policy: Policy) -> tuple[TensorSpec, ...]:
@@ -97,7 +98,7 @@ def export_step(policy: Policy) -> ModelProto:
         *(spec._replace(name=past(spec.name)) for spec in specs),
         *CONTROLS,
     )
-    outputs = [present(spec.name) for spec in specs] + [spec.name for spec in RECORD]
+    outputs = [present(spec.name) for spec in specs] + [spec.name for spec in (*RECORD, LOGITS)]
     return _export(StepGraph(policy, len(specs)), inputs, outputs)
 
 

@@ -1,10 +1,9 @@
 """Weights, configuration and fitted features of a training run, in one directory.
 
-    config.json       the whole run configuration
-    features.json     fitted features;  catalogue.npz: the encoded items
-    policy.pt, evaluator.pt, gate.json, summary.json
+    config.json, policy.pt, features.json, catalogue.npz
+    evaluator.pt, gate.json, summary.json
 
-Knows nothing of how training goes. `export` reads it, `train` writes it.
+A bundle holds the first four too, so what reads a run reads a bundle. Knows nothing of how training goes.
 """
 
 import json
@@ -18,12 +17,11 @@ from model.config import RunConfig
 from model.features.assembly import FeatureAssembler
 from model.features.catalogue import Catalogue
 from model.features.fitting import FittedFeatures
-from model.manifest import CATALOGUE, FEATURES, Gate
+from model.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Gate
 from model.policy import Policy
 from model.sizes import feature_sizes
 
-CONFIG, POLICY, EVALUATOR = "config.json", "policy.pt", "evaluator.pt"
-GATE, SUMMARY = "gate.json", "summary.json"
+EVALUATOR, GATE, SUMMARY = "evaluator.pt", "gate.json", "summary.json"
 
 
 class CheckpointError(Exception):

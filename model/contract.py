@@ -81,6 +81,9 @@ RECORD = (
 )
 """What one micro-step reports. The slate graph stacks these over micro-steps: [M, B]."""
 
+LOGITS = TensorSpec("logits", "float32", ("B", "N"))
+"""Scores behind the record, unmasked. Only the step graph gives them, to be inspected."""
+
 
 def state(decoder_widths: tuple[tuple[str, tuple[str | int, ...]], ...]) -> tuple[TensorSpec, ...]:
     """Step state, without its `past_` or `present_` prefix.

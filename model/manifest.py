@@ -14,6 +14,9 @@ from model.features.schema import Frozen
 
 ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
 FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
+CONFIG, POLICY = "config.json", "policy.pt"
+"""The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
+training can go on from. The service reads neither."""
 
 
 class BundleError(Exception):
@@ -104,7 +107,7 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
-    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE):
+    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY):
         if name not in manifest.hashes:
             raise BundleError(f"{path}: no hash of {name}")
         if not (bundle / name).is_file():

@@ -115,11 +115,16 @@ class Policy(nn.Module):
             micro_steps=state.micro_steps + 1,
         )
 
-    def micro_step(self, state: StepState, controls: Controls, memory: Memory) -> tuple[StepState, Record]:
+    def micro_step(
+        self, state: StepState, controls: Controls, memory: Memory
+    ) -> tuple[StepState, Record, Tensor]:
         """One reasoning token or one item in every row whose slate is not full yet.
 
         The gate is per row: reason while the uncertainty is above the threshold, the position has tokens
         left, and the rest of the slate still fits in the micro-step budget.
+
+        Returns:
+            The present state, the record, and the logits `[B, N]` that decided, unmasked.
         """
         logits = self.decoder.logits(state.readout, memory)
         log_p = log_probabilities(logits, state.selectable)
@@ -154,7 +159,7 @@ class Policy(nn.Module):
             probability=log_p.gather(1, item).squeeze(1).exp(),
             propensity=log_q.gather(1, item).squeeze(1).exp(),
         )
-        return present, record
+        return present, record, logits
 
 
 def _select(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:

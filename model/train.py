@@ -12,23 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import (
-    CONFIG,
-    EVALUATOR,
-    GATE,
-    POLICY,
-    SUMMARY,
-    load_config,
-    save_features,
-    save_tensors,
-    save_text,
-)
+from model.checkpoint import EVALUATOR, GATE, SUMMARY, load_config, save_features, save_tensors, save_text
 from model.config import RunConfig, read_config
 from model.datasets.features import DatasetFeatures
 from model.datasets.location import DataUnavailable
 from model.datasets.open_dataset import open_dataset
 from model.datasets.slate import Dataset
 from model.examples import examples
+from model.manifest import CONFIG, POLICY
 from model.metrics import summary
 from model.phase import RunLog
 from model.policy import Policy

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from export.bundle import Trained, write_bundle
-from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
+from model.config import EncoderConfig, PolicyConfig, ReasonerConfig, RunConfig
 from model.features.assembly import FeatureAssembler
 from model.features.catalogue import Catalogue
 from model.features.fitting import fit
@@ -53,15 +53,20 @@ def tiny_features() -> FeatureAssembler:
     return FeatureAssembler(fitted, Catalogue.build(fitted, items, counts))
 
 
-def tiny_policy(features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0) -> Policy:
-    """An untrained policy whose logits are spread enough for the gate to have something to decide."""
-    torch.manual_seed(seed)
-    config = PolicyConfig(
+def tiny_config(reasoner: str = "deep", layers: int = 0) -> RunConfig:
+    """A configuration of the smallest policy worth exporting."""
+    policy = PolicyConfig(
         width=16,
         encoder=EncoderConfig(token_width=4, self_attention_layers=layers),
         reasoner=ReasonerConfig.model_validate({"kind": reasoner, "initial_step": 0.5}),
     )
-    policy = Policy(config, feature_sizes(features))
+    return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
+
+
+def tiny_policy(features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0) -> Policy:
+    """An untrained policy whose logits are spread enough for the gate to have something to decide."""
+    torch.manual_seed(seed)
+    policy = Policy(tiny_config(reasoner, layers).policy, feature_sizes(features))
     with torch.no_grad():
         policy.encoder.pointer_keys.weight *= 8.0
         policy.encoder.pointer_bias.weight *= 4.0
@@ -73,12 +78,13 @@ def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
     features = tiny_features()
     gate = Gate(
         kind="normalised",
-        threshold=0.8,
+        threshold=0.65,
         quantile=0.6,
         trigger_rate=0.4,
         tokens_per_list=4.0,
         entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
     )
     policy = tiny_policy(features, reasoner)
-    write_bundle(Trained("eglr", "tiny", policy, features, gate, {}), directory, version="1")
+    trained = Trained(tiny_config(reasoner), policy, features, gate, {})
+    write_bundle(trained, directory, version="1")
     return directory

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from model.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, RECORD, past, present
+from model.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, NO_ITEM, RECORD, past, present
 from model.manifest import ENCODER, SLATE, STEP, BundleError, Manifest
 
 Arrays = dict[str, NDArray[Any]]
@@ -101,9 +101,13 @@ class StepRunner:
     binding; only `chosen` and `position` come back to the host each micro-step.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+    def __init__(
+        self, bundle: Path, manifest: Manifest, settings: SessionSettings, inspect: tuple[str, ...] = ()
+    ) -> None:
+        """`inspect` names further outputs of the step to stack beside the record, such as the logits."""
         self._encoder = open_session(bundle / ENCODER, settings)
         self._step = open_session(bundle / STEP, settings)
+        self._reported = [*(spec.name for spec in RECORD), *inspect]
         self._state = [spec.name for spec in manifest.state_specs()]
         self._memory = [spec.name for spec in MEMORY]
         self._counters = {spec.name for spec in COUNTERS}
@@ -116,22 +120,21 @@ class StepRunner:
         for spec in CONTROLS:
             step.bind_cpu_input(spec.name, controls[spec.name])
         state_outputs = [present(name) for name in self._state]
-        record_outputs = [spec.name for spec in RECORD]
         rows: list[list[NDArray[Any]]] = []
         position = np.zeros_like(controls["slate_length"])
         while (position < controls["slate_length"]).any():
             for name in state_outputs:
                 step.bind_output(name, device)
-            for name in record_outputs:
+            for name in self._reported:
                 step.bind_output(name, "cpu")
             self._step.run_with_iobinding(step)
-            outputs = dict(zip(state_outputs + record_outputs, step.get_outputs(), strict=True))
-            rows.append([outputs[name].numpy() for name in record_outputs])
-            position = position + (rows[-1][0] >= 0)
+            outputs = dict(zip(state_outputs + self._reported, step.get_outputs(), strict=True))
+            rows.append([outputs[name].numpy() for name in self._reported])
+            position = position + (outputs["chosen"].numpy() != NO_ITEM)
             for name in self._state:
                 step.bind_ortvalue_input(past(name), outputs[present(name)])
             step.clear_binding_outputs()
-        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(record_outputs)}
+        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(self._reported)}
 
     def _bind_start(self, step: Any, inputs: Mapping[str, NDArray[Any]], device: str) -> None:
         """Run the encoder and bind its memory and the initial state as the step's inputs."""

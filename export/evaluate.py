@@ -1,0 +1,185 @@
+"""Ranking quality of a bundle, through the engine that serves it: `python -m export.evaluate BUNDLE`.
+
+Beside it, on the same lists: the initial order, item CTR and LambdaMART on the same features.
+NDCG of logged labels rewards recovering labels, not the counterfactual value of the list.
+Legend: B lists, N candidates, K positions.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from model.baselines import initial_order, item_ctr, lambdamart
+from model.checkpoint import load_config
+from model.config import RunConfig
+from model.datasets.features import DatasetFeatures
+from model.datasets.location import DataUnavailable
+from model.datasets.open_dataset import open_dataset
+from model.datasets.slate import LoggedSlate, Split
+from model.examples import Example, examples
+from model.metrics import ndcg, summary
+from model.progress import console
+from service.engine.generation import Controls, Slate
+from service.engine.loaded_model import LoadedModel
+
+BATCH = 32
+RESAMPLES = 2000
+
+Orders = list[NDArray[np.int64]]
+
+
+def generate(model: LoadedModel, rows: Sequence[Example], reasoning_budget: int | None = None) -> list[Slate]:
+    """Greedy slates of all lists, with the bundle's defaults or another reasoning budget."""
+    slates: list[Slate] = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        controls = [
+            Controls.default(model.manifest, min(model.manifest.slate_length, len(row.labels))) for row in batch
+        ]
+        if reasoning_budget is not None:
+            controls = [replace(control, reasoning_budget=reasoning_budget) for control in controls]
+        slates += model.generate([row.inputs for row in batch], controls)
+    return slates
+
+
+def orders_of(slates: Sequence[Slate]) -> Orders:
+    return [np.array([position.index for position in slate.positions]) for slate in slates]
+
+
+def baselines(config: RunConfig, slates: Sequence[LoggedSlate]) -> dict[str, Orders]:
+    """Slates of the baselines, trained as the bundle was: same split, same features."""
+    dataset = open_dataset(config)
+    features = DatasetFeatures.fit(dataset, config.features)
+    train = examples(dataset.slates["train"][: config.training_lists], features, training=True)
+    held_out = examples(dataset.slates["validation"], features, training=False)
+    test = examples(slates, features, training=False)
+    columns = features.serving.candidate_columns
+    results = {"initial order": initial_order.rank(train, held_out, test, columns)}
+    if config.features.item_ctr:
+        results["item CTR"] = item_ctr.rank(train, held_out, test, columns)
+    results["LambdaMART"] = lambdamart.rank(train, held_out, test, columns, config.seed)
+    return results
+
+
+def reasoning_figures(slates: Sequence[Slate]) -> dict[str, Any]:
+    """Trigger rate, reasoning tokens, and mean entropy in nats by position, before and after reasoning."""
+    positions = [position for slate in slates for position in slate.positions]
+    longest = max(len(slate.positions) for slate in slates)
+    by_position = [[s.positions[k] for s in slates if len(s.positions) > k] for k in range(longest)]
+    triggered = [position for position in positions if position.reasoning_tokens]
+    return {
+        "trigger_rate": len(triggered) / len(positions),
+        "reasoning_tokens_per_list": sum(slate.reasoning_tokens for slate in slates) / len(slates),
+        "entropy_before": [float(np.mean([p.entropy_before for p in row])) for row in by_position],
+        "entropy_after": [float(np.mean([p.entropy_after for p in row])) for row in by_position],
+        "trigger_rate_by_position": [
+            float(np.mean([p.reasoning_tokens > 0 for p in row])) for row in by_position
+        ],
+        "entropy_change_where_triggered": float(
+            np.mean([p.entropy_after - p.entropy_before for p in triggered]) if triggered else 0.0
+        ),
+    }
+
+
+def paired_interval(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of per-list differences."""
+    rng = np.random.default_rng(seed)
+    n = len(differences)
+    means = [differences[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
+    """Quality and reasoning figures of a bundle and the baselines beside it.
+
+    Raises:
+        BundleError: the bundle cannot be served.
+        DataUnavailable: its dataset is not to be had.
+    """
+    model, config = LoadedModel.open(bundle), load_config(bundle)
+    dataset = open_dataset(config)
+    slates = dataset.slates[split]
+    labels = [slate.labels for slate in slates]
+    rows = examples(slates, DatasetFeatures(model.features, []), training=False)
+    generated = generate(model, rows)
+    results = baselines(config, slates)
+    results[f"EGLR ({model.manifest.reasoner})"] = ours = orders_of(generated)
+    results["EGLR, reasoning off"] = orders_of(generate(model, rows, reasoning_budget=0))
+    metrics = {name: summary(orders, labels) for name, orders in results.items()}
+    if dataset.true_value is not None:
+        for name, orders in results.items():
+            values = [
+                dataset.true_value(slate, order[: model.manifest.slate_length].tolist())
+                for slate, order in zip(slates, orders, strict=True)
+            ]
+            metrics[name]["true_value"] = float(np.mean(values))
+    own = ndcg(ours, labels, 10)
+    return {
+        "dataset": dataset.name,
+        "split": split,
+        "lists": len(slates),
+        "model_version": model.manifest.version,
+        "metrics": metrics,
+        "ndcg@10_difference": {
+            name: {"mean": float((own - ndcg(orders, labels, 10)).mean()), "interval": paired_interval(own - ndcg(orders, labels, 10))}
+            for name, orders in results.items()
+            if orders is not ours
+        },
+        "reasoning": reasoning_figures(generated),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a report as tables."""
+    names = list(next(iter(report["metrics"].values())))
+    table = Table(title=f"{report['dataset']}, {report['split']} split, {report['lists']} lists")
+    table.add_column("model")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("EGLR minus it, NDCG@10 [95 %]", justify="right")
+    for model, metrics in report["metrics"].items():
+        gap = report["ndcg@10_difference"].get(model)
+        text = f"{gap['mean']:+.4f} [{gap['interval'][0]:+.4f}, {gap['interval'][1]:+.4f}]" if gap else ""
+        table.add_row(model, *(f"{metrics[name]:.4f}" for name in names), text)
+    console.print(table)
+    reasoning = report["reasoning"]
+    table = Table(title="reasoning by position (entropy in nats)")
+    for column in ("position", "entropy before", "entropy after", "triggered"):
+        table.add_column(column, justify="right")
+    columns = (reasoning[name] for name in ("entropy_before", "entropy_after", "trigger_rate_by_position"))
+    for position, (before, after, triggered) in enumerate(zip(*columns, strict=True)):
+        table.add_row(str(position), f"{before:.4f}", f"{after:.4f}", f"{triggered:.1%}")
+    console.print(table)
+    console.print(
+        f"trigger rate {reasoning['trigger_rate']:.1%}, "
+        f"{reasoning['reasoning_tokens_per_list']:.2f} reasoning tokens a list, entropy change where "
+        f"triggered {reasoning['entropy_change_where_triggered']:+.4f} nats"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m export.evaluate", description=__doc__.split("\n\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--json", type=Path, help="also write the report here")
+    arguments = parser.parse_args()
+    try:
+        report = evaluate(arguments.bundle, arguments.split)
+    except DataUnavailable as error:
+        raise SystemExit(str(error)) from None
+    show(report)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""PyTorch against ONNX Runtime over whole rollouts: `python -m export.parity BUNDLE`.
+
+The same requests go through the policy in PyTorch, the slate graph and the host-driven step graph, in
+batches of several sizes with several N, K and paddings, and with random thresholds, budgets,
+temperatures and sampling. Compared are the chosen lists, the reasoning tokens at every position, and
+the logits as long as the lists agree. One step that agrees proves nothing about a list.
+
+Legend: B requests, N candidates, K slate length, M micro-steps.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import load_config, load_policy
+from model.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from model.datasets.features import DatasetFeatures
+from model.datasets.location import DataUnavailable
+from model.datasets.open_dataset import open_dataset
+from model.features.assembly import Candidates, FeatureAssembler, collate
+from model.features.history import Interaction, UserContext
+from model.manifest import Manifest
+from model.policy import Controls as StepControls
+from model.policy import Policy
+from model.progress import console, progress
+from service.engine.generation import Controls, stack_controls
+from service.engine.loaded_model import LoadedModel
+from service.engine.runner import Runner, SessionSettings, StepRunner
+
+Arrays = dict[str, NDArray[Any]]
+Request = tuple[Arrays, Controls]
+
+BATCH_SIZES = (1, 3, 8, 32)
+SMALLEST_AGREEMENT = 0.999
+
+
+class ParityError(Exception):
+    """The exported graphs do not do what the policy does."""
+
+
+class TorchRunner:
+    """The policy in PyTorch behind the interface of the engine's runners."""
+
+    provider = "torch"
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy.eval()
+
+    @torch.no_grad()
+    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        step = StepControls(*(torch.from_numpy(controls[spec.name]) for spec in CONTROLS))
+        memory = self._policy.encode(tensors)
+        state = self._policy.begin(memory, tensors["candidate_mask"])
+        rows = []
+        while bool((state.position < step.slate_length).any()):
+            state, record, logits = self._policy.micro_step(state, step, memory)
+            rows.append((*record, logits))
+        names = [*(spec.name for spec in RECORD), LOGITS.name]
+        return {name: torch.stack(column).numpy() for name, column in zip(names, zip(*rows), strict=True)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported path agrees with PyTorch.
+
+    Attributes:
+        lists: lists compared.
+        identical: lists with the same items and the same reasoning tokens at every position.
+        logit_difference: largest absolute difference of a selectable candidate's logit, over all
+            micro-steps up to where a list stops agreeing; NaN where the path gives no logits.
+    """
+
+    lists: int
+    identical: int
+    logit_difference: float
+
+    @property
+    def agreement(self) -> float:
+        return self.identical / self.lists
+
+    def check(self, path: str) -> None:
+        """Raises ParityError when too few lists agree."""
+        if self.agreement < SMALLEST_AGREEMENT:
+            raise ParityError(
+                f"{path}: {self.identical} of {self.lists} lists are identical to PyTorch's, "
+                f"at least {SMALLEST_AGREEMENT:.1%} must be"
+            )
+
+
+def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> Parity:
+    """Run the same batches through both."""
+    identical, difference = 0, float("nan")
+    sizes = _cycle(BATCH_SIZES)
+    start = 0
+    while start < len(requests):
+        batch = requests[start : start + next(sizes)]
+        start += len(batch)
+        inputs = collate([arrays for arrays, _ in batch])
+        candidates = [len(arrays["candidate_numeric"]) for arrays, _ in batch]
+        controls = stack_controls([control for _, control in batch], candidates)
+        expected, found = reference.run(inputs, controls), runner.run(inputs, controls)
+        steps = min(len(expected["chosen"]), len(found["chosen"]))
+        same = (expected["chosen"][:steps] == found["chosen"][:steps]) & (
+            expected["reasoned"][:steps] == found["reasoned"][:steps]
+        )  # [M, B]
+        same_length = len(expected["chosen"]) == len(found["chosen"])
+        identical += int((same.all(axis=0) & same_length).sum())
+        if LOGITS.name in expected and LOGITS.name in found:
+            gap = np.abs(expected[LOGITS.name][:steps] - found[LOGITS.name][:steps])
+            agreed_before = np.cumprod(np.vstack([np.ones(len(batch), bool), same[:-1]]), axis=0)
+            gap *= agreed_before[:, :, None] * _selectable(expected["chosen"][:steps], inputs["candidate_mask"])
+            difference = float(np.nanmax([difference, gap.max()]))
+    return Parity(len(requests), identical, difference)
+
+
+def _selectable(chosen: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which candidates are left at each micro-step. `[M, B]`, `[B, N] bool` -> `[M, B, N] bool`."""
+    left = np.repeat(mask[None], len(chosen), axis=0)
+    for step, row in zip(*np.nonzero(chosen != NO_ITEM), strict=True):
+        left[step + 1 :, row, chosen[step, row]] = False
+    return left
+
+
+def random_requests(features: FeatureAssembler, manifest: Manifest, count: int, seed: int = 0) -> list[Request]:
+    """Requests with random candidates, histories and controls."""
+    rng = np.random.default_rng(seed)
+    ids = np.array(features.catalogue.ids)
+    requests = []
+    for _ in range(count):
+        n = int(min(rng.choice([1, 2, 5, 10, 24, 50, 100]), len(ids)))
+        events = rng.choice(ids, size=min(int(rng.integers(0, 40)), len(ids)), replace=False)
+        types = rng.choice(["impression", *features.schema.positive_types], size=len(events))
+        history = tuple(Interaction(str(i), str(t)) for i, t in zip(events, types, strict=True))
+        candidates = Candidates([str(i) for i in rng.choice(ids, size=n, replace=False)])
+        arrays = features.request(candidates, UserContext(history=history), {}, timestamp=1.7e9)
+        requests.append((arrays, random_controls(rng, manifest, n)))
+    return requests
+
+
+def random_controls(rng: np.random.Generator, manifest: Manifest, candidates: int) -> Controls:
+    """Controls as far from the default as a request may set them."""
+    length = int(rng.integers(1, min(candidates, 2 * manifest.slate_length) + 1))
+    return replace(
+        Controls.default(manifest, length),
+        entropy_threshold=float(manifest.gate.threshold * rng.uniform(0.8, 1.1)),
+        reasoning_budget=int(rng.integers(0, 5)),
+        reasoning_temperature=float(rng.uniform(0.5, 3.0)),
+        selection_temperature=float(rng.uniform(0.3, 2.0)),
+        seed=int(rng.integers(1 << 30)) if rng.random() < 0.5 else None,
+        micro_step_budget=(
+            int(length + rng.integers(0, 10)) if rng.random() < 0.3 else UNLIMITED_MICRO_STEPS
+        ),
+    )
+
+
+def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, count: int) -> list[Request]:
+    """Lists of the bundle's own dataset, test split first, with the default controls.
+
+    Raises:
+        DataUnavailable: the dataset is not to be had here.
+    """
+    dataset = open_dataset(load_config(bundle))
+    reader = DatasetFeatures(features, [])
+    slates = [*dataset.slates["test"], *dataset.slates["validation"]][:count]
+    return [
+        (
+            reader.arrays(slate, training=False),
+            Controls.default(manifest, min(manifest.slate_length, len(slate.candidates))),
+        )
+        for slate in progress(slates, "features of real lists")
+    ]
+
+
+def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
+    """Compare both exported paths with PyTorch, on random and on real lists.
+
+    Raises:
+        ParityError: an exported path agrees on less than `SMALLEST_AGREEMENT` of the lists.
+    """
+    model = LoadedModel.open(bundle)
+    reference = TorchRunner(load_policy(bundle, model.features))
+    paths: dict[str, Runner] = {
+        "slate graph": model.runner,
+        "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
+    }
+    requests = {"random": random_requests(model.features, model.manifest, random)}
+    if real:
+        requests["real"] = real_requests(bundle, model.features, model.manifest, real)
+    results = {}
+    for kind, rows in requests.items():
+        for path, runner in paths.items():
+            results[f"{path}, {kind}"] = result = compare(reference, runner, rows)
+            logits = "" if np.isnan(result.logit_difference) else (
+                f", largest logit difference {result.logit_difference:.2e}"
+            )
+            console.print(
+                f"{path}, {kind} lists: {result.identical} of {result.lists} identical "
+                f"({result.agreement:.2%}){logits}"
+            )
+            result.check(f"{path}, {kind} lists")
+    return results
+
+
+def _cycle(sizes: Sequence[int]) -> Iterator[int]:
+    while True:
+        yield from sizes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m export.parity", description=__doc__.split("\n\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--random", type=int, default=2000, help="random lists to compare")
+    parser.add_argument("--real", type=int, default=1000, help="lists of the bundle's dataset to compare")
+    arguments = parser.parse_args()
+    try:
+        check_bundle(arguments.bundle, arguments.random, arguments.real)
+    except (ParityError, DataUnavailable) as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
