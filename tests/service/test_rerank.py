@@ -2,10 +2,13 @@
 
 import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rerank_client import Client, Serve
+
+from model.manifest import read_manifest
 
 ITEMS = [f"i{n}" for n in range(24)]
 
@@ -181,10 +184,16 @@ async def test_a_named_model(client: Client) -> None:
     assert (other.status_code, other.json()["error_type"]) == (404, "not_found")
 
 
-async def test_models_are_listed(client: Client) -> None:
+async def test_models_are_listed(client: Client, bundle: Path) -> None:
+    manifest = read_manifest(bundle)
     (model,) = (await client.get("/v1/models")).json()["models"]
     assert (model["name"], model["version"], model["dataset"]) == ("eglr", "1", "tiny")
-    assert model["gate"] == {"kind": "normalised", "threshold": 0.65, "trigger_rate": 0.4}
+    gate = manifest.gate
+    assert model["gate"] == {
+        "kind": gate.kind,
+        "threshold": gate.threshold,
+        "trigger_rate": gate.trigger_rate,
+    }
     assert model["defaults"]["slate_length"] == 10
     assert model["provider"] == "CPUExecutionProvider"
 
