@@ -27,7 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
         from tiny_bundle import build_tiny_bundle
 
-        return build_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+        return build_tiny_bundle(tmp_path_factory.mktemp("served") / "bundle")
 
 
 @pytest.fixture(scope="session")
