@@ -33,13 +33,13 @@ class Trained:
 
 
 def write_bundle(trained: Trained, directory: Path, version: str | None = None) -> Manifest:
-    """Export into `directory`, which must not exist. The manifest is written last.
+    """Export into `directory`, which must be new or empty. The manifest is written last.
 
     Args:
         version: model version; a hash of the graphs when not given.
     """
     policy = trained.policy.eval()
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
 
     specs = state_specs(policy)
     encoder, step = export_encoder(policy), export_step(policy)

@@ -20,7 +20,7 @@ from model.baselines import initial_order, item_ctr, lambdamart
 from model.checkpoint import load_config
 from model.config import RunConfig
 from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailable
+from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
 from model.datasets.slate import LoggedSlate, Split
 from model.examples import Example, examples
@@ -41,7 +41,8 @@ def generate(model: LoadedModel, rows: Sequence[Example], reasoning_budget: int 
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         controls = [
-            Controls.default(model.manifest, min(model.manifest.slate_length, len(row.labels))) for row in batch
+            Controls.default(model.manifest, min(model.manifest.slate_length, len(row.labels)))
+            for row in batch
         ]
         if reasoning_budget is not None:
             controls = [replace(control, reasoning_budget=reasoning_budget) for control in controls]
@@ -102,7 +103,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
 
     Raises:
         BundleError: the bundle cannot be served.
-        DataUnavailable: its dataset is not to be had.
+        DataUnavailableError: its dataset is not to be had.
     """
     model, config = LoadedModel.open(bundle), load_config(bundle)
     dataset = open_dataset(config)
@@ -122,6 +123,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
             ]
             metrics[name]["true_value"] = float(np.mean(values))
     own = ndcg(ours, labels, 10)
+    gaps = {name: own - ndcg(orders, labels, 10) for name, orders in results.items() if orders is not ours}
     return {
         "dataset": dataset.name,
         "split": split,
@@ -129,9 +131,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
         "model_version": model.manifest.version,
         "metrics": metrics,
         "ndcg@10_difference": {
-            name: {"mean": float((own - ndcg(orders, labels, 10)).mean()), "interval": paired_interval(own - ndcg(orders, labels, 10))}
-            for name, orders in results.items()
-            if orders is not ours
+            name: {"mean": float(gap.mean()), "interval": paired_interval(gap)} for name, gap in gaps.items()
         },
         "reasoning": reasoning_figures(generated),
     }
@@ -173,7 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         report = evaluate(arguments.bundle, arguments.split)
-    except DataUnavailable as error:
+    except DataUnavailableError as error:
         raise SystemExit(str(error)) from None
     show(report)
     if arguments.json:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from model.checkpoint import load_config, load_policy
 from model.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
 from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailable
+from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
 from model.features.assembly import Candidates, FeatureAssembler, collate
 from model.features.history import Interaction, UserContext
@@ -63,7 +63,8 @@ class TorchRunner:
             state, record, logits = self._policy.micro_step(state, step, memory)
             rows.append((*record, logits))
         names = [*(spec.name for spec in RECORD), LOGITS.name]
-        return {name: torch.stack(column).numpy() for name, column in zip(names, zip(*rows), strict=True)}
+        columns = zip(*rows, strict=True)
+        return {name: torch.stack(column).numpy() for name, column in zip(names, columns, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
         if LOGITS.name in expected and LOGITS.name in found:
             gap = np.abs(expected[LOGITS.name][:steps] - found[LOGITS.name][:steps])
             agreed_before = np.cumprod(np.vstack([np.ones(len(batch), bool), same[:-1]]), axis=0)
-            gap *= agreed_before[:, :, None] * _selectable(expected["chosen"][:steps], inputs["candidate_mask"])
+            gap *= agreed_before[:, :, None] * _selectable(
+                expected["chosen"][:steps], inputs["candidate_mask"]
+            )
             difference = float(np.nanmax([difference, gap.max()]))
     return Parity(len(requests), identical, difference)
 
@@ -128,7 +131,9 @@ def _selectable(chosen: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[n
     return left
 
 
-def random_requests(features: FeatureAssembler, manifest: Manifest, count: int, seed: int = 0) -> list[Request]:
+def random_requests(
+    features: FeatureAssembler, manifest: Manifest, count: int, seed: int = 0
+) -> list[Request]:
     """Requests with random candidates, histories and controls."""
     rng = np.random.default_rng(seed)
     ids = np.array(features.catalogue.ids)
@@ -164,7 +169,7 @@ def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, 
     """Lists of the bundle's own dataset, test split first, with the default controls.
 
     Raises:
-        DataUnavailable: the dataset is not to be had here.
+        DataUnavailableError: the dataset is not to be had here.
     """
     dataset = open_dataset(load_config(bundle))
     reader = DatasetFeatures(features, [])
@@ -197,8 +202,10 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
     for kind, rows in requests.items():
         for path, runner in paths.items():
             results[f"{path}, {kind}"] = result = compare(reference, runner, rows)
-            logits = "" if np.isnan(result.logit_difference) else (
-                f", largest logit difference {result.logit_difference:.2e}"
+            logits = (
+                ""
+                if np.isnan(result.logit_difference)
+                else (f", largest logit difference {result.logit_difference:.2e}")
             )
             console.print(
                 f"{path}, {kind} lists: {result.identical} of {result.lists} identical "
@@ -221,7 +228,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         check_bundle(arguments.bundle, arguments.random, arguments.real)
-    except (ParityError, DataUnavailable) as error:
+    except (ParityError, DataUnavailableError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -155,8 +155,7 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
     outer.initializer.extend(body.initializer)
     outer.node.extend([*zeros, loop])
     outer.node.extend(
-        helper.make_node("Identity", [name], [spec.name])
-        for name, spec in zip(stacked, RECORD, strict=True)
+        helper.make_node("Identity", [name], [spec.name]) for name, spec in zip(stacked, RECORD, strict=True)
     )
     outer.input.extend(_value_info(spec, spec.name) for spec in CONTROLS)
     del outer.output[:]

@@ -65,7 +65,9 @@ def load_policy(run: Path, features: FeatureAssembler) -> Policy:
         CheckpointError: the run has not finished.
     """
     if not (run / POLICY).is_file():
-        raise CheckpointError(f"{run}: training has not finished ({POLICY} is missing); start it again to resume")
+        raise CheckpointError(
+            f"{run}: training has not finished ({POLICY} is missing); start it again to resume"
+        )
     policy = Policy(load_config(run).policy, feature_sizes(features))
     policy.load_state_dict(torch.load(run / POLICY, weights_only=True))
     return policy.eval()

@@ -49,9 +49,7 @@ class Evaluator(nn.Module):
     def loss(self, candidates: Tensor, slate: Tensor, clicks: Tensor) -> Tensor:
         """Mean log-loss over the positions of the lists. `clicks` is `[B, L] float32`."""
         written = slate != NO_ITEM
-        losses = F.binary_cross_entropy_with_logits(
-            self.logits(candidates, slate), clicks, reduction="none"
-        )
+        losses = F.binary_cross_entropy_with_logits(self.logits(candidates, slate), clicks, reduction="none")
         return losses[written].mean()
 
     def reward(self, candidates: Tensor, slate: Tensor) -> Tensor:

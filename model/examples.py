@@ -48,9 +48,7 @@ def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training:
     ]
 
 
-def batches(
-    rows: Sequence[Example], size: int, shuffle: torch.Generator | None = None
-) -> Iterator[Batch]:
+def batches(rows: Sequence[Example], size: int, shuffle: torch.Generator | None = None) -> Iterator[Batch]:
     """All examples in batches, in order, or shuffled by the generator."""
     order = range(len(rows)) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()
     for start in range(0, len(rows), size):

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from model.checkpoint import save_tensors
 from model.progress import console
 
+
 class RunLog:
     """Every metric of a run: one line an epoch on the console, rows in metrics.csv, and TensorBoard."""
 

@@ -131,9 +131,7 @@ class Policy(nn.Module):
         entropy = entropy_nats(log_p)
         doubt = uncertainty(entropy, state.selectable, self.config.reasoner.gate)
         writing = state.position < controls.slate_length
-        spare = (
-            controls.micro_step_budget - state.micro_steps - (controls.slate_length - state.position)
-        )
+        spare = controls.micro_step_budget - state.micro_steps - (controls.slate_length - state.position)
         reasons = (
             writing
             & (doubt > controls.entropy_threshold)

@@ -15,7 +15,7 @@ import torch
 from model.checkpoint import EVALUATOR, GATE, SUMMARY, load_config, save_features, save_tensors, save_text
 from model.config import RunConfig, read_config
 from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailable
+from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
 from model.datasets.slate import Dataset
 from model.examples import examples
@@ -24,7 +24,7 @@ from model.metrics import summary
 from model.phase import RunLog
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.train_evaluator import EvaluatorRejected, train_evaluator
+from model.train_evaluator import EvaluatorRejectedError, train_evaluator
 from model.train_policy import Score, calibrate, reinforce, warm_start
 
 QUICK = {
@@ -40,8 +40,8 @@ def train(config: RunConfig, run: Path) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
     Raises:
-        DataUnavailable: the data is not to be had.
-        EvaluatorRejected: the evaluator failed its checks.
+        DataUnavailableError: the data is not to be had.
+        EvaluatorRejectedError: the evaluator failed its checks.
         ValueError: `run` holds a run with another configuration.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -93,8 +93,9 @@ def train(config: RunConfig, run: Path) -> None:
     save_tensors(run / POLICY, policy.state_dict())
     save_text(run / SUMMARY, json.dumps(result, indent=2))
     log.say(
-        f"kept the {kept}: held-out score {reinforced:.4f} (warm start {supervised:.4f}); the gate reasons above "
-        f"{gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, {gate.tokens_per_list:.2f} tokens a list"
+        f"kept the {kept}: held-out score {reinforced:.4f} (warm start {supervised:.4f}); the gate reasons "
+        f"above {gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, "
+        f"{gate.tokens_per_list:.2f} tokens a list"
     )
     log.close()
 
@@ -131,7 +132,7 @@ def main() -> None:
         changes |= QUICK
     try:
         train(with_changes(config, changes), arguments.run)
-    except (DataUnavailable, EvaluatorRejected, ValueError) as error:
+    except (DataUnavailableError, EvaluatorRejectedError, ValueError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -20,7 +20,7 @@ from model.phase import Phase, RunLog
 from model.progress import progress
 
 
-class EvaluatorRejected(Exception):
+class EvaluatorRejectedError(Exception):
     """The evaluator failed a check on held-out lists; training on its scores would mislead the policy."""
 
 
@@ -44,23 +44,28 @@ class EvaluatorReport(Frozen):
     order_gain_error: float
 
     def check(self, largest_calibration_error: float) -> None:
-        """Raises EvaluatorRejected, naming what failed and by how much."""
+        """Raises EvaluatorRejectedError, naming what failed and by how much."""
         faults = []
         if self.ndcg <= self.initial_ndcg:
-            faults.append(f"as a ranker NDCG@10 {self.ndcg:.4f}, the initial order has {self.initial_ndcg:.4f}")
+            faults.append(f"NDCG@10 {self.ndcg:.4f} as a ranker, the initial order {self.initial_ndcg:.4f}")
         if self.calibration_error > largest_calibration_error:
-            faults.append(f"calibration error {self.calibration_error:.3f}, at most {largest_calibration_error}")
+            faults.append(f"calibration error {self.calibration_error:.3f} above {largest_calibration_error}")
         if self.order_gain <= 0.0:
-            faults.append(f"cannot tell two orders of the same items apart (gain {self.order_gain:.5f} nats)")
+            faults.append(f"two orders of the same items look alike (gain {self.order_gain:.5f} nats)")
         if faults:
-            raise EvaluatorRejected(
-                "the evaluator cannot be trusted as a reward: " + "; ".join(faults) + ". More training lists, "
-                "better features or [reinforcement] epochs = 0 (warm start only) are the ways out"
+            raise EvaluatorRejectedError(
+                f"the evaluator cannot be trusted as a reward: {'; '.join(faults)}. Ways out: more training "
+                "lists, better features, or no reinforcement ([reinforcement] epochs = 0)"
             )
 
 
 def train_evaluator(
-    config: RunConfig, run: Path, log: RunLog, sizes: FeatureSizes, train: list[Example], held_out: list[Example]
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    sizes: FeatureSizes,
+    train: list[Example],
+    held_out: list[Example],
 ) -> tuple[Evaluator, EvaluatorReport]:
     """Fit on the training lists, choose the epoch by log-loss on the held-out ones.
 

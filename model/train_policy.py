@@ -30,12 +30,24 @@ NEVER = float("inf")
 
 
 def warm_start(
-    config: RunConfig, run: Path, log: RunLog, policy: Policy, train: list[Example], held_out: list[Example], score: Score
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    train: list[Example],
+    held_out: list[Example],
+    score: Score,
 ) -> float:
     """Supervised training on logged labels, reasoning on from the start. Returns the best held-out score."""
     settings = config.supervised
     phase = Phase(
-        "warm_start", run, log, policy, settings.learning_rate, settings.weight_decay, config.seed,
+        "warm_start",
+        run,
+        log,
+        policy,
+        settings.learning_rate,
+        settings.weight_decay,
+        config.seed,
         config.weight_averaging,
     )
 
@@ -71,7 +83,13 @@ def reinforce(
     settings = config.reinforcement
     reference = copy.deepcopy(policy).eval()
     phase = Phase(
-        "grpo", run, log, policy, settings.learning_rate, settings.weight_decay, config.seed + 1,
+        "grpo",
+        run,
+        log,
+        policy,
+        settings.learning_rate,
+        settings.weight_decay,
+        config.seed + 1,
         config.weight_averaging,
     )
 

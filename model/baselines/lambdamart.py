@@ -36,6 +36,7 @@ def rank(
                 "seed": seed,
                 "deterministic": True,
                 "force_row_wise": True,
+                "feature_pre_filter": False,
                 "verbose": -1,
                 **choice,
             },

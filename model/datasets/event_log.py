@@ -55,7 +55,9 @@ def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("clic
             elif kind == "interaction":
                 clicks[str(event["ranking"])].append((str(event["item"]), str(event["type"])))
             else:
-                raise EventLogError(f"{path}:{line}: event {kind!r} is not item, user, ranking or interaction")
+                raise EventLogError(
+                    f"{path}:{line}: event {kind!r} is not item, user, ranking or interaction"
+                )
         except (KeyError, TypeError) as error:
             raise EventLogError(f"{path}:{line}: {error!r} in {str(event)[:120]}") from error
 
@@ -109,7 +111,9 @@ def _slate(
     labels = np.zeros(len(shown), np.float32)
     for item_id, kind in clicked:
         if item_id not in index:
-            raise EventLogError(f"interaction with item {item_id!r}, which ranking {ranking_id!r} did not show")
+            raise EventLogError(
+                f"interaction with item {item_id!r}, which ranking {ranking_id!r} did not show"
+            )
         if kind in positive:
             labels[index[item_id]] = 1.0
     scores = [_fields(item).get("relevancy") for item in ranking["items"]]

@@ -25,7 +25,7 @@ class PublicFile(NamedTuple):
     sha256: str
 
 
-class DataUnavailable(Exception):
+class DataUnavailableError(Exception):
     """The data is neither here nor to be had; the message says what to do."""
 
 
@@ -33,7 +33,7 @@ def locate(file: PublicFile) -> Path:
     """The local path of a public file, downloaded if needed.
 
     Raises:
-        DataUnavailable: not here and not to be downloaded, or its sha256 is another one.
+        DataUnavailableError: not here and not to be downloaded, or its sha256 is another one.
     """
     asked = os.environ.get("EGLR_DATA_DIR")
     for directory in (Path(asked),) if asked else (ROOT.parent / "shared" / "data", DOWNLOADS):
@@ -43,7 +43,7 @@ def locate(file: PublicFile) -> Path:
     try:
         _download(file.url, target)
     except OSError as error:
-        raise DataUnavailable(
+        raise DataUnavailableError(
             f"{file.path} is not in {target.parent} and could not be downloaded from {file.url} ({error}).\n"
             "Fetch it by hand and set EGLR_DATA_DIR to the directory that holds "
             f"{file.path}, or use the simulator, which needs no data: --config configs/simulator.toml"
@@ -54,7 +54,9 @@ def locate(file: PublicFile) -> Path:
 def _verified(path: Path, file: PublicFile) -> Path:
     found = sha256(path)
     if found != file.sha256:
-        raise DataUnavailable(f"{path}: sha256 is {found}, expected {file.sha256}; delete it and try again")
+        raise DataUnavailableError(
+            f"{path}: sha256 is {found}, expected {file.sha256}; delete it and try again"
+        )
     return path
 
 

@@ -10,7 +10,7 @@ def open_dataset(config: RunConfig) -> Dataset:
     """Read or simulate the configured dataset.
 
     Raises:
-        DataUnavailable: the data is not here and cannot be downloaded.
+        DataUnavailableError: the data is not here and cannot be downloaded.
         ValueError: `dataset = "event_log"` without a path.
     """
     if config.dataset == "ranklens":

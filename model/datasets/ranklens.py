@@ -16,6 +16,6 @@ def load() -> Dataset:
     """The event log, split by user.
 
     Raises:
-        DataUnavailable: the log is not here and cannot be downloaded.
+        DataUnavailableError: the log is not here and cannot be downloaded.
     """
     return read_event_log(locate(EVENTS), "ranklens")

@@ -69,9 +69,7 @@ class World:
     def true_value(self, user_id: str, items: NDArray[np.int64], slate: Sequence[int]) -> float:
         """Expected clicks of a slate of candidate indices."""
         relevance = self.relevance(user_id, items)
-        return float(
-            sum(self.next_click(relevance, items, slate[:k])[slate[k]] for k in range(len(slate)))
-        )
+        return float(sum(self.next_click(relevance, items, slate[:k])[slate[k]] for k in range(len(slate))))
 
     def beam(self, user_id: str, items: NDArray[np.int64], length: int, width: int) -> list[int]:
         """The best slate a beam search that knows the click model finds; width 1 is the myopic oracle."""

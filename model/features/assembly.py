@@ -92,7 +92,7 @@ class FeatureAssembler:
 
     def unknown(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which candidates the catalogue does not have. `[N] bool`."""
-        return self.catalogue.rows(candidates.ids) == UNKNOWN
+        return np.equal(self.catalogue.rows(candidates.ids), UNKNOWN)
 
     def request(
         self,

@@ -1,0 +1,39 @@
+.PHONY: setup demo test lint type train serve load clean
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BUNDLE ?= bundles/ranklens
+RUN := .venv/bin/python
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/installed  ## create .venv and install everything needed without an accelerator
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet torch==2.13.0
+	.venv/bin/pip install --quiet --editable '.[cpu,train,loadtest,dev]'
+	touch $@
+
+demo: setup  ## train quickly, export, serve and re-rank real lists
+	$(RUN) demo.py
+
+test: setup  ## all tests, a real Redis included
+	$(RUN) -m pytest
+
+lint: setup  ## ruff
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+type: setup  ## mypy
+	.venv/bin/mypy
+
+train: setup  ## train fully on RankLens and export
+	$(RUN) -m model.train --config configs/ranklens.toml --run runs/ranklens
+	$(RUN) -m export --run runs/ranklens --bundle bundles/ranklens
+
+serve: setup  ## serve BUNDLE
+	$(RUN) -m service --bundle $(BUNDLE)
+
+clean:  ## remove the environment and all that was built
+	rm -rf .venv build runs bundles reports *.egg-info

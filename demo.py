@@ -1,0 +1,162 @@
+"""The whole path on real lists: train, export, serve, re-rank over HTTP. Run by `make demo`.
+
+Everything goes through the same commands a user would type; the service is a process of its own on
+loopback with the in-process context store, and is gone when this ends.
+"""
+
+import argparse
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from rich.table import Table
+
+from model.config import RunConfig, read_config
+from model.datasets.location import DataUnavailableError
+from model.datasets.open_dataset import open_dataset
+from model.datasets.slate import Dataset, LoggedSlate
+from model.metrics import ndcg
+from model.progress import console, progress
+
+START_TIMEOUT_S = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--config", type=Path, default=Path("configs/ranklens.toml"))
+    parser.add_argument("--full", action="store_true", help="train fully instead of --quick")
+    arguments = parser.parse_args()
+    config, dataset, path = dataset_or_simulator(arguments.config)
+    name = config.dataset if arguments.full else f"{config.dataset}-quick"
+    run, bundle = Path("runs") / name, Path("bundles") / name
+
+    quick = [] if arguments.full else ["--quick"]
+    python("-m", "model.train", "--config", str(path), "--run", str(run), *quick)
+    python("-m", "export", "--run", str(run), "--bundle", str(bundle))
+    test = dataset.slates["test"]
+    with served(bundle) as client:
+        answers = [rerank(client, slate) for slate in progress(test, "re-ranking the test split over HTTP")]
+    show(dataset, test, answers)
+
+    orders = [np.array([result["index"] for result in answer["results"]]) for answer in answers]
+    labels = [slate.labels for slate in test]
+    initial = [np.arange(len(label)) for label in labels]
+    tokens = statistics.mean(answer["reasoning"]["tokens"] for answer in answers)
+    console.print(
+        f"demo: ok dataset={dataset.name} ndcg@10={ndcg(orders, labels, 10).mean():.4f} "
+        f"initial={ndcg(initial, labels, 10).mean():.4f} reasoning_tokens_per_list={tokens:.2f} "
+        f"p50_ms={statistics.median(answer['client_ms'] for answer in answers):.2f} bundle={bundle}"
+    )
+
+
+def dataset_or_simulator(path: Path) -> tuple[RunConfig, Dataset, Path]:
+    """The configured dataset, or the simulator where its data is not to be had."""
+    config = read_config(path)
+    try:
+        return config, open_dataset(config), path
+    except DataUnavailableError as error:
+        console.print(f"{error}\nGoing on with the simulator.", style="yellow")
+        path = Path("configs/simulator.toml")
+        config = read_config(path)
+        return config, open_dataset(config), path
+
+
+def python(*arguments: str) -> None:
+    """Run a command of this project to its end."""
+    console.print(f"[dim]$ python {' '.join(arguments)}[/]")
+    subprocess.run([sys.executable, *arguments], check=True)
+
+
+@contextmanager
+def served(bundle: Path) -> Iterator[httpx.Client]:
+    """A service of the bundle on a free loopback port, stopped at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "service", "--bundle", str(bundle), "--port", str(port), "--drain-s", "0"]
+    console.print(f"[dim]$ python {' '.join(command)}[/]")
+    process = subprocess.Popen([sys.executable, *command, "--log-level", "warning"])
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            wait_until_ready(client, process)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    give_up = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            raise SystemExit(f"the service ended with exit code {process.returncode}")
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"the service was not ready within {START_TIMEOUT_S} s")
+
+
+def rerank(client: httpx.Client, slate: LoggedSlate) -> dict[str, Any]:
+    """Tell the service what is known of the user, then ask for the list."""
+    history = [{"item_id": event.item_id, "type": event.type} for event in slate.user.history]
+    context = {"profile": dict(slate.user.profile), "history": history}
+    client.put(f"/v1/users/{slate.user_id}/context", json=context).raise_for_status()
+    body = {
+        "request_id": slate.request_id,
+        "user_id": slate.user_id,
+        "items": [{"id": item_id} for item_id in slate.candidates],
+        "context": {**slate.context, "timestamp": slate.timestamp},
+        "explain": True,
+    }
+    started = time.perf_counter()
+    response = client.post("/v1/rerank", json=body)
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    response.raise_for_status()
+    answer: dict[str, Any] = response.json()
+    if answer["fallback"] is not None:
+        raise SystemExit(f"request {slate.request_id} fell back: {answer['fallback']}")
+    return {**answer, "client_ms": elapsed_ms}
+
+
+def show(dataset: Dataset, slates: list[LoggedSlate], answers: list[dict[str, Any]]) -> None:
+    """One list before and after: the one with reasoning at the most positions, short of all."""
+    reasoned = [sum(p["reasoning_tokens"] > 0 for p in answer["reasoning"]["trace"]) for answer in answers]
+    row = max(range(len(answers)), key=lambda i: reasoned[i] % len(answers[i]["reasoning"]["trace"]))
+    slate, trace = slates[row], answers[row]["reasoning"]["trace"]
+    table = Table(title=f"list {slate.request_id}: * = clicked in the log, entropy in nats")
+    for column in ("position", "before", "after"):
+        table.add_column(column)
+    for column in ("probability", "entropy", "after reasoning", "tokens"):
+        table.add_column(column, justify="right")
+    clicked = dict(zip(slate.candidates, slate.labels, strict=True))
+
+    def title(item_id: str) -> str:
+        name = dataset.items.get(item_id, {}).get("title", item_id)
+        return f"{name}{' *' if clicked[item_id] else ''}"
+
+    for position in trace:
+        table.add_row(
+            str(position["position"]),
+            title(slate.candidates[position["position"]]),
+            title(position["id"]),
+            f"{position['probability']:.3f}",
+            f"{position['entropy_before']:.3f}",
+            f"{position['entropy_after']:.3f}",
+            str(position["reasoning_tokens"]),
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
