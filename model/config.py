@@ -53,45 +53,50 @@ class PolicyConfig(Frozen):
     reasoner: ReasonerConfig = ReasonerConfig()
 
 
-class EvaluatorConfig(Frozen):
-    """The reward model and its fit to the log."""
+class PhaseConfig(Frozen):
+    """One phase of training: AdamW on shuffled batches, the epoch chosen on held-out lists.
 
+    Training stops early once `patience` epochs have brought nothing.
+    """
+
+    epochs: NonNegative
+    patience: Positive
+    batch: Positive = 128
+    learning_rate: Rate = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class EvaluatorConfig(PhaseConfig):
+    """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused."""
+
+    epochs: Positive = 8
+    patience: Positive = 3
     width: Positive = 64
     heads: Positive = 2
     dropout: Share = 0.2
     longest: Positive = 64
     reward: Literal["dcg", "clicks"] = "dcg"
     largest_calibration_error: Rate = 0.05
-    epochs: Positive = 10
-    patience: Positive = 3
-    batch: Positive = 128
-    learning_rate: Rate = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
 
 
-class SupervisedConfig(Frozen):
+class SupervisedConfig(PhaseConfig):
     """Warm start on logged labels. `teacher_share` of the positions continue with a relevant item, the
     others with one the policy drew, so that it also learns to go on from its own choices."""
 
     epochs: Positive = 10
-    patience: Positive = 3
-    batch: Positive = 128
+    patience: Positive = 5
     teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    learning_rate: Rate = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
 
 
-class ReinforcementConfig(Frozen):
-    """GRPO on the evaluator's reward. `group` slates are sampled for each request, and each batch of
-    rollouts serves `passes` updates."""
+class ReinforcementConfig(PhaseConfig):
+    """GRPO on the evaluator's reward; 0 epochs leave it out. `group` slates are sampled for each request,
+    and each batch of rollouts serves `passes` updates."""
 
     epochs: NonNegative = 3
-    patience: Positive = 2
-    batch: Positive = 128
+    patience: Positive = 3
+    learning_rate: Rate = 5e-5
     group: Annotated[int, Field(ge=2)] = 8
     passes: Positive = 2
-    learning_rate: Rate = 5e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Rate = 0.2
     kl: Annotated[float, Field(ge=0)] = 0.05
 

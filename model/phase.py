@@ -6,16 +6,19 @@ started again ends with the same weights as one that was not.
 
 import csv
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from model.checkpoint import save_tensors
-from model.progress import console
+from model.config import PhaseConfig
+from model.examples import Batch, Example, batches
+from model.progress import console, progress
 
 
 class RunLog:
@@ -58,14 +61,24 @@ class Phase:
         run: Path,
         log: RunLog,
         module: nn.Module,
-        learning_rate: float,
-        weight_decay: float,
+        train: Sequence[Example],
+        settings: PhaseConfig,
         seed: int,
         averaging: float,
+        passes: int = 1,
     ) -> None:
-        self.name, self.module = name, module
+        """`passes` is the number of updates that each batch serves; over all updates the learning rate
+        rises for a tenth of them, then falls to nothing."""
+        self.name, self.module, self._train, self._settings = name, module, train, settings
         self._state_path, self._log = run / f"{name}.state.pt", log
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self._steps = -(-len(train) // settings.batch)
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        updates = settings.epochs * self._steps * passes
+        self._schedule = OneCycleLR(
+            self.optimizer, settings.learning_rate, total_steps=updates + 1, pct_start=0.1
+        )
         self.average = AveragedModel(module, avg_fn=_moving_average(averaging))
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
@@ -75,23 +88,26 @@ class Phase:
         self._best = {name: value.clone() for name, value in module.state_dict().items()}
         self._resume()
 
+    def batches(self) -> Iterable[Batch]:
+        """The training lists once, shuffled, behind a progress bar."""
+        return progress(batches(self._train, self._settings.batch, self.generator), self.name, self._steps)
+
     def update(self, loss: torch.Tensor) -> None:
         """One step of the optimiser."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
+        self._schedule.step()
         self.average.update_parameters(self.module)
 
     def run(
         self,
-        epochs: int,
         train: Callable[[], Mapping[str, float]],
         validate: Callable[[nn.Module], tuple[float, Mapping[str, float]]],
-        patience: int,
         score_before: float | None = None,
     ) -> float:
-        """Train until done or until `patience` epochs bring nothing; load the best weights into the module.
+        """Train until done or out of patience; load the best weights into the module.
 
         Args:
             train: one epoch; returns metrics.
@@ -103,7 +119,7 @@ class Phase:
         """
         if score_before is not None and self.epoch == 0:
             self.best_score = score_before
-        while self.epoch < epochs and self.epoch - max(self._best_epoch, 0) <= patience:
+        while self.epoch < self._settings.epochs and self._patient():
             started = time.monotonic()
             self.module.train()
             metrics = dict(train())
@@ -121,6 +137,9 @@ class Phase:
         self.module.eval()
         return self.best_score
 
+    def _patient(self) -> bool:
+        return self.epoch - 1 - max(self._best_epoch, 0) < self._settings.patience
+
     def _save(self) -> None:
         save_tensors(
             self._state_path,
@@ -128,6 +147,7 @@ class Phase:
                 "module": self.module.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
                 "best": self._best,
                 "progress": (self.epoch, self.best_score, self._best_epoch),
                 "generator": self.generator.get_state(),
@@ -142,6 +162,7 @@ class Phase:
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
         self._best = state["best"]
         self.epoch, self.best_score, self._best_epoch = state["progress"]
         self.generator.set_state(state["generator"])

@@ -17,7 +17,6 @@ from model.examples import Batch, Example, batches
 from model.features.schema import Frozen
 from model.metrics import ndcg
 from model.phase import Phase, RunLog
-from model.progress import progress
 
 
 class EvaluatorRejectedError(Exception):
@@ -74,14 +73,11 @@ def train_evaluator(
     torch.manual_seed(config.seed)
     settings = config.evaluator
     evaluator = Evaluator(settings, sizes)
-    phase = Phase(
-        "evaluator", run, log, evaluator, settings.learning_rate, settings.weight_decay, config.seed, 0.99
-    )
+    phase = Phase("evaluator", run, log, evaluator, train, settings, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
-        steps = -(-len(train) // settings.batch)
-        for batch in progress(batches(train, settings.batch, phase.generator), phase.name, steps):
+        for batch in phase.batches():
             slate = _cut(batch.shown, config.policy.slate_length, phase.generator)
             loss = evaluator.loss(evaluator.encode(batch.inputs), slate, _clicks(batch, slate))
             phase.update(loss)
@@ -93,7 +89,7 @@ def train_evaluator(
         loss = _held_out_log_loss(module, held_out)
         return -loss, {"held_out_loss": loss}
 
-    phase.run(settings.epochs, train_epoch, validate, settings.patience)
+    phase.run(train_epoch, validate)
     return evaluator, report(evaluator, held_out, config.seed)
 
 

@@ -4,7 +4,7 @@ Legend: B requests, N candidates, K positions.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from model.config import RunConfig
 from model.evaluator import Evaluator
-from model.examples import Batch, Example, batches
+from model.examples import Example, batches
 from model.grpo import collect, grpo_loss
 from model.manifest import Gate
 from model.phase import Phase, RunLog
 from model.policy import Policy
-from model.progress import progress
 from model.rollout import Rollout, greedy, roll_out, threshold_gate
 from model.supervised import supervised_loss
 
@@ -40,28 +39,17 @@ def warm_start(
 ) -> float:
     """Supervised training on logged labels, reasoning on from the start. Returns the best held-out score."""
     settings = config.supervised
-    phase = Phase(
-        "warm_start",
-        run,
-        log,
-        policy,
-        settings.learning_rate,
-        settings.weight_decay,
-        config.seed,
-        config.weight_averaging,
-    )
+    phase = Phase("warm_start", run, log, policy, train, settings, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
-        for batch in _progress(train, settings.batch, phase):
+        for batch in phase.batches():
             loss = supervised_loss(policy, batch, settings.teacher_share, phase.generator)
             phase.update(loss)
             losses.append(loss.item())
         return {"loss": float(np.mean(losses))}
 
-    return phase.run(
-        settings.epochs, train_epoch, lambda module: _validate(module, held_out, score), settings.patience
-    )
+    return phase.run(train_epoch, lambda module: _validate(module, held_out, score))
 
 
 def reinforce(
@@ -83,21 +71,14 @@ def reinforce(
     settings = config.reinforcement
     reference = copy.deepcopy(policy).eval()
     phase = Phase(
-        "grpo",
-        run,
-        log,
-        policy,
-        settings.learning_rate,
-        settings.weight_decay,
-        config.seed + 1,
-        config.weight_averaging,
+        "grpo", run, log, policy, train, settings, config.seed, config.weight_averaging, settings.passes
     )
 
     def train_epoch() -> dict[str, float]:
         policy.eval()
         threshold = calibrate(policy, held_out, config.policy.reasoner.gate_quantile).threshold
         rewards, divergences, tokens = [], [], []
-        for batch in _progress(train, settings.batch, phase):
+        for batch in phase.batches():
             experience = collect(
                 policy, reference, evaluator, batch, settings.group, threshold, phase.generator
             )
@@ -113,13 +94,7 @@ def reinforce(
             "tokens": float(np.mean(tokens)),
         }
 
-    return phase.run(
-        settings.epochs,
-        train_epoch,
-        lambda module: _validate(module, held_out, score),
-        settings.patience,
-        score_before,
-    )
+    return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
 @torch.no_grad()
@@ -179,9 +154,3 @@ def _by_position(entropy: Tensor, written: Tensor) -> list[float]:
     """Mean of `[B, K]` over the lists that reach each position. `[K]`."""
     means = (entropy * written).sum(0) / written.sum(0).clamp(min=1)
     return [round(value, 4) for value in means.tolist()]
-
-
-def _progress(train: list[Example], size: int, phase: Phase) -> Iterable[Batch]:
-    """Shuffled training batches behind a progress bar."""
-    steps = -(-len(train) // size)
-    return progress(batches(train, size, phase.generator), phase.name, steps)

@@ -1,17 +1,12 @@
 """What many tests need: a served bundle, a real Redis, and an environment without our settings."""
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
-
-# The folders of tests/ are named as the packages: bare `pytest`, unlike `python -m pytest`, would take
-# tests/service for `service`, were the project's root not on the path.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(autouse=True)

@@ -58,7 +58,7 @@ class World:
         """Click probability of each candidate if it came right after `prefix` (candidate indices). `[N]`."""
         vectors, strength = self.vectors[items], self.config.strength
         fatigue, complement = np.zeros(len(items)), np.zeros(len(items))
-        if prefix:
+        if len(prefix):
             earlier = vectors[list(prefix)]
             decay = 0.8 ** np.arange(len(prefix) - 1, -1, -1)
             fatigue = np.maximum(vectors @ earlier.T, 0.0) @ decay

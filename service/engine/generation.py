@@ -118,6 +118,7 @@ def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) 
 def _read_slate(request: Controls, record: dict[str, list[Any]]) -> Slate:
     positions: list[Position] = []
     stop: Stop = "entropy"
+    threshold = float(np.float32(request.entropy_threshold))  # as the graph compared it
     tokens, before = 0, 0.0
     for step, chosen in enumerate(record["chosen"]):
         entropy, uncertainty = record["entropy"][step], record["uncertainty"][step]
@@ -128,7 +129,7 @@ def _read_slate(request: Controls, record: dict[str, list[Any]]) -> Slate:
             continue
         if chosen == NO_ITEM:  # the slate is full; other requests of the batch go on
             break
-        if uncertainty > request.entropy_threshold and request.reasoning_budget > 0:
+        if uncertainty > threshold and request.reasoning_budget > 0:
             if tokens < request.reasoning_budget:
                 stop = "deadline"
             elif stop == "entropy":
