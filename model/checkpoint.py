@@ -48,34 +48,37 @@ def save_features(run: Path, features: FeatureAssembler) -> None:
 
 def load_config(run: Path) -> RunConfig:
     """Raises CheckpointError when there is no run."""
-    if not (run / CONFIG).is_file():
-        raise CheckpointError(f"{run}: no training run here ({CONFIG} is missing)")
-    return RunConfig.model_validate_json((run / CONFIG).read_text())
+    return RunConfig.model_validate_json(_existing(run, CONFIG).read_text())
 
 
 def load_features(run: Path) -> FeatureAssembler:
-    fitted = FittedFeatures.model_validate_json((run / FEATURES).read_text())
-    return FeatureAssembler(fitted, Catalogue.load(run / CATALOGUE, fitted))
+    """Raises CheckpointError when the run has not come to its features."""
+    fitted = FittedFeatures.model_validate_json(_existing(run, FEATURES).read_text())
+    return FeatureAssembler(fitted, Catalogue.load(_existing(run, CATALOGUE), fitted))
 
 
 def load_policy(run: Path, features: FeatureAssembler) -> Policy:
-    """The finished policy of a run, in eval mode.
-
-    Raises:
-        CheckpointError: the run has not finished.
-    """
-    if not (run / POLICY).is_file():
-        raise CheckpointError(
-            f"{run}: training has not finished ({POLICY} is missing); start it again to resume"
-        )
+    """The finished policy of a run, in eval mode. Raises CheckpointError when the run has not finished."""
     policy = Policy(load_config(run).policy, feature_sizes(features))
-    policy.load_state_dict(torch.load(run / POLICY, weights_only=True))
+    policy.load_state_dict(torch.load(_existing(run, POLICY), weights_only=True))
     return policy.eval()
 
 
 def load_gate(run: Path) -> Gate:
-    return Gate.model_validate_json((run / GATE).read_text())
+    """Raises CheckpointError when the run has not finished."""
+    return Gate.model_validate_json(_existing(run, GATE).read_text())
 
 
 def load_summary(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / SUMMARY).read_text()))
+    """Raises CheckpointError when the run has not finished."""
+    return dict(json.loads(_existing(run, SUMMARY).read_text()))
+
+
+def _existing(run: Path, name: str) -> Path:
+    if not (run / CONFIG).is_file():
+        raise CheckpointError(f"{run}: no training run here ({CONFIG} is missing)")
+    if not (run / name).is_file():
+        raise CheckpointError(
+            f"{run}: training has not finished ({name} is missing); start it again to resume"
+        )
+    return run / name

@@ -65,14 +65,16 @@ def train(config: RunConfig, run: Path) -> None:
 
     evaluator, report = train_evaluator(config, run, log, sizes, training, held_out)
     save_tensors(run / EVALUATOR, evaluator.state_dict())
-    log.say(f"evaluator on held-out lists: {report}")
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in report.model_dump().items())
+    log.say(f"evaluator on held-out lists: {figures}")
+    if config.reinforcement.epochs:
+        report.check(config.evaluator.largest_calibration_error)
 
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, sizes)
     supervised = warm_start(config, run, log, policy, training, held_out, score)
     reinforced = supervised
     if config.reinforcement.epochs:
-        report.check(config.evaluator.largest_calibration_error)
         reinforced = reinforce(
             config, run, log, policy, evaluator, training, held_out, score, score_before=supervised
         )
