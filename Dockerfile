@@ -27,14 +27,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # The dependencies alone, so that a change of the source does not install them again.
 WORKDIR /build
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME'" >&2; exit 1 ;; esac \
     && python3 -m venv /venv \
     && /venv/bin/python -c 'import sys, tomllib; \
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")' "$RUNTIME" \
        > requirements.txt \
-    && /venv/bin/pip install -r requirements.txt \
+    && /venv/bin/pip install -c constraints.txt -r requirements.txt \
     && /venv/bin/pip uninstall -y pip setuptools
 
 WORKDIR /app

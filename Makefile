@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint type train serve load clean
+.PHONY: help setup demo test lint type train serve clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -10,10 +10,9 @@ help:  ## this list
 
 setup: .venv/installed  ## create .venv and install everything needed without an accelerator
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet torch==2.13.0
-	.venv/bin/pip install --quiet --editable '.[cpu,train,loadtest,dev]'
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,dev]'
 	touch $@
 
 demo: setup  ## train quickly, export, serve and re-rank real lists

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from export.figure import draw
 from model.baselines import initial_order, item_ctr, lambdamart
 from model.checkpoint import load_config
 from model.config import RunConfig
@@ -170,12 +171,15 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--json", type=Path, help="also write the report here")
+    parser.add_argument("--figure", type=Path, help="also draw the report here, as PNG")
     arguments = parser.parse_args()
     try:
         report = evaluate(arguments.bundle, arguments.split)
     except DataUnavailableError as error:
         raise SystemExit(str(error)) from None
     show(report)
+    if arguments.figure:
+        draw(report, arguments.figure)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -145,12 +145,12 @@ class Policy(nn.Module):
         best = (log_q + noise).argmax(-1)
         item = best.unsqueeze(1)
 
+        # A row whose slate is full commits on, unheard: nothing reads it again, and its position only grows.
         thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))
         committed = self.commit(state, best, memory)
-        emits = writing & ~reasons
-        present = thought.where(reasons, committed.where(emits, state))
+        present = thought.where(reasons, committed)
         record = Record(
-            chosen=torch.where(emits, best, NO_ITEM),
+            chosen=torch.where(writing & ~reasons, best, NO_ITEM),
             reasoned=reasons,
             entropy=entropy,
             uncertainty=doubt,

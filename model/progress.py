@@ -6,7 +6,12 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
+WIDTH = 120
+"""Columns where there is no terminal to ask."""
+
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = WIDTH
 
 T = TypeVar("T")
 
