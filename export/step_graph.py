@@ -171,7 +171,8 @@ def _sized(specs: Iterable[TensorSpec], policy: Policy) -> tuple[TensorSpec, ...
     sizes = policy.sizes
     fixed: dict[str | int, int] = {
         "D": policy.config.width,
-        "R": policy.reasoner.memory_width,
+        "R": policy.reasoner.memory_blocks[0],
+        "E": policy.reasoner.memory_blocks[1],
         "numeric": sizes.numeric,
         "item_numeric": sizes.item_numeric,
         "slots": len(sizes.slot_fields),

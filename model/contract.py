@@ -3,7 +3,7 @@
 Stated once, read by the exporter, the parity check and the serving engine. Standard library only.
 It deliberately does not know what any tensor is computed from.
 
-Legend: B requests, N candidates, H history events, D width, R reasoning-memory width,
+Legend: B requests, N candidates, H history events, D width, R blocks of E columns of reasoning memory,
 P noise positions (1 when decoding greedily, else at least the longest slate), M micro-steps taken.
 A *micro-step* emits, for each request, either one reasoning token (no item) or one item token.
 """
@@ -50,7 +50,7 @@ MEMORY = (
     TensorSpec("user", "float32", ("B", "D")),
     TensorSpec("pointer_keys", "float32", ("B", "N", "D")),
     TensorSpec("pointer_bias", "float32", ("B", "N")),
-    TensorSpec("reasoning_memory", "float32", ("B", "N", "R")),
+    TensorSpec("reasoning_memory", "float32", ("B", "R", "N", "E")),
 )
 """What the encoder writes once a request and every micro-step reads."""
 

@@ -4,7 +4,8 @@ Light by default: each candidate sees its own features, the user, the user's his
 the mean of the other candidates. Self-attention over candidates by config. Knows nothing of decoding,
 but writes the projections that every micro-step reads, so that they are computed once.
 
-Legend: B requests, N candidates, H history events, T token slots, D width, R reasoning-memory width.
+Legend: B requests, N candidates, H history events, T token slots, D width,
+R blocks of E columns of reasoning memory.
 """
 
 import math
@@ -36,7 +37,7 @@ class Memory(NamedTuple):
     user: Tensor  # [B, D]
     pointer_keys: Tensor  # [B, N, D]
     pointer_bias: Tensor  # [B, N]
-    reasoning_memory: Tensor  # [B, N, R]
+    reasoning_memory: Tensor  # [B, R, N, E]
 
     def repeat(self, times: int) -> "Memory":
         """Each request `times` times in a row, `[B * times, ...]`, for rollouts in groups."""
@@ -92,10 +93,13 @@ class SelfAttention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Writes the memory. `reasoning_width` is R, set by the reasoner."""
+    """Writes the memory. `reasoning_blocks` is (R, E), as the reasoner wants it."""
 
-    def __init__(self, sizes: FeatureSizes, width: int, reasoning_width: int, config: EncoderConfig) -> None:
+    def __init__(
+        self, sizes: FeatureSizes, width: int, reasoning_blocks: tuple[int, int], config: EncoderConfig
+    ) -> None:
         super().__init__()
+        self.reasoning_blocks = reasoning_blocks
         self.item = ItemTower(sizes.item_numeric, sizes, width, config.token_width)
         self.candidate = nn.Linear(sizes.numeric, width)
         self.feedback = nn.Embedding(3, width, padding_idx=FEEDBACK_PADDING)
@@ -116,7 +120,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.pointer_keys = nn.Linear(width, width)
         self.pointer_bias = nn.Linear(width, 1)
-        self.reasoning_memory = nn.Linear(width, reasoning_width)
+        self.reasoning_memory = nn.Linear(width, math.prod(reasoning_blocks))
 
     def forward(
         self,
@@ -164,7 +168,10 @@ class Encoder(nn.Module):
             user=user,
             pointer_keys=self.pointer_keys(memory) / math.sqrt(memory.shape[-1]),
             pointer_bias=self.pointer_bias(memory).squeeze(-1),
-            reasoning_memory=self.reasoning_memory(memory),
+            reasoning_memory=self.reasoning_memory(memory)
+            .unflatten(-1, self.reasoning_blocks)
+            .transpose(1, 2)
+            .contiguous(),
         )
 
     def _recall(self, own: Tensor, past: Tensor, present: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Evaluator(nn.Module):
     def __init__(self, config: EvaluatorConfig, sizes: FeatureSizes) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(sizes, config.width, 1, EncoderConfig(dropout=config.dropout))
+        self.encoder = Encoder(sizes, config.width, (1, 1), EncoderConfig(dropout=config.dropout))
         self.position = nn.Embedding(config.longest, config.width)
         nn.init.normal_(self.position.weight, std=0.02)
         self.attention = SelfAttention(config.width, config.heads, config.dropout)

@@ -16,7 +16,7 @@ from model.contract import COUNTERS, NO_ITEM
 from model.decoders.gru import GRUDecoder
 from model.decoders.protocol import Decoder, DecoderState
 from model.encoder import Encoder, FeatureSizes, Memory
-from model.reasoning import REASONERS, Reasoner, entropy_nats, log_probabilities, uncertainty
+from model.reasoning import REASONERS, Moment, Reasoner, entropy_nats, log_probabilities, uncertainty
 
 DECODERS = {"gru": GRUDecoder}
 
@@ -75,7 +75,7 @@ class Policy(nn.Module):
         super().__init__()
         self.config, self.sizes = config, sizes
         self.reasoner: Reasoner = REASONERS[config.reasoner.kind](config.width, config.reasoner)
-        self.encoder = Encoder(sizes, config.width, self.reasoner.memory_width, config.encoder)
+        self.encoder = Encoder(sizes, config.width, self.reasoner.memory_blocks, config.encoder)
         self.decoder: Decoder = DECODERS[config.decoder](config.width)
 
     def encode(self, inputs: dict[str, Tensor]) -> Memory:
@@ -91,9 +91,8 @@ class Policy(nn.Module):
     def reason(self, state: StepState, logits: Tensor, memory: Memory, temperature: Tensor) -> StepState:
         """Spend one reasoning token in every row. `temperature` is `[B, 1]`."""
         weights = log_probabilities(logits, state.selectable, temperature).exp()
-        readout, decoder = self.reasoner(
-            state.readout, state.decoder, weights, state.selectable, state.tokens_here, memory, self.decoder
-        )
+        now = Moment(state.readout, state.decoder, weights, state.selectable, state.tokens_here)
+        readout, decoder = self.reasoner(now, memory, self.decoder)
         return state._replace(
             decoder=decoder,
             readout=readout,

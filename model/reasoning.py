@@ -5,11 +5,11 @@ vector the pointer scores candidates with. `PaperReasoner` is the paper's token,
 decoder's own cell. `DeepReasoner` departs from the paper because the plain token only tied with a model
 trained without it: it branches, thinks with more than one token, and is dropped once an item is chosen.
 
-Legend: B requests, N candidates, D width, R reasoning-memory width, S reasoning tokens.
+Legend: B requests, N candidates, D width, R blocks of E columns of reasoning memory.
 """
 
 import math
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,29 +45,23 @@ def uncertainty(entropy: Tensor, selectable: Tensor, gate: Literal["normalised",
     return entropy / torch.log(remaining)
 
 
+class Moment(NamedTuple):
+    """Where the policy stands when it spends a reasoning token."""
+
+    readout: Tensor  # [B, D]
+    state: DecoderState
+    weights: Tensor  # [B, N], selection probabilities at the reasoning temperature
+    selectable: Tensor  # [B, N] bool, True = may still be chosen
+    step: Tensor  # [B] int64, reasoning tokens already spent at this position
+
+
 class Reasoner(Protocol):
-    """One reasoning step. `memory_width` is R, what it wants projected from each candidate."""
+    """One reasoning step. `memory_blocks` is (R, E), what it wants projected from each candidate."""
 
-    memory_width: int
+    memory_blocks: tuple[int, int]
 
-    def __call__(
-        self,
-        readout: Tensor,
-        state: DecoderState,
-        weights: Tensor,
-        selectable: Tensor,
-        step: Tensor,
-        memory: Memory,
-        decoder: Decoder,
-    ) -> tuple[Tensor, DecoderState]:
-        """New readout and decoder state after one reasoning token.
-
-        Args:
-            readout: `[B, D] float32`.
-            weights: `[B, N] float32`, selection probabilities at the reasoning temperature.
-            selectable: `[B, N] bool, True = may still be chosen`.
-            step: `[B] int64`, reasoning tokens already spent at this position.
-        """
+    def __call__(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
+        """Readout `[B, D]` and decoder state after one reasoning token."""
         ...
 
 
@@ -81,7 +75,7 @@ class DeepReasoner(nn.Module):
 
     def __init__(self, width: int, config: ReasonerConfig) -> None:
         super().__init__()
-        self.memory_width = 2 * width
+        self.memory_blocks = (2 * self.HEADS, width // self.HEADS)  # keys, then values
         self.query = nn.Linear(width, width)
         self.mix = nn.Linear(4 * width, 2 * width)
         self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, 2 * width)
@@ -89,25 +83,16 @@ class DeepReasoner(nn.Module):
         self.write = nn.Linear(2 * width, width)
         self.gate = nn.Parameter(torch.full((width,), config.initial_step))
 
-    def forward(
-        self,
-        readout: Tensor,
-        state: DecoderState,
-        weights: Tensor,
-        selectable: Tensor,
-        step: Tensor,
-        memory: Memory,
-        decoder: Decoder,
-    ) -> tuple[Tensor, DecoderState]:
-        keys, values = memory.reasoning_memory.unflatten(-1, (2, self.HEADS, -1)).permute(2, 0, 3, 1, 4)
-        query = self.query(readout).unflatten(-1, (self.HEADS, 1, -1))  # [B, heads, 1, D / heads]
+    def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
+        keys, values = memory.reasoning_memory.split(self.HEADS, dim=1)  # [B, heads, N, D / heads] each
+        query = self.query(now.readout).unflatten(-1, (self.HEADS, 1, -1))  # [B, heads, 1, D / heads]
         scores = (query @ keys.transpose(-1, -2)) / math.sqrt(query.shape[-1])  # [B, heads, 1, N]
-        scores = scores.masked_fill(~selectable[:, None, None, :], MASKED_LOGIT)
+        scores = scores.masked_fill(~now.selectable[:, None, None, :], MASKED_LOGIT)
         recalled = (scores.softmax(-1) @ values).flatten(1)  # [B, D]
-        token = (weights.unsqueeze(1) @ memory.memory).squeeze(1)  # [B, D]
-        mixed = self.mix(torch.cat([readout, recalled, token, memory.user], dim=-1))
-        mixed = mixed + self.step_embedding(step.clamp(max=STEP_EMBEDDINGS - 1))
-        return readout + self.gate * self.write(torch.relu(mixed)), state
+        token = (now.weights.unsqueeze(1) @ memory.memory).squeeze(1)  # [B, D]
+        mixed = self.mix(torch.cat([now.readout, recalled, token, memory.user], dim=-1))
+        mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        return now.readout + self.gate * self.write(torch.relu(mixed)), now.state
 
 
 class PaperReasoner(nn.Module):
@@ -119,27 +104,18 @@ class PaperReasoner(nn.Module):
 
     def __init__(self, width: int, config: ReasonerConfig) -> None:
         super().__init__()
-        self.memory_width = width
+        self.memory_blocks = (1, width)
         self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, width)
         nn.init.normal_(self.step_embedding.weight, std=0.02)
         self.user = nn.Linear(width, width)
         self.gate = nn.Parameter(torch.full((width,), config.initial_step))
 
-    def forward(
-        self,
-        readout: Tensor,
-        state: DecoderState,
-        weights: Tensor,
-        selectable: Tensor,
-        step: Tensor,
-        memory: Memory,
-        decoder: Decoder,
-    ) -> tuple[Tensor, DecoderState]:
-        aggregate = (weights.unsqueeze(1) @ memory.reasoning_memory).squeeze(1)  # W_r m, projected once
+    def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
+        aggregate = (now.weights.unsqueeze(1) @ memory.reasoning_memory.squeeze(1)).squeeze(1)  # W_r m, once
         token = aggregate + self.user(memory.user)
-        token = token + self.step_embedding(step.clamp(max=STEP_EMBEDDINGS - 1))
-        read = decoder.step(token, state)
-        carried = tuple(old + self.gate * (new - old) for old, new in zip(state, read, strict=True))
+        token = token + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        read = decoder.step(token, now.state)
+        carried = tuple(old + self.gate * (new - old) for old, new in zip(now.state, read, strict=True))
         return carried[0], carried
 
 

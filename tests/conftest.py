@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from redis_server import RedisServer
 
+# Models this small are quickest on one thread, and threads that wait in a spin starve the servers beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
