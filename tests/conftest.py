@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis_server import RedisServer
 
-# Models this small are quickest on one thread, and threads that wait in a spin starve the servers beside them.
+# Models this small are quickest on one thread, and threads that spin starve the servers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
