@@ -15,7 +15,7 @@ from model.encoder import Encoder, FeatureSizes, SelfAttention
 
 
 class Evaluator(nn.Module):
-    """Scores lists of up to `config.longest` positions."""
+    """Scores lists of any length; positions from `config.longest` on share one embedding."""
 
     def __init__(self, config: EvaluatorConfig, sizes: FeatureSizes) -> None:
         super().__init__()
@@ -43,7 +43,8 @@ class Evaluator(nn.Module):
         written = slate != NO_ITEM
         index = slate.clamp(min=0).unsqueeze(-1).expand(-1, -1, candidates.shape[-1])
         items = candidates.gather(1, index)
-        items = items + self.position.weight[: slate.shape[1]]
+        places = torch.arange(slate.shape[1], device=slate.device).clamp(max=self.config.longest - 1)
+        items = items + self.position(places)
         return self.click(self.attention(items, written)).squeeze(-1)
 
     def loss(self, candidates: Tensor, slate: Tensor, clicks: Tensor) -> Tensor:

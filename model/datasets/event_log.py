@@ -25,7 +25,7 @@ from model.datasets.slate import Dataset, LoggedSlate, Split, split_of
 from model.features.history import Interaction, UserContext
 
 
-class EventLogError(Exception):
+class EventLogError(ValueError):
     """A line of the log that cannot be read; the message names file, line and key."""
 
 

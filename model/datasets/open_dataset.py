@@ -3,6 +3,7 @@
 from model.config import RunConfig
 from model.datasets import ranklens, simulator
 from model.datasets.event_log import read_event_log
+from model.datasets.location import DataUnavailableError
 from model.datasets.slate import Dataset
 
 
@@ -19,4 +20,6 @@ def open_dataset(config: RunConfig) -> Dataset:
         return simulator.load(config.simulator)
     if config.event_log is None:
         raise ValueError("dataset 'event_log' needs event_log, the path of the log")
+    if not config.event_log.is_file():
+        raise DataUnavailableError(f"{config.event_log}: no such log")
     return read_event_log(config.event_log, config.event_log.stem, config.features.positive_types)

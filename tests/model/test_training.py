@@ -14,6 +14,7 @@ from model.checkpoint import CheckpointError, load_features, load_gate, load_pol
 from model.config import EvaluatorConfig, ReinforcementConfig, RunConfig, read_config
 from model.contract import NO_ITEM
 from model.datasets.features import DatasetFeatures
+from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
 from model.evaluator import Evaluator
 from model.examples import Example, batches, examples, to_batch
@@ -124,6 +125,15 @@ def test_the_evaluator_knows_order_and_ignores_padding(data) -> None:
     probabilities = evaluator.logits(candidates, slate).sigmoid()
     discount = 1 / torch.log2(torch.tensor([2.0, 3.0, 4.0]))
     torch.testing.assert_close(evaluator.reward(candidates, slate), (probabilities * discount).sum(1))
+
+
+@torch.no_grad()
+def test_the_evaluator_takes_lists_longer_than_its_positions(data) -> None:
+    training, _, _, features = data
+    evaluator = Evaluator(EvaluatorConfig(width=16, longest=4), feature_sizes(features.serving)).eval()
+    batch = to_batch(training[:2])
+    logits = evaluator.logits(evaluator.encode(batch.inputs), batch.shown)
+    assert logits.shape == batch.shown.shape == (2, 10)
 
 
 def test_an_untrained_evaluator_is_reported_as_one(data) -> None:
@@ -267,3 +277,9 @@ def test_a_configuration_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path.write_text((CONFIGS / "ranklens.toml").read_text() + "\n[policy]\nwdith = 3\n")
     with pytest.raises(ValueError, match="wdith"):
         read_config(path)
+
+
+def test_an_event_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    config = small_config(dataset="event_log", event_log=tmp_path / "gone.jsonl")
+    with pytest.raises(DataUnavailableError, match=r"gone\.jsonl"):
+        train.train(config, tmp_path / "run")
