@@ -23,7 +23,7 @@ from model.config import RunConfig
 from model.datasets.features import DatasetFeatures
 from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
-from model.datasets.slate import LoggedSlate, Split
+from model.datasets.slate import Dataset, LoggedSlate, Split
 from model.examples import Example, examples
 from model.metrics import ndcg, summary
 from model.progress import console
@@ -55,9 +55,8 @@ def orders_of(slates: Sequence[Slate]) -> Orders:
     return [np.array([position.index for position in slate.positions]) for slate in slates]
 
 
-def baselines(config: RunConfig, slates: Sequence[LoggedSlate]) -> dict[str, Orders]:
+def baselines(config: RunConfig, dataset: Dataset, slates: Sequence[LoggedSlate]) -> dict[str, Orders]:
     """Slates of the baselines, trained as the bundle was: same split, same features."""
-    dataset = open_dataset(config)
     features = DatasetFeatures.fit(dataset, config.features)
     train = examples(dataset.slates["train"][: config.training_lists], features, training=True)
     held_out = examples(dataset.slates["validation"], features, training=False)
@@ -112,7 +111,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
     labels = [slate.labels for slate in slates]
     rows = examples(slates, DatasetFeatures(model.features, []), training=False)
     generated = generate(model, rows)
-    results = baselines(config, slates)
+    results = baselines(config, dataset, slates)
     results[f"EGLR ({model.manifest.reasoner})"] = ours = orders_of(generated)
     results["EGLR, reasoning off"] = orders_of(generate(model, rows, reasoning_budget=0))
     metrics = {name: summary(orders, labels) for name, orders in results.items()}
