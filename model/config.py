@@ -11,6 +11,7 @@ from pydantic import Field
 
 from model.datasets.simulator import SimulatorConfig
 from model.features.schema import FeatureSchema, Frozen
+from model.manifest import GateKind
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -30,13 +31,15 @@ class EncoderConfig(Frozen):
 class ReasonerConfig(Frozen):
     """`deep` branches from the decoder state; `paper` feeds the token through the decoder's own cell.
 
+    `pause` is a control: it branches, but sees nothing of the candidates.
+
     `budget` is the most reasoning tokens per position (S_max), `gate` what is compared with the threshold,
     `gate_quantile` the quantile of held-out uncertainties at which the threshold is set.
     """
 
-    kind: Literal["deep", "paper"] = "deep"
+    kind: Literal["deep", "paper", "pause"] = "deep"
     budget: NonNegative = 2
-    gate: Literal["normalised", "raw"] = "normalised"
+    gate: GateKind = "normalised"
     gate_quantile: Share = 0.6
     temperature: Rate = 1.5
     initial_step: Rate = 0.1
@@ -72,20 +75,29 @@ class EvaluatorConfig(PhaseConfig):
     epochs: Positive = 8
     patience: Positive = 3
     width: Positive = 64
-    heads: Positive = 2
-    dropout: Share = 0.2
+    dropout: Share = 0.1
     longest: Positive = 64
     reward: Literal["dcg", "clicks"] = "dcg"
     largest_calibration_error: Rate = 0.05
 
 
 class SupervisedConfig(PhaseConfig):
-    """Warm start on logged labels. `teacher_share` of the positions continue with a relevant item, the
-    others with one the policy drew, so that it also learns to go on from its own choices."""
+    """Warm start on logged labels; 0 epochs leave it out. `teacher_share` of the positions continue with
+    a relevant item, the others with one the policy drew, so that it also learns to go on from its own
+    choices."""
 
-    epochs: Positive = 10
+    epochs: NonNegative = 10
     patience: Positive = 5
     teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class ImitationConfig(PhaseConfig):
+    """Imitation of the lists that a beam search of `beams` finds best under the evaluator; 0 epochs leave
+    it out. Worth it where what surrounds an item matters, which labels alone do not teach."""
+
+    epochs: NonNegative = 0
+    patience: Positive = 5
+    beams: Positive = 4
 
 
 class ReinforcementConfig(PhaseConfig):
@@ -116,6 +128,7 @@ class RunConfig(Frozen):
     policy: PolicyConfig = PolicyConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
     supervised: SupervisedConfig = SupervisedConfig()
+    imitation: ImitationConfig = ImitationConfig()
     reinforcement: ReinforcementConfig = ReinforcementConfig()
 
 

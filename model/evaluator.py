@@ -1,9 +1,16 @@
-"""The evaluator: a list-wise click model, the reward of reinforcement learning.
+"""The evaluator: a list-wise click model, the reward of reinforcement learning and imitation.
 
 Given the user and a list in order, one click probability per position (sigmoid, not a softmax across
-positions), so that the same item is worth more or less by where it stands and what stands around it.
+positions), so that the same item is worth more or less by where it stands and what stands before it. A
+list is read from the top down, as people read it: a position's probability does not depend on later
+ones, which also lets a beam search score every possible next item in one pass.
+
+The products of an item with its predecessor and with all that was read are what pairwise effects need;
+attention over the list hardly found them (docs/decisions/evaluator-reads-down.md has the figures).
 Shares no weights with the policy. Legend: B lists, N candidates, L positions, D width.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +18,15 @@ from torch import Tensor, nn
 
 from model.config import EncoderConfig, EvaluatorConfig
 from model.contract import NO_ITEM
-from model.encoder import Encoder, FeatureSizes, SelfAttention
+from model.encoder import Encoder, FeatureSizes
+
+
+class ReadSoFar(NamedTuple):
+    """What the evaluator remembers of a list's beginning."""
+
+    hidden: Tensor  # [B, D]
+    previous: Tensor  # [B, D], the last item read
+    position: int
 
 
 class Evaluator(nn.Module):
@@ -20,11 +35,17 @@ class Evaluator(nn.Module):
     def __init__(self, config: EvaluatorConfig, sizes: FeatureSizes) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(sizes, config.width, (1, 1), EncoderConfig(dropout=config.dropout))
-        self.position = nn.Embedding(config.longest, config.width)
+        width = config.width
+        self.encoder = Encoder(sizes, width, (1, 1), EncoderConfig(dropout=config.dropout))
+        self.position = nn.Embedding(config.longest, width)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.attention = SelfAttention(config.width, config.heads, config.dropout)
-        self.click = nn.Linear(config.width, 1)
+        self.reader = nn.GRU(width, width, batch_first=True)
+        self.item = nn.Linear(width, 2 * width)
+        self.past = nn.Linear(width, width)
+        self.neighbour = nn.Linear(width, width)
+        self.click = nn.Sequential(
+            nn.Linear(5 * width, width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(width, 1)
+        )
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Candidates of a request, before any list is made of them. `[B, N, D]`."""
@@ -40,12 +61,28 @@ class Evaluator(nn.Module):
         Returns:
             `[B, L]`; means nothing where the slate is NO_ITEM.
         """
-        written = slate != NO_ITEM
         index = slate.clamp(min=0).unsqueeze(-1).expand(-1, -1, candidates.shape[-1])
         items = candidates.gather(1, index)
-        places = torch.arange(slate.shape[1], device=slate.device).clamp(max=self.config.longest - 1)
-        items = items + self.position(places)
-        return self.click(self.attention(items, written)).squeeze(-1)
+        read, _ = self.reader(items)
+        hidden, previous = (F.pad(x, (0, 0, 1, 0))[:, :-1] for x in (read, items))
+        places = torch.arange(slate.shape[1], device=slate.device)
+        return self._click(items, hidden, previous, places)
+
+    def start(self, candidates: Tensor) -> ReadSoFar:
+        """Nothing read yet."""
+        nothing = candidates.new_zeros(len(candidates), candidates.shape[-1])
+        return ReadSoFar(nothing, nothing, 0)
+
+    def read(self, so_far: ReadSoFar, item: Tensor) -> ReadSoFar:
+        """One more item `[B, D]` read."""
+        _, hidden = self.reader(item.unsqueeze(1), so_far.hidden.unsqueeze(0))
+        return ReadSoFar(hidden.squeeze(0), item, so_far.position + 1)
+
+    def next_logits(self, candidates: Tensor, so_far: ReadSoFar) -> Tensor:
+        """Click log odds of every candidate, were it the next item. `[B, N]`."""
+        hidden, previous = (x.unsqueeze(1).expand_as(candidates) for x in so_far[:2])
+        place = torch.full((candidates.shape[1],), so_far.position, device=candidates.device)
+        return self._click(candidates, hidden, previous, place)
 
     def loss(self, candidates: Tensor, slate: Tensor, clicks: Tensor) -> Tensor:
         """Mean log-loss over the positions of the lists. `clicks` is `[B, L] float32`."""
@@ -53,9 +90,18 @@ class Evaluator(nn.Module):
         losses = F.binary_cross_entropy_with_logits(self.logits(candidates, slate), clicks, reduction="none")
         return losses[written].mean()
 
+    def worth(self, position: int) -> float:
+        """Reward of a click: 1, or the discount of DCG if so configured."""
+        return 1.0 / float(torch.log2(torch.tensor(position + 2.0))) if self.config.reward == "dcg" else 1.0
+
     def reward(self, candidates: Tensor, slate: Tensor) -> Tensor:
-        """Value of a slate: expected clicks, discounted by position as DCG does if so configured. `[B]`."""
+        """Value of a slate: the expected worth of its clicks. `[B]`."""
         clicks = self.logits(candidates, slate).sigmoid() * (slate != NO_ITEM)
-        if self.config.reward == "dcg":
-            clicks = clicks / torch.log2(torch.arange(slate.shape[1], device=slate.device) + 2.0)
-        return clicks.sum(-1)
+        return clicks @ clicks.new_tensor([self.worth(position) for position in range(slate.shape[1])])
+
+    def _click(self, items: Tensor, hidden: Tensor, previous: Tensor, places: Tensor) -> Tensor:
+        """`[B, X, D]` each, `[X] int64` -> `[B, X]`."""
+        with_past, with_previous = self.item(items).chunk(2, dim=-1)
+        place = self.position(places.clamp(max=self.config.longest - 1)).expand_as(items)
+        seen = [items, hidden, with_past * self.past(hidden), with_previous * self.neighbour(previous), place]
+        return self.click(torch.cat(seen, dim=-1)).squeeze(-1)

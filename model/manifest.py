@@ -19,6 +19,9 @@ CONFIG, POLICY = "config.json", "policy.pt"
 training can go on from. The service reads neither."""
 
 
+GateKind = Literal["normalised", "raw", "margin"]
+
+
 class BundleError(Exception):
     """The bundle cannot be served: missing, corrupted, or written under another contract."""
 
@@ -27,14 +30,15 @@ class Gate(Frozen):
     """How the gate decides, and where its threshold came from.
 
     Attributes:
-        kind: `normalised` compares entropy / log(remaining candidates), in 0..1; `raw` nats.
+        kind: `normalised` compares entropy / log(remaining candidates), in 0..1; `raw` nats; `margin`
+            1 - (best - second best probability), in 0..1.
         threshold: reason above this, in the unit of `kind`.
         quantile: share of held-out positions at or below the threshold.
         trigger_rate: share of held-out positions that reason at it.
         entropy_by_position: held-out mean entropy in nats per position, before and after reasoning.
     """
 
-    kind: Literal["normalised", "raw"]
+    kind: GateKind
     threshold: float
     quantile: float
     trigger_rate: float

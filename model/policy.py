@@ -128,7 +128,7 @@ class Policy(nn.Module):
         logits = self.decoder.logits(state.readout, memory)
         log_p = log_probabilities(logits, state.selectable)
         entropy = entropy_nats(log_p)
-        doubt = uncertainty(entropy, state.selectable, self.config.reasoner.gate)
+        doubt = uncertainty(log_p, entropy, state.selectable, self.config.reasoner.gate)
         writing = state.position < controls.slate_length
         spare = controls.micro_step_budget - state.micro_steps - (controls.slate_length - state.position)
         reasons = (

@@ -9,15 +9,17 @@ Legend: B requests, N candidates, D width, R blocks of E columns of reasoning me
 """
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ReasonerConfig
 from model.contract import MASKED_LOGIT
 from model.decoders.protocol import Decoder, DecoderState
 from model.encoder import Memory
+from model.manifest import GateKind
 
 STEP_EMBEDDINGS = 8
 """Reasoning steps told apart; later ones share the last embedding."""
@@ -33,14 +35,18 @@ def entropy_nats(log_p: Tensor) -> Tensor:
     return (log_p.exp() * -log_p).sum(-1)
 
 
-def uncertainty(entropy: Tensor, selectable: Tensor, gate: Literal["normalised", "raw"]) -> Tensor:
-    """What the gate compares with its threshold. `[B]`.
+def uncertainty(log_p: Tensor, entropy: Tensor, selectable: Tensor, gate: GateKind) -> Tensor:
+    """What the gate compares with its threshold. `[B, N]`, `[B]`, `[B, N] bool` -> `[B]`.
 
     `raw` is the paper's entropy in nats. `normalised` divides by log(remaining candidates), because raw
-    entropy shrinks as the slate fills and so gates by position rather than by difficulty.
+    entropy shrinks as the slate fills and so gates by position rather than by difficulty. `margin` asks
+    how close the two best are: 1 - (p_1 - p_2).
     """
     if gate == "raw":
         return entropy
+    if gate == "margin":
+        best = F.pad(log_p.exp(), (0, 1)).topk(2, dim=-1).values  # padded, in case there is one candidate
+        return 1.0 - (best[..., 0] - best[..., 1])
     remaining = selectable.to(entropy.dtype).sum(-1).clamp(min=2.0)
     return entropy / torch.log(remaining)
 
@@ -56,9 +62,14 @@ class Moment(NamedTuple):
 
 
 class Reasoner(Protocol):
-    """One reasoning step. `memory_blocks` is (R, E), what it wants projected from each candidate."""
+    """One reasoning step.
+
+    `memory_blocks` is (R, E), what it wants projected from each candidate; `branches` says that it leaves
+    the decoder's state as it is, so that later positions do not depend on earlier gates.
+    """
 
     memory_blocks: tuple[int, int]
+    branches: bool
 
     def __call__(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         """Readout `[B, D]` and decoder state after one reasoning token."""
@@ -66,12 +77,10 @@ class Reasoner(Protocol):
 
 
 class DeepReasoner(nn.Module):
-    """Branching step: two-head attention over the remaining candidates, the weighted token, an MLP.
-
-    The decoder's state is left as it is, so later positions do not depend on earlier gates.
-    """
+    """Branching step: two-head attention over the remaining candidates, the weighted token, an MLP."""
 
     HEADS = 2
+    branches = True
 
     def __init__(self, width: int, config: ReasonerConfig) -> None:
         super().__init__()
@@ -102,6 +111,8 @@ class PaperReasoner(nn.Module):
     `initial_step`), because a token at full strength lost 1.5 % against no reasoning in prototypes.
     """
 
+    branches = False
+
     def __init__(self, width: int, config: ReasonerConfig) -> None:
         super().__init__()
         self.memory_blocks = (1, width)
@@ -119,7 +130,29 @@ class PaperReasoner(nn.Module):
         return carried[0], carried
 
 
-REASONERS: dict[str, type[DeepReasoner] | type[PaperReasoner]] = {
+class PauseReasoner(nn.Module):
+    """A control: the deep step with a learned constant where the candidates were (Goyal et al. 2024,
+    arXiv 2310.02226), so that it adds depth and nothing else."""
+
+    branches = True
+
+    def __init__(self, width: int, config: ReasonerConfig) -> None:
+        super().__init__()
+        self.memory_blocks = (1, 1)
+        self.mix = nn.Linear(2 * width, 2 * width)
+        self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, 2 * width)
+        nn.init.normal_(self.step_embedding.weight, std=0.02)
+        self.write = nn.Linear(2 * width, width)
+        self.gate = nn.Parameter(torch.full((width,), config.initial_step))
+
+    def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
+        mixed = self.mix(torch.cat([now.readout, memory.user], dim=-1))
+        mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        return now.readout + self.gate * self.write(torch.relu(mixed)), now.state
+
+
+REASONERS: dict[str, type[DeepReasoner] | type[PaperReasoner] | type[PauseReasoner]] = {
     "deep": DeepReasoner,
     "paper": PaperReasoner,
+    "pause": PauseReasoner,
 }

@@ -38,13 +38,16 @@ class Rollout(NamedTuple):
     uncertainty: Tensor  # [B, K] float32, what the gate saw first
 
 
-def roll_out(policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: Choice) -> Rollout:
+def roll_out(
+    policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: Choice, budget: int | None = None
+) -> Rollout:
     """Write a slate in every row.
 
     Args:
         mask: `[B, N] bool, True = a real candidate`.
         gate: decides reasoning; `threshold_gate` decides as serving does, `replay_gate` repeats.
         choose: `greedy`, `sample`, or `replay_choice`.
+        budget: most reasoning tokens per position; the policy's own when not given.
     """
     config = policy.config
     temperature = torch.full((len(mask), 1), config.reasoner.temperature, device=mask.device)
@@ -55,17 +58,17 @@ def roll_out(policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: C
         logits = policy.decoder.logits(state.readout, memory)
         log_p = log_probabilities(logits, state.selectable)
         before = entropy_nats(log_p)
-        first = uncertainty(before, state.selectable, config.reasoner.gate)
+        first = uncertainty(log_p, before, state.selectable, config.reasoner.gate)
         doubt = first
         going = torch.ones_like(written)
-        for token in range(config.reasoner.budget):
+        for token in range(config.reasoner.budget if budget is None else budget):
             going = going & gate(position, token, doubt, log_p)
             if not going.any():
                 break
             state = policy.reason(state, logits, memory, temperature).where(going, state)
             logits = policy.decoder.logits(state.readout, memory)
             log_p = log_probabilities(logits, state.selectable)
-            doubt = uncertainty(entropy_nats(log_p), state.selectable, config.reasoner.gate)
+            doubt = uncertainty(log_p, entropy_nats(log_p), state.selectable, config.reasoner.gate)
         log_q = log_probabilities(logits, state.selectable, config.selection_temperature)
         chosen = choose(position, log_q)
         taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)

@@ -1,53 +1,95 @@
-"""The warm start's loss: a supervised pointer with reasoning already on (Seq2Slate-like, Bello et al.
-2018, arXiv 1810.02019).
+"""The supervised loss: a pointer taught with reasoning already on (Seq2Slate-like, Bello et al. 2018,
+arXiv 1810.02019), by logged labels or by whole slates.
 
-At each position the target is uniform over the relevant candidates not yet chosen; positions with none
-left say nothing. The loss is taken after every number of reasoning tokens 0..S, equally weighted, so
-that one model serves every reasoning budget. Legend: B lists, N candidates, S reasoning budget.
+The loss is taken after every number of reasoning tokens 0..S, equally weighted, so that one model serves
+every reasoning budget. Legend: B lists, N candidates, K slate length, S reasoning budget.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from model.examples import Batch
-from model.policy import Policy
+from model.encoder import Memory
+from model.policy import Policy, StepState
 from model.reasoning import log_probabilities
 
+Teacher = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`(position, selectable [B, N] bool, log_p [B, N] before reasoning) -> (target [B, N], item [B] int64)`:
+the distribution to learn, zeros where there is nothing to learn, and the item the prefix goes on with."""
 
-def supervised_loss(policy: Policy, batch: Batch, teacher_share: float, generator: torch.Generator) -> Tensor:
-    """Mean cross-entropy in nats over positions and reasoning tokens.
 
-    Departs from Seq2Slate in drawing a share of the prefix from the policy itself instead of from the
-    labels. A reasoner that carries its token on (`paper`) goes on from a random number of tokens.
+def label_teacher(labels: Tensor, teacher_share: float, generator: torch.Generator) -> Teacher:
+    """Uniform over the relevant candidates not yet chosen; `labels` is `[B, N]`.
+
+    Departs from Seq2Slate in going on, for a share of the positions, with an item the policy draws
+    instead of a relevant one.
     """
-    memory = policy.encode(batch.inputs)
-    state = policy.begin(memory, batch.mask)
-    rows, budget = len(batch.labels), policy.config.reasoner.budget
-    temperature = torch.full((rows, 1), policy.config.reasoner.temperature)
-    total, weight = torch.zeros(()), torch.zeros(())
-    for _ in range(policy.config.slate_length):
-        relevant = (batch.labels > 0) & state.selectable
+
+    def teach(position: int, selectable: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        relevant = (labels > 0) & selectable
         target = relevant / relevant.sum(1, keepdim=True).clamp(min=1)
-        kept_tokens = torch.randint(0, budget + 1, (rows,), generator=generator)
-        thinking = kept = state
-        for token in range(budget + 1):
-            logits = policy.decoder.logits(thinking.readout, memory)
-            log_p = log_probabilities(logits, state.selectable)
-            total = total - (target * log_p).sum() / (budget + 1)
-            if token < budget:
-                thinking = policy.reason(thinking, logits, memory, temperature)
-                kept = thinking.where(kept_tokens > token, kept)
-        weight = weight + relevant.any(1).sum()
-        chosen = _next_item(target, log_p.detach(), state.selectable, teacher_share, generator)
-        state = policy.commit(kept, chosen, memory)
-    return total / weight.clamp(min=1)
+        drawn = torch.multinomial(log_p.detach().exp() + 1e-9, 1, generator=generator).squeeze(1)
+        shown = torch.multinomial(target + 1e-9 * selectable + 1e-12, 1, generator=generator).squeeze(1)
+        taught = relevant.any(1) & (torch.rand(len(labels), generator=generator) < teacher_share)
+        return target, torch.where(taught, shown, drawn)
+
+    return teach
 
 
-def _next_item(
-    target: Tensor, log_p: Tensor, selectable: Tensor, teacher_share: float, generator: torch.Generator
+def slate_teacher(slates: Tensor) -> Teacher:
+    """The next item of a given slate, `[B, K] int64`; nothing where it is NO_ITEM."""
+
+    def teach(position: int, selectable: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        item = slates[:, position].clamp(min=0)
+        target = torch.zeros_like(log_p).scatter(1, item.unsqueeze(1), 1.0)
+        return target * (slates[:, position] >= 0).unsqueeze(1), item
+
+    return teach
+
+
+def supervised_loss(
+    policy: Policy, inputs: dict[str, Tensor], teacher: Teacher, generator: torch.Generator
 ) -> Tensor:
-    """The prefix's next item: a relevant one or one the policy draws. `[B] int64`."""
-    drawn = torch.multinomial(log_p.exp() + 1e-9, 1, generator=generator).squeeze(1)
-    relevant = torch.multinomial(target + 1e-9 * selectable + 1e-12, 1, generator=generator).squeeze(1)
-    teaches = (torch.rand(len(target), generator=generator) < teacher_share) & (target.sum(1) > 0)
-    return torch.where(teaches, relevant, drawn)
+    """Mean cross-entropy in nats over positions and numbers of reasoning tokens.
+
+    A reasoner that branches leaves the decoder's state alone, so all positions are taught at once; one
+    that carries its token on goes on from a random number of tokens.
+    """
+    memory = policy.encode(inputs)
+    state = policy.begin(memory, inputs["candidate_mask"])
+    loss, weight = torch.zeros(()), torch.zeros(())
+    states, targets = [], []
+    for position in range(policy.config.slate_length):
+        log_p = log_probabilities(policy.decoder.logits(state.readout, memory), state.selectable)
+        target, item = teacher(position, state.selectable, log_p)
+        weight = weight + target.sum()
+        if policy.reasoner.branches:
+            states.append(state.flatten())
+            targets.append(target)
+        else:
+            part, thoughts = _loss_over_tokens(policy, state, memory, target)
+            tokens = torch.randint(0, len(thoughts), (len(item),), generator=generator)
+            for token, thought in enumerate(thoughts[1:], start=1):
+                state = thought.where(tokens == token, state)
+            loss = loss + part
+        state = policy.commit(state, item, memory)
+    if states:
+        every = StepState.unflatten(tuple(torch.cat(column) for column in zip(*states, strict=True)))
+        loss, _ = _loss_over_tokens(policy, every, memory.tile(len(states)), torch.cat(targets))
+    return loss / weight.clamp(min=1)
+
+
+def _loss_over_tokens(
+    policy: Policy, state: StepState, memory: Memory, target: Tensor
+) -> tuple[Tensor, list[StepState]]:
+    """Summed cross-entropy, mean over 0..S tokens, and the states after each number of them."""
+    budget = policy.config.reasoner.budget
+    temperature = torch.full((len(target), 1), policy.config.reasoner.temperature)
+    loss, thoughts = torch.zeros(()), [state]
+    for token in range(budget + 1):
+        logits = policy.decoder.logits(thoughts[-1].readout, memory)
+        loss = loss - (target * log_probabilities(logits, state.selectable)).sum() / (budget + 1)
+        if token < budget:
+            thoughts.append(policy.reason(thoughts[-1], logits, memory, temperature))
+    return loss, thoughts

@@ -1,7 +1,7 @@
 """Train a policy from a log: `python -m model.train --config configs/ranklens.toml --run runs/ranklens`.
 
-Features, evaluator, supervised warm start, GRPO, threshold: in that order, each resumed if the run was
-killed. The run directory then holds everything `python -m export` needs.
+Features, evaluator, supervised warm start, imitation, GRPO, threshold: in that order, each resumed if the
+run was killed. The run directory then holds everything `python -m export` needs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from model.phase import RunLog
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.train_evaluator import EvaluatorRejectedError, train_evaluator
-from model.train_policy import Score, calibrate, reinforce, warm_start
+from model.train_policy import Score, calibrate, imitate, reinforce, search_teachers, warm_start
 
 QUICK = {
     "training_lists": 2000,
@@ -67,18 +67,20 @@ def train(config: RunConfig, run: Path) -> None:
     save_tensors(run / EVALUATOR, evaluator.state_dict())
     figures = ", ".join(f"{name} {value:.4g}" for name, value in report.model_dump().items())
     log.say(f"evaluator on held-out lists: {figures}")
-    if config.reinforcement.epochs:
+    if config.imitation.epochs or config.reinforcement.epochs:
         report.check(config.evaluator.largest_calibration_error)
 
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, sizes)
-    supervised = warm_start(config, run, log, policy, training, held_out, score)
-    reinforced = supervised
+    scores = {"warm start": warm_start(config, run, log, policy, training, held_out, score)}
+    if config.imitation.epochs:
+        taught = search_teachers(config, evaluator, training)
+        best = max(scores.values())
+        scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
     if config.reinforcement.epochs:
-        reinforced = reinforce(
-            config, run, log, policy, evaluator, training, held_out, score, score_before=supervised
-        )
-    kept = "grpo" if reinforced > supervised else "warm start"
+        best = max(scores.values())
+        scores["grpo"] = reinforce(config, run, log, policy, evaluator, training, held_out, score, best)
+    kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
 
     save_text(run / GATE, gate.model_dump_json(indent=2))
@@ -87,15 +89,16 @@ def train(config: RunConfig, run: Path) -> None:
         "seed": config.seed,
         "training_lists": len(training),
         "kept": kept,
-        "held_out_warm_start": supervised,
-        "held_out": reinforced,
+        "held_out": scores,
         "evaluator": report.model_dump(),
         "seconds": round(time.monotonic() - started, 1),
     }
     save_tensors(run / POLICY, policy.state_dict())
     save_text(run / SUMMARY, json.dumps(result, indent=2))
     log.say(
-        f"kept the {kept}: held-out score {reinforced:.4f} (warm start {supervised:.4f}); the gate reasons "
+        f"kept the {kept}: held-out scores "
+        + ", ".join(f"{phase} {value:.4f}" for phase, value in scores.items())
+        + f"; the gate reasons "
         f"above {gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, "
         f"{gate.tokens_per_list:.2f} tokens a list"
     )

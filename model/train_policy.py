@@ -1,4 +1,4 @@
-"""Trains the policy: supervised warm start, then GRPO on the evaluator, then the gate's threshold.
+"""Trains the policy: supervised warm start, imitation, GRPO on the evaluator, then the gate's threshold.
 
 Legend: B requests, N candidates, K positions.
 """
@@ -11,15 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.beam import best_slates
 from model.config import RunConfig
+from model.contract import NO_ITEM
 from model.evaluator import Evaluator
 from model.examples import Example, batches
 from model.grpo import collect, grpo_loss
 from model.manifest import Gate
 from model.phase import Phase, RunLog
 from model.policy import Policy
+from model.progress import progress
 from model.rollout import Rollout, greedy, roll_out, threshold_gate
-from model.supervised import supervised_loss
+from model.supervised import label_teacher, slate_teacher, supervised_loss
 
 Score = Callable[[list[np.ndarray]], tuple[float, dict[str, float]]]
 """Held-out slates, in the order of the held-out examples -> the score to maximise, and metrics."""
@@ -44,12 +47,54 @@ def warm_start(
     def train_epoch() -> dict[str, float]:
         losses = []
         for batch in phase.batches():
-            loss = supervised_loss(policy, batch, settings.teacher_share, phase.generator)
+            teacher = label_teacher(batch.labels, settings.teacher_share, phase.generator)
+            loss = supervised_loss(policy, batch.inputs, teacher, phase.generator)
             phase.update(loss)
             losses.append(loss.item())
         return {"loss": float(np.mean(losses))}
 
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score))
+
+
+def imitate(
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    taught: list[Example],
+    held_out: list[Example],
+    score: Score,
+    score_before: float,
+) -> float:
+    """Imitation of the slates in `shown` of the taught lists (see `search_teachers`). The policy keeps the
+    weights it has unless an epoch beats their score. Returns the best held-out score."""
+    settings, length = config.imitation, config.policy.slate_length
+    phase = Phase("imitation", run, log, policy, taught, settings, config.seed, config.weight_averaging)
+
+    def train_epoch() -> dict[str, float]:
+        losses = []
+        for batch in phase.batches():
+            loss = supervised_loss(
+                policy, batch.inputs, slate_teacher(batch.shown[:, :length]), phase.generator
+            )
+            phase.update(loss)
+            losses.append(loss.item())
+        return {"loss": float(np.mean(losses))}
+
+    return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
+
+
+def search_teachers(config: RunConfig, evaluator: Evaluator, train: list[Example]) -> list[Example]:
+    """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
+    evaluator.eval()
+    slates: list[np.ndarray] = []
+    settings, steps = config.imitation, -(-len(train) // config.imitation.batch)
+    for batch in progress(batches(train, settings.batch), "beam search", steps):
+        found = best_slates(
+            evaluator, evaluator.encode(batch.inputs), batch.mask, config.policy.slate_length, settings.beams
+        )
+        slates += [slate[slate != NO_ITEM].numpy() for slate in found]
+    return [example._replace(shown=slate) for example, slate in zip(train, slates, strict=True)]
 
 
 def reinforce(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from model.manifest import GateKind
+
 Integer = Annotated[int, Strict(), Field(ge=-(2**63), le=2**63 - 1)]
 Float = Annotated[float, Strict()]
 Text = Annotated[str, Strict()]
@@ -298,8 +300,9 @@ class FeedbackResponse(Body):
 class GateInfo(Body):
     """When the model reasons."""
 
-    kind: Literal["normalised", "raw"] = Field(
-        description="`normalised`: entropy over log of the remaining items, 0 to 1; `raw`: nats."
+    kind: GateKind = Field(
+        description="`normalised`: entropy over log of the remaining items, 0 to 1; `raw`: nats; `margin`: "
+        "1 - (best - second best probability)."
     )
     threshold: float
     trigger_rate: float = Field(description="Share of held-out positions that reason at the threshold.")

@@ -74,16 +74,18 @@ def test_entropy_by_hand() -> None:
     log_p = log_probabilities(logits, selectable)
     expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     torch.testing.assert_close(entropy_nats(log_p), torch.tensor([expected]))
-    assert uncertainty(torch.tensor([expected]), selectable, "raw").item() == pytest.approx(expected)
-    normalised = uncertainty(torch.tensor([expected]), selectable, "normalised")
+    assert uncertainty(log_p, torch.tensor([expected]), selectable, "raw").item() == pytest.approx(expected)
+    normalised = uncertainty(log_p, torch.tensor([expected]), selectable, "normalised")
     assert normalised.item() == pytest.approx(expected / math.log(2))
+    margin = uncertainty(log_p, torch.tensor([expected]), selectable, "margin")
+    assert margin.item() == pytest.approx(1 - (0.75 - 0.25))
 
 
 def test_one_candidate_left_is_certain_and_finite() -> None:
     log_p = log_probabilities(torch.tensor([[3.0, -2.0]]), torch.tensor([[False, True]]))
     assert entropy_nats(log_p).item() == 0.0
     assert math.copysign(1, entropy_nats(log_p).item()) == 1
-    assert uncertainty(entropy_nats(log_p), torch.tensor([[False, True]]), "normalised").item() == 0.0
+    assert uncertainty(log_p, entropy_nats(log_p), torch.tensor([[False, True]]), "normalised").item() == 0.0
     assert log_p[0, 0] < MASKED_LOGIT / 2
 
 
