@@ -90,7 +90,8 @@ def reasoning_figures(slates: Sequence[Slate]) -> dict[str, Any]:
 
 
 def paired_interval(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of per-list differences."""
+    """95 % bootstrap interval of the mean of per-list differences, NaN where a list has none."""
+    differences = differences[~np.isnan(differences)]
     rng = np.random.default_rng(seed)
     n = len(differences)
     means = [differences[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
@@ -131,7 +132,8 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
         "model_version": model.manifest.version,
         "metrics": metrics,
         "ndcg@10_difference": {
-            name: {"mean": float(gap.mean()), "interval": paired_interval(gap)} for name, gap in gaps.items()
+            name: {"mean": float(np.nanmean(gap)), "interval": paired_interval(gap)}
+            for name, gap in gaps.items()
         },
         "reasoning": reasoning_figures(generated),
     }

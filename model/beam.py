@@ -9,6 +9,9 @@ from torch import Tensor
 from model.contract import NO_ITEM
 from model.evaluator import Evaluator, ReadSoFar
 
+TAKEN = -1e6
+"""Worth of taking an item twice: below every real slate."""
+
 
 @torch.no_grad()
 def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
@@ -29,8 +32,8 @@ def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: 
         beams = slates.shape[1]
         clicks = evaluator.next_logits(candidates.repeat_interleave(beams, 0), so_far).sigmoid()
         gain = clicks.view(rows, beams, count) * evaluator.worth(position)
-        # A list that is full grows on below every real one, so that it stays in its beam.
-        grown = value.unsqueeze(-1) + torch.where(free, gain, -1e3)
+        # What is taken comes after everything that is free, and is worth nothing where nothing is free.
+        grown = value.unsqueeze(-1) + gain.where(free, TAKEN * free.any(-1, keepdim=True))
         value, best = grown.flatten(1).topk(min(width, beams * count), dim=1)
         parent, item = best // count, best % count  # [B, W]
         slates = torch.cat([_of(slates, parent), item.unsqueeze(-1)], dim=-1)

@@ -5,9 +5,9 @@ Read from TOML; the run's checkpoint and the bundle carry it. Legend: D width.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.datasets.simulator import SimulatorConfig
 from model.features.schema import FeatureSchema, Frozen
@@ -34,11 +34,13 @@ class ReasonerConfig(Frozen):
     `pause` is a control: it branches, but sees nothing of the candidates.
 
     `budget` is the most reasoning tokens per position (S_max), `gate` what is compared with the threshold,
+    `taught` whether the loss is taken after every number of tokens or only after all of them (a control),
     `gate_quantile` the quantile of held-out uncertainties at which the threshold is set.
     """
 
     kind: Literal["deep", "paper", "pause"] = "deep"
     budget: NonNegative = 2
+    taught: Literal["every", "last"] = "every"
     gate: GateKind = "normalised"
     gate_quantile: Share = 0.6
     temperature: Rate = 1.5
@@ -130,6 +132,12 @@ class RunConfig(Frozen):
     supervised: SupervisedConfig = SupervisedConfig()
     imitation: ImitationConfig = ImitationConfig()
     reinforcement: ReinforcementConfig = ReinforcementConfig()
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if not (self.supervised.epochs or self.imitation.epochs or self.reinforcement.epochs):
+            raise ValueError("supervised, imitation and reinforcement all have epochs = 0: nothing to train")
+        return self
 
 
 def read_config(path: Path) -> RunConfig:

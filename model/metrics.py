@@ -22,12 +22,15 @@ def ndcg(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]], k: 
 
     Args:
         slates: candidate indices in the order of the slate.
-        labels: `[N] float32` of each list, 1 = relevant; at least one of them.
+        labels: `[N] float32` of each list, 1 = relevant.
+
+    Returns:
+        NaN for a list with nothing relevant, which has no best order.
     """
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     relevant = np.array([int(label.sum()) for label in labels])
     ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, k)]
-    return (gains(slates, labels, k) @ discount) / ideal
+    return (gains(slates, labels, k) @ discount) / np.where(ideal > 0, ideal, np.nan)
 
 
 def average_precision(
@@ -41,8 +44,9 @@ def average_precision(
 
 
 def summary(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]]) -> dict[str, float]:
-    """Mean NDCG@{1,3,5,10}, MAP@10 and clicks@10 over lists."""
-    out = {f"ndcg@{k}": float(ndcg(slates, labels, k).mean()) for k in (1, 3, 5, 10)}
-    out["map@10"] = float(average_precision(slates, labels, 10).mean())
+    """Mean NDCG@{1,3,5,10} and MAP@10 over lists with something relevant, and clicks@10 over all."""
+    usable = np.array([label.any() for label in labels])
+    out = {f"ndcg@{k}": float(np.nanmean(ndcg(slates, labels, k))) for k in (1, 3, 5, 10)}
+    out["map@10"] = float(average_precision(slates, labels, 10)[usable].mean())
     out["clicks@10"] = float(gains(slates, labels, 10).sum(axis=1).mean())
     return out

@@ -76,8 +76,9 @@ class Phase:
             module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         updates = settings.epochs * self._steps * passes
+        rising = max(0.1, 1.5 / (updates + 1))  # OneCycleLR divides by zero where it rises for one update
         self._schedule = OneCycleLR(
-            self.optimizer, settings.learning_rate, total_steps=updates + 1, pct_start=0.1
+            self.optimizer, settings.learning_rate, total_steps=updates + 1, pct_start=rising
         )
         self.average = AveragedModel(module, avg_fn=_moving_average(averaging))
         self.generator = torch.Generator().manual_seed(seed)

@@ -83,13 +83,15 @@ def supervised_loss(
 def _loss_over_tokens(
     policy: Policy, state: StepState, memory: Memory, target: Tensor
 ) -> tuple[Tensor, list[StepState]]:
-    """Summed cross-entropy, mean over 0..S tokens, and the states after each number of them."""
-    budget = policy.config.reasoner.budget
+    """Summed cross-entropy, mean over the numbers of tokens taught, and the states after each number."""
+    budget, every = policy.config.reasoner.budget, policy.config.reasoner.taught == "every"
     temperature = torch.full((len(target), 1), policy.config.reasoner.temperature)
     loss, thoughts = torch.zeros(()), [state]
     for token in range(budget + 1):
         logits = policy.decoder.logits(thoughts[-1].readout, memory)
-        loss = loss - (target * log_probabilities(logits, state.selectable)).sum() / (budget + 1)
+        if every or token == budget:
+            log_p = log_probabilities(logits, state.selectable)
+            loss = loss - (target * log_p).sum() / (budget + 1 if every else 1)
         if token < budget:
             thoughts.append(policy.reason(thoughts[-1], logits, memory, temperature))
     return loss, thoughts

@@ -72,13 +72,14 @@ def train(config: RunConfig, run: Path) -> None:
 
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, sizes)
-    scores = {"warm start": warm_start(config, run, log, policy, training, held_out, score)}
+    scores: dict[str, float] = {}
+    if config.supervised.epochs:
+        scores["warm start"] = warm_start(config, run, log, policy, training, held_out, score)
     if config.imitation.epochs:
-        taught = search_teachers(config, evaluator, training)
-        best = max(scores.values())
+        taught, best = search_teachers(config, evaluator, training), max(scores.values(), default=None)
         scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
     if config.reinforcement.epochs:
-        best = max(scores.values())
+        best = max(scores.values(), default=None)
         scores["grpo"] = reinforce(config, run, log, policy, evaluator, training, held_out, score, best)
     kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)

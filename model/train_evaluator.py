@@ -114,15 +114,13 @@ def report(evaluator: Evaluator, held_out: list[Example], seed: int) -> Evaluato
             labels.append(clicks[row, :length].numpy())
             shown.append(np.arange(length))
     probability, click = torch.cat(predicted).numpy(), torch.cat(clicked).numpy()
-    gain, usable = torch.cat(gains), [bool(label.any()) for label in labels]
-    rate = float(click.mean())
-    kept = [i for i, use in enumerate(usable) if use]
+    gain, rate = torch.cat(gains), float(click.mean())
     return EvaluatorReport(
         log_loss=_log_loss(probability, click),
         base_log_loss=_log_loss(np.full_like(probability, rate), click),
         calibration_error=calibration_error(probability, click),
-        ndcg=float(ndcg([ranked[i] for i in kept], [labels[i] for i in kept], 10).mean()),
-        initial_ndcg=float(ndcg([shown[i] for i in kept], [labels[i] for i in kept], 10).mean()),
+        ndcg=float(np.nanmean(ndcg(ranked, labels, 10))),
+        initial_ndcg=float(np.nanmean(ndcg(shown, labels, 10))),
         order_gain=float(gain.mean()),
         order_gain_error=float(gain.std() / len(gain) ** 0.5),
     )

@@ -64,7 +64,7 @@ def imitate(
     taught: list[Example],
     held_out: list[Example],
     score: Score,
-    score_before: float,
+    score_before: float | None,
 ) -> float:
     """Imitation of the slates in `shown` of the taught lists (see `search_teachers`). The policy keeps the
     weights it has unless an epoch beats their score. Returns the best held-out score."""
@@ -106,7 +106,7 @@ def reinforce(
     train: list[Example],
     held_out: list[Example],
     score: Score,
-    score_before: float,
+    score_before: float | None,
 ) -> float:
     """GRPO from the warm start. The policy keeps the warm start's weights unless an epoch beats its score.
 

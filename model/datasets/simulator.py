@@ -8,7 +8,9 @@ distance) and likes some that go well with the one before (complement):
     fatigue = sum over earlier items of relu(cos(v, v')) * 0.8 ** (distance - 1)
     complement = tanh(v_prev' A v), one fixed random A; s = strength of the effects
 
-The logging policy shows the first `shown` of a Gumbel ordering by r / 2.
+The logging policy shows the first `shown` of a Gumbel ordering by r / 2; r / 2 itself comes with each
+list as the initial ranker's score. Lists without a click are kept: leaving them out would teach the
+evaluator too many clicks.
 Legend: N candidates, K positions, W beam width.
 """
 
@@ -107,6 +109,7 @@ class World:
                     shown=np.arange(self.config.shown),
                     labels=labels,
                     timestamp=float(n),
+                    scores=tuple((relevance / 2).tolist()),
                     user=UserContext({"taste": self.tastes[user_id].tolist()}),
                 )
             )
@@ -117,12 +120,8 @@ def load(config: SimulatorConfig) -> Dataset:
     """A log of the world, split by user, that can say the true value of any slate."""
     world = World(config)
     slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
-    dropped = 0
     for slate in world.log():
-        if slate.labels.any():
-            slates[split_of(slate.user_id)].append(slate)
-        else:
-            dropped += 1
+        slates[split_of(slate.user_id)].append(slate)
     items = {
         f"i{n}": {"embedding": world.vectors[n].tolist(), "quality": float(world.quality[n])}
         for n in range(config.items)
@@ -131,7 +130,7 @@ def load(config: SimulatorConfig) -> Dataset:
     def true_value(slate: LoggedSlate, order: Sequence[int]) -> float:
         return world.true_value(slate.user_id, item_numbers(slate), order)
 
-    return Dataset("simulator", items, slates, {"no positive": dropped}, true_value)
+    return Dataset("simulator", items, slates, {}, true_value)
 
 
 def item_numbers(slate: LoggedSlate) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "policy": {"width": 16, "encoder": {"token_width": 4}},
             "evaluator": {"width": 16, "epochs": 1},
             "supervised": {"epochs": 2},
-            "reinforcement": {"epochs": 0},
+            "imitation": {"epochs": 0},
         },
     )
     train.train(config, root / "run")
