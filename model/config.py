@@ -48,10 +48,11 @@ class ReasonerConfig(Frozen):
 
 
 class PolicyConfig(Frozen):
-    """The generator. `selection_temperature` sharpens the choice when sampling."""
+    """The generator. `decoder` is a name in `model.policy.DECODERS`; `selection_temperature` sharpens the
+    choice when sampling."""
 
     width: Positive = 64
-    decoder: Literal["gru"] = "gru"
+    decoder: str = "gru"
     slate_length: Positive = 10
     selection_temperature: Rate = 0.7
     encoder: EncoderConfig = EncoderConfig()

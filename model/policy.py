@@ -6,6 +6,7 @@ One definition for training, evaluation and export. `micro_step` is what the ste
 Legend: B requests, N candidates, P noise positions, D width.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,18 @@ from torch import Tensor, nn
 from model.config import PolicyConfig
 from model.contract import COUNTERS, NO_ITEM
 from model.decoders.gru import GRUDecoder
+from model.decoders.lstm import LSTMDecoder
 from model.decoders.protocol import Decoder, DecoderState
+from model.decoders.transformer import TransformerDecoder
 from model.encoder import Encoder, FeatureSizes, Memory
 from model.reasoning import REASONERS, Moment, Reasoner, entropy_nats, log_probabilities, uncertainty
 
-DECODERS = {"gru": GRUDecoder}
+DECODERS: dict[str, Callable[[int], Decoder]] = {
+    "gru": GRUDecoder,
+    "lstm": LSTMDecoder,
+    "transformer": TransformerDecoder,
+}
+"""Decoders by the name a configuration gives them, called with the width; add your own."""
 
 
 class StepState(NamedTuple):
@@ -69,10 +77,16 @@ class Record(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Encoder, decoder and reasoner."""
+    """Encoder, decoder and reasoner.
+
+    Raises:
+        ValueError: the configuration names a decoder that is not in `DECODERS`.
+    """
 
     def __init__(self, config: PolicyConfig, sizes: FeatureSizes) -> None:
         super().__init__()
+        if config.decoder not in DECODERS:
+            raise ValueError(f"policy.decoder: {config.decoder!r} is not one of {', '.join(DECODERS)}")
         self.config, self.sizes = config, sizes
         self.reasoner: Reasoner = REASONERS[config.reasoner.kind](config.width, config.reasoner)
         self.encoder = Encoder(sizes, config.width, self.reasoner.memory_blocks, config.encoder)

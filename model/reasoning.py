@@ -126,7 +126,7 @@ class PaperReasoner(nn.Module):
         token = aggregate + self.user(memory.user)
         token = token + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
         read = decoder.step(token, now.state)
-        carried = tuple(old + self.gate * (new - old) for old, new in zip(now.state, read, strict=True))
+        carried = decoder.blend(now.state, read, self.gate)
         return carried[0], carried
 
 

@@ -53,20 +53,23 @@ def tiny_features() -> FeatureAssembler:
     return FeatureAssembler(fitted, Catalogue.build(fitted, items, counts))
 
 
-def tiny_config(reasoner: str = "deep", layers: int = 0) -> RunConfig:
+def tiny_config(reasoner: str = "deep", layers: int = 0, decoder: str = "gru") -> RunConfig:
     """A configuration of the smallest policy worth exporting."""
     policy = PolicyConfig(
         width=16,
+        decoder=decoder,
         encoder=EncoderConfig(token_width=4, self_attention_layers=layers),
         reasoner=ReasonerConfig.model_validate({"kind": reasoner, "initial_step": 0.5}),
     )
     return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
 
 
-def tiny_policy(features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0) -> Policy:
+def tiny_policy(
+    features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0, decoder: str = "gru"
+) -> Policy:
     """An untrained policy whose logits are spread enough for the gate to have something to decide."""
     torch.manual_seed(seed)
-    policy = Policy(tiny_config(reasoner, layers).policy, feature_sizes(features))
+    policy = Policy(tiny_config(reasoner, layers, decoder).policy, feature_sizes(features))
     with torch.no_grad():
         policy.encoder.pointer_keys.weight *= 8.0
         policy.encoder.pointer_bias.weight *= 4.0

@@ -1,31 +1,30 @@
-"""GRU pointer decoder, as in the CMR family (Chen et al. 2023, arXiv 2306.05118), dot-product pointer.
+"""GRU pointer, the default decoder.
 
-Legend: B requests, N candidates, D width.
+Legend: B requests, D width.
 """
 
 import torch
 from torch import Tensor, nn
 
+from model.decoders.pointer import Pointer
 from model.decoders.protocol import DecoderState
-from model.encoder import Memory, masked_mean
+from model.encoder import Memory
 
 
-class GRUDecoder(nn.Module):
+class GRUDecoder(Pointer):
     """State: one hidden vector `[B, D]`, which is also the readout."""
 
     state_axes = (("hidden", ("B", "D")),)
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        self.start = nn.Linear(2 * width, width)
+        super().__init__(width)
         self.cell = nn.GRUCell(width, width)
 
     def init_state(self, memory: Memory, mask: Tensor) -> DecoderState:
-        pooled = masked_mean(memory.memory, mask.float())
-        return (torch.tanh(self.start(torch.cat([memory.user, pooled], dim=-1))),)
+        return (self.first_token(memory, mask),)
 
     def step(self, token: Tensor, state: DecoderState) -> DecoderState:
         return (self.cell(token, state[0]),)
 
-    def logits(self, readout: Tensor, memory: Memory) -> Tensor:
-        return (memory.pointer_keys @ readout.unsqueeze(-1)).squeeze(-1) + memory.pointer_bias
+    def blend(self, old: DecoderState, new: DecoderState, share: Tensor) -> DecoderState:
+        return (torch.lerp(old[0], new[0], share),)

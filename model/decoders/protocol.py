@@ -1,4 +1,4 @@
-"""What a decoder must offer to be reasoned with. Legend: B requests, N candidates, D width."""
+"""What a decoder must offer to be reasoned with (examples/own_decoder.py writes one). Legend: B requests, N candidates, D width."""
 
 from typing import Protocol
 
@@ -11,7 +11,10 @@ DecoderState = tuple[Tensor, ...]
 
 
 class Decoder(Protocol):
-    """Three pure functions, and the names and axes of the state they pass along."""
+    """Four pure functions, and the names and axes of the state they pass along.
+
+    A state keeps its shape from step to step: rows that reason and rows that commit share a batch.
+    """
 
     state_axes: tuple[tuple[str, tuple[str | int, ...]], ...]
 
@@ -21,6 +24,10 @@ class Decoder(Protocol):
 
     def step(self, token: Tensor, state: DecoderState) -> DecoderState:
         """State after reading a token `[B, D]`: a chosen candidate's memory, or a reasoning token."""
+        ...
+
+    def blend(self, old: DecoderState, new: DecoderState, share: Tensor) -> DecoderState:
+        """The state part of the way (`share`, `[D]`) from before a reasoning token to after it."""
         ...
 
     def logits(self, readout: Tensor, memory: Memory) -> Tensor:

@@ -44,17 +44,29 @@ GATE = Gate(
 )
 
 
-@pytest.fixture(scope="module", params=[("deep", 1, "normalised"), ("paper", 0, "raw")], ids=str)
+OTHERS = [
+    ("deep", 1, "normalised", "gru"),
+    ("paper", 0, "raw", "gru"),
+    ("pause", 0, "normalised", "gru"),
+    ("deep", 0, "raw", "lstm"),
+    ("paper", 0, "normalised", "lstm"),
+    ("deep", 0, "margin", "transformer"),
+    ("paper", 0, "normalised", "transformer"),
+]
+THRESHOLDS = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
+
+
+@pytest.fixture(scope="module", params=OTHERS, ids=lambda other: "-".join(map(str, other)))
 def other_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every choice of the policy that the session's tiny bundle does not have."""
-    reasoner, layers, gate = request.param
+    reasoner, layers, gate, decoder = request.param
     features, directory = tiny_features(), tmp_path_factory.mktemp(reasoner)
-    policy = tiny_policy(features, reasoner, layers)
-    config = tiny_config(reasoner, layers)
+    policy = tiny_policy(features, reasoner, layers, decoder=decoder)
+    config = tiny_config(reasoner, layers, decoder)
     reason = config.policy.reasoner.model_copy(update={"gate": gate})
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"reasoner": reason})})
     policy.config = config.policy
-    threshold = 0.65 if gate == "normalised" else 2.0
+    threshold = THRESHOLDS[gate]
     trained = Trained(
         config, policy, features, GATE.model_copy(update={"kind": gate, "threshold": threshold}), {}
     )
