@@ -7,6 +7,7 @@ Legend: B lists, N candidates, K positions.
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from export.figure import draw
 from model.baselines import initial_order, item_ctr, lambdamart
+from model.baselines.task import Task
 from model.checkpoint import load_config
 from model.config import RunConfig
 from model.datasets.features import DatasetFeatures
@@ -27,6 +29,8 @@ from model.datasets.slate import Dataset, LoggedSlate, Split
 from model.examples import Example, examples
 from model.metrics import ndcg, summary
 from model.progress import console
+from model.sizes import feature_sizes
+from model.train import held_out_score
 from service.engine.generation import Controls, Slate
 from service.engine.loaded_model import LoadedModel
 
@@ -61,11 +65,23 @@ def baselines(config: RunConfig, dataset: Dataset, slates: Sequence[LoggedSlate]
     train = examples(dataset.slates["train"][: config.training_lists], features, training=True)
     held_out = examples(dataset.slates["validation"], features, training=False)
     test = examples(slates, features, training=False)
-    columns = features.serving.candidate_columns
-    results = {"initial order": initial_order.rank(train, held_out, test, columns)}
-    if config.features.item_ctr:
-        results["item CTR"] = item_ctr.rank(train, held_out, test, columns)
-    results["LambdaMART"] = lambdamart.rank(train, held_out, test, columns, config.seed)
+    with tempfile.TemporaryDirectory() as run:
+        task = Task(
+            train=train,
+            held_out=held_out,
+            test=test,
+            columns=features.serving.candidate_columns,
+            sizes=feature_sizes(features.serving),
+            slate_length=config.policy.slate_length,
+            seed=config.seed,
+            score=held_out_score(dataset),
+            evaluator=None,
+            run=Path(run),
+        )
+        results = {"initial order": initial_order.rank(task)}
+        if config.features.item_ctr:
+            results["item CTR"] = item_ctr.rank(task)
+        results["LambdaMART"] = lambdamart.rank(task)
     return results
 
 

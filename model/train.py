@@ -25,7 +25,7 @@ from model.phase import RunLog
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.train_evaluator import EvaluatorRejectedError, train_evaluator
-from model.train_policy import Score, calibrate, imitate, reinforce, search_teachers, warm_start
+from model.train_policy import Score, calibrate, fit_policy
 
 QUICK = {
     "training_lists": 2000,
@@ -72,15 +72,7 @@ def train(config: RunConfig, run: Path) -> None:
 
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, sizes)
-    scores: dict[str, float] = {}
-    if config.supervised.epochs:
-        scores["warm start"] = warm_start(config, run, log, policy, training, held_out, score)
-    if config.imitation.epochs:
-        taught, best = search_teachers(config, evaluator, training), max(scores.values(), default=None)
-        scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
-    if config.reinforcement.epochs:
-        best = max(scores.values(), default=None)
-        scores["grpo"] = reinforce(config, run, log, policy, evaluator, training, held_out, score, best)
+    scores = fit_policy(config, run, log, policy, evaluator, training, held_out, score)
     kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
 

@@ -31,6 +31,37 @@ NEVER = float("inf")
 """A threshold no uncertainty is above."""
 
 
+def fit_policy(
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    evaluator: Evaluator,
+    train: list[Example],
+    held_out: list[Example],
+    score: Score,
+    taught: list[Example] | None = None,
+) -> dict[str, float]:
+    """Every configured phase in order; the policy ends with the best weights of them all.
+
+    Args:
+        taught: what `search_teachers` gives, where it is already known.
+
+    Returns:
+        The best held-out score after each phase.
+    """
+    scores: dict[str, float] = {}
+    if config.supervised.epochs:
+        scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score)
+    if config.imitation.epochs:
+        taught, best = taught or search_teachers(config, evaluator, train), max(scores.values(), default=None)
+        scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
+    if config.reinforcement.epochs:
+        best = max(scores.values(), default=None)
+        scores["grpo"] = reinforce(config, run, log, policy, evaluator, train, held_out, score, best)
+    return scores
+
+
 def warm_start(
     config: RunConfig,
     run: Path,

@@ -73,6 +73,10 @@ class World:
         relevance = self.relevance(user_id, items)
         return float(sum(self.next_click(relevance, items, slate[:k])[slate[k]] for k in range(len(slate))))
 
+    def value_of(self, slate: LoggedSlate, order: Sequence[int]) -> float:
+        """Expected clicks of an order of a logged list's candidates."""
+        return self.true_value(slate.user_id, item_numbers(slate), order)
+
     def beam(self, user_id: str, items: NDArray[np.int64], length: int, width: int) -> list[int]:
         """The best slate a beam search that knows the click model finds; width 1 is the myopic oracle."""
         relevance = self.relevance(user_id, items)
@@ -126,11 +130,7 @@ def load(config: SimulatorConfig) -> Dataset:
         f"i{n}": {"embedding": world.vectors[n].tolist(), "quality": float(world.quality[n])}
         for n in range(config.items)
     }
-
-    def true_value(slate: LoggedSlate, order: Sequence[int]) -> float:
-        return world.true_value(slate.user_id, item_numbers(slate), order)
-
-    return Dataset("simulator", items, slates, {}, true_value)
+    return Dataset("simulator", items, slates, {}, world.value_of)
 
 
 def item_numbers(slate: LoggedSlate) -> NDArray[np.int64]:

@@ -1,4 +1,7 @@
-"""What a decoder must offer to be reasoned with (examples/own_decoder.py writes one). Legend: B requests, N candidates, D width."""
+"""What a decoder must offer to be reasoned with; examples/own_decoder.py writes one.
+
+Legend: B requests, N candidates, D width.
+"""
 
 from typing import Protocol
 
