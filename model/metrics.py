@@ -50,3 +50,14 @@ def summary(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]]) 
     out["map@10"] = float(average_precision(slates, labels, 10)[usable].mean())
     out["clicks@10"] = float(gains(slates, labels, 10).sum(axis=1).mean())
     return out
+
+
+def diversity(vectors: NDArray[np.float32], slate: NDArray[np.int64]) -> float:
+    """Intra-list diversity: mean over pairs of 1 - cosine of the items' vectors, `[N, X]`."""
+    chosen = vectors[slate]
+    unit = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-9)
+    count = len(slate)
+    if count < 2:
+        return 0.0
+    total = (unit @ unit.T).sum() - (unit * unit).sum()
+    return float(1.0 - total / (count * (count - 1)))

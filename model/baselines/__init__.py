@@ -1,5 +1,11 @@
-"""What a policy is compared with; one file a model. Same features, same split, greedy.
+"""What a policy is compared with; one file a model. Same features, same split, greedy."""
 
-Each has `rank(train, held_out, test, columns, seed)`: fit on `train`, choose on `held_out`, and return a
-slate of candidate indices for each list of `test`. `columns` names the columns of `candidate_numeric`.
-"""
+from model.baselines import initial_order, item_ctr, lambdamart
+from model.baselines.task import Rank
+
+BASELINES: dict[str, Rank] = {
+    "initial order": initial_order.rank,
+    "item CTR": item_ctr.rank,
+    "LambdaMART": lambdamart.rank,
+}
+"""By the name they have in tables."""

@@ -1,0 +1,90 @@
+"""A data set with one seed and user fold, made ready once for all models: lists, features, evaluator,
+and the slates its beam search teaches. Kept on disk, shared by the processes of a grid."""
+
+import fcntl
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evidence.first_stage import with_scores
+from evidence.grid import Data
+from model.config import RunConfig
+from model.datasets.features import DatasetFeatures
+from model.datasets.folds import FOLDS, rotated
+from model.datasets.open_dataset import open_dataset
+from model.datasets.slate import Dataset
+from model.encoder import FeatureSizes
+from model.evaluator import Evaluator
+from model.examples import Example, examples
+from model.features.assembly import FeatureAssembler
+from model.phase import RunLog
+from model.sizes import feature_sizes
+from model.train import held_out_score
+from model.train_evaluator import EvaluatorReport, train_evaluator
+from model.train_policy import Score, search_teachers
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything a fit starts from. `taught` is empty where the configuration imitates nothing."""
+
+    data: Data
+    config: RunConfig
+    dataset: Dataset
+    features: FeatureAssembler
+    train: list[Example]
+    held_out: list[Example]
+    test: list[Example]
+    taught: list[Example]
+    evaluator: Evaluator
+    report: EvaluatorReport
+
+    @property
+    def sizes(self) -> FeatureSizes:
+        return feature_sizes(self.features)
+
+    @property
+    def score(self) -> Score:
+        return held_out_score(self.dataset)
+
+
+def open_cell(data: Data, seed: int, directory: Path) -> Cell:
+    """The cell from `directory`, made first if it is not there; one process makes it, others wait."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "cell.pkl"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(pickle.dumps(_make(data, seed, directory)))
+            partial.rename(path)
+    return pickle.loads(path.read_bytes())
+
+
+def _make(data: Data, seed: int, directory: Path) -> Cell:
+    config = data.run_config(seed)
+    dataset = rotated(open_dataset(config), seed % FOLDS)
+    if data.first_stage:
+        dataset = with_scores(dataset, config.features, seed)
+        scored = config.features.model_copy(update={"initial_score": True})
+        config = config.model_copy(update={"features": scored})
+    features = DatasetFeatures.fit(dataset, config.features)
+    train, held_out, test = (
+        examples(dataset.slates[split], features, training=split == "train")
+        for split in ("train", "validation", "test")
+    )
+    log, sizes = RunLog(directory), feature_sizes(features.serving)
+    evaluator, report = train_evaluator(config, directory, log, sizes, train, held_out)
+    log.close()
+    return Cell(
+        data=data,
+        config=config,
+        dataset=replace(dataset, slates={**dataset.slates, "train": ()}),
+        features=features.serving,
+        train=train,
+        held_out=held_out,
+        test=test,
+        taught=search_teachers(config, evaluator, train) if config.imitation.epochs else [],
+        evaluator=evaluator,
+        report=report,
+    )

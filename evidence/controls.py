@@ -1,0 +1,143 @@
+"""Other ways of deciding when to reason, at the entropy gate's own budget where they can have one.
+
+Each decodes an already trained policy. Legend: B lists, K positions, S reasoning budget.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from evidence.cell import Cell
+from model.examples import Example, batches
+from model.grpo import written_slate
+from model.manifest import GateKind
+from model.policy import Policy
+from model.rollout import Gate, Rollout, greedy, replay_gate, roll_out, sample, threshold_gate
+from model.train_policy import NEVER, calibrate
+
+ALWAYS = -1.0
+BATCH = 256
+QUANTILES = (0.2, 0.4, 0.8)
+SAMPLED_LISTS = 4
+
+Decoded = tuple[list[Rollout], int]
+"""Slates of the test lists in batches of `BATCH`, and the budget they had."""
+
+
+@torch.no_grad()
+def decode(policy: Policy, rows: list[Example], gate: Gate, budget: int | None = None) -> list[Rollout]:
+    """Greedy slates in order."""
+    return [
+        roll_out(policy, policy.encode(batch.inputs), batch.mask, gate, greedy, budget)
+        for batch in batches(rows, BATCH)
+    ]
+
+
+def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]]:
+    """The policy's own gate first (no control), then every control, by name."""
+    budget, quantile = policy.config.reasoner.budget, policy.config.reasoner.gate_quantile
+    if not budget:
+        yield None, (decode(policy, cell.test, threshold_gate(NEVER)), 0)
+        yield f"best of {SAMPLED_LISTS} lists by the evaluator", (best_of(policy, cell, SAMPLED_LISTS), 0)
+        return
+    threshold = calibrate(policy, cell.held_out, quantile).threshold
+    own = decode(policy, cell.test, threshold_gate(threshold))
+    yield None, (own, budget)
+    yield "reasoning switched off", (decode(policy, cell.test, threshold_gate(NEVER)), 0)
+    yield "always", (decode(policy, cell.test, threshold_gate(ALWAYS)), budget)
+    for fewer in range(1, budget):
+        always = decode(policy, cell.test, threshold_gate(ALWAYS), fewer)
+        yield f"always, S = {fewer}", (always, fewer)
+        yield (
+            f"entropy gate, S = {fewer}",
+            (decode(policy, cell.test, threshold_gate(threshold), fewer), fewer),
+        )
+    for share in QUANTILES:
+        gated = calibrate(policy, cell.held_out, share).threshold
+        yield f"entropy gate, quantile {share}", (decode(policy, cell.test, threshold_gate(gated)), budget)
+    yield "random gate", (_same_budget(policy, cell.test, own, _shuffled), budget)
+    yield "all tokens first", (_same_budget(policy, cell.test, own, _all_first), budget)
+    kinds: tuple[GateKind, ...] = ("raw", "margin")
+    for kind in kinds:
+        with _gate_kind(policy, kind):
+            gated = calibrate(policy, cell.held_out, quantile).threshold
+            yield f"{kind} gate", (decode(policy, cell.test, threshold_gate(gated)), budget)
+    if budget > 1:
+        yield "convergence gate", (_until_converged(policy, cell), budget)
+
+
+@torch.no_grad()
+def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
+    """One greedy and `lists - 1` sampled slates; the evaluator keeps the best, labels have no say."""
+    generator = torch.Generator().manual_seed(cell.config.seed)
+    out = []
+    for batch in batches(cell.test, BATCH):
+        memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
+        choices = [greedy, *[sample(generator)] * (lists - 1)]
+        tried = [roll_out(policy, memory, batch.mask, threshold_gate(NEVER), choice) for choice in choices]
+        rewards = torch.stack([cell.evaluator.reward(candidates, written_slate(slate)) for slate in tried])
+        best = rewards.argmax(0)
+        rows = torch.arange(len(best))
+        out.append(Rollout(*(torch.stack(column)[best, rows] for column in zip(*tried, strict=True))))
+    return out
+
+
+def _same_budget(
+    policy: Policy, rows: list[Example], own: list[Rollout], spend: Callable[[Tensor], Tensor]
+) -> list[Rollout]:
+    """The tokens `[B, K]` that the policy's own gate spent, spent otherwise."""
+    tokens = spend(torch.cat([rollout.tokens for rollout in own]))
+    most = int(tokens.max())
+    return [
+        roll_out(policy, policy.encode(batch.inputs), batch.mask, replay_gate(part), greedy, most)
+        for batch, part in zip(batches(rows, BATCH), tokens.split(BATCH), strict=True)
+    ]
+
+
+def _shuffled(tokens: Tensor) -> Tensor:
+    """Other lists' tokens at the same position: the budget of each position stays, difficulty goes."""
+    generator = torch.Generator().manual_seed(0)
+    columns = [column[torch.randperm(len(tokens), generator=generator)] for column in tokens.unbind(1)]
+    return torch.stack(columns, dim=1)
+
+
+def _all_first(tokens: Tensor) -> Tensor:
+    """All of a list's tokens before its first position."""
+    first = torch.zeros_like(tokens)
+    first[:, 0] = tokens.sum(1)
+    return first
+
+
+def _until_converged(policy: Policy, cell: Cell) -> list[Rollout]:
+    """Reason on while the last token still changed the distribution by more than the held-out median."""
+    changes: list[Tensor] = []
+
+    def gate(limit: float, changed: list[Tensor]) -> Gate:
+        before: list[Tensor] = []
+
+        def decide(position: int, token: int, doubt: Tensor, log_p: Tensor) -> Tensor:
+            if token == 0:
+                before[:] = [log_p]
+                return torch.ones_like(doubt, dtype=torch.bool)
+            change = (log_p.exp() * (log_p - before[0])).sum(-1)
+            before[:] = [log_p]
+            changed.append(change)
+            return change > limit
+
+        return decide
+
+    decode(policy, cell.held_out, gate(-1.0, changes))
+    return decode(policy, cell.test, gate(float(torch.cat(changes).median()), []))
+
+
+@contextmanager
+def _gate_kind(policy: Policy, kind: GateKind) -> Iterator[None]:
+    own = policy.config
+    reasoner = own.reasoner.model_copy(update={"gate": kind})
+    policy.config = own.model_copy(update={"reasoner": reasoner})
+    try:
+        yield
+    finally:
+        policy.config = own

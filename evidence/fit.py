@@ -1,0 +1,190 @@
+"""One fit and the rows it gives: train, decode every way, measure on the test fold.
+
+Legend: B lists, N candidates, K positions.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evidence.cell import Cell, open_cell
+from evidence.controls import Decoded, decodings
+from evidence.grid import DATA, TRAININGS, Task, Training
+from model.baselines import BASELINES
+from model.baselines.task import Task as BaselineTask
+from model.checkpoint import save_tensors, save_text
+from model.config import RunConfig
+from model.examples import Example, batches
+from model.metrics import diversity, ndcg, summary
+from model.phase import RunLog
+from model.policy import Policy
+from model.progress import console
+from model.train import with_changes
+from model.train_policy import fit_policy
+
+Orders = list[NDArray[np.int64]]
+ROWS, VALUES = "rows.json", "values.npz"
+
+
+def fit(task: Task, root: Path) -> None:
+    """Fit and measure; leaves `rows.json` and `values.npz` (per-list values) in the task's directory."""
+    torch.set_num_threads(1)
+    console.quiet = True
+    cell = open_cell(DATA[task.data], task.seed, root / task.data / str(task.seed))
+    directory = root / task.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    rows, values = [], {}
+    common = {"dataset": task.data, "model": task.model, "seed": task.seed, "commit": commit()}
+    if task.model in TRAININGS:
+        training = TRAININGS[task.model]
+        policy = train(training, cell, directory)
+        seconds = time.monotonic() - started
+        found = decodings(policy, cell)
+        for control, decoded in found if training.decodings else [next(found)]:
+            name = control or training.control
+            row = {"backbone": training.backbone, "reasoning": decoded[1] > 0, "s_max": decoded[1]}
+            measured, values[name or ""] = measure(cell, slates(decoded))
+            rows.append(
+                {**common, **row, "control": name, **measured, **reasoning(decoded)} | {"wall_s": seconds}
+            )
+    else:
+        orders = BASELINES[task.model](baseline_task(cell, directory))
+        seconds = time.monotonic() - started
+        length = cell.config.policy.slate_length
+        measured, values[""] = measure(cell, [order[:length] for order in orders])
+        row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
+        rows.append({**common, **row, **measured})
+    rows = [{**row, "wall_s": round(seconds, 1)} for row in rows]
+    np.savez_compressed(directory / VALUES, **values)
+    save_text(directory / ROWS, json.dumps(rows, indent=1))
+
+
+def train(training: Training, cell: Cell, directory: Path) -> Policy:
+    """The policy of a training, from the cell's lists, evaluator and teachers."""
+    config = configured(training, cell.config)
+    log = RunLog(directory)
+    torch.manual_seed(config.seed)
+    policy = Policy(config.policy, cell.sizes)
+    fit_policy(
+        config, directory, log, policy, cell.evaluator, cell.train, cell.held_out, cell.score, cell.taught
+    )
+    log.close()
+    save_text(directory / "config.json", config.model_dump_json(indent=1))
+    save_tensors(directory / "policy.pt", policy.state_dict())
+    for state in directory.glob("*.state.pt"):
+        state.unlink()
+    return policy.eval()
+
+
+def configured(training: Training, config: RunConfig) -> RunConfig:
+    """The cell's configuration with the training's changes; `epochs` there is a factor."""
+    changes = dict(training.changes)
+    factor = changes.pop("epochs", 1)
+    policy = config.policy.model_dump()
+    for name, change in training.policy.items():
+        policy[name] = {**policy[name], **change} if isinstance(change, dict) else change
+    for phase in ("supervised", "imitation"):
+        changes[phase] = {"epochs": round(getattr(config, phase).epochs * factor)}
+    return with_changes(config, {**changes, "policy": policy})
+
+
+def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
+    return BaselineTask(
+        train=cell.train,
+        held_out=cell.held_out,
+        test=cell.test,
+        columns=cell.features.candidate_columns,
+        sizes=cell.sizes,
+        slate_length=cell.config.policy.slate_length,
+        seed=cell.config.seed,
+        score=cell.score,
+        evaluator=cell.evaluator,
+        run=directory,
+    )
+
+
+def slates(decoded: Decoded) -> Orders:
+    return [
+        slate[written].numpy()
+        for rollout in decoded[0]
+        for slate, written in zip(rollout.slate, rollout.written, strict=True)
+    ]
+
+
+@torch.no_grad()
+def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Means over the test lists, and the comparison's metric of each list (NaN where it has none)."""
+    rows, lists = cell.test, cell.dataset.slates["test"]
+    labels = [row.labels for row in rows]
+    metrics = summary(orders, labels)
+    vectors = (contents(cell, row) for row in rows)
+    metrics["diversity"] = float(np.mean([diversity(*pair) for pair in zip(vectors, orders, strict=True)]))
+    metrics["evaluator_score"] = float(np.mean(_rewards(cell, orders)))
+    values = ndcg(orders, labels, 10)
+    if cell.dataset.true_value is not None:
+        pairs = zip(lists, orders, strict=True)
+        values = np.array([cell.dataset.true_value(slate, order.tolist()) for slate, order in pairs])
+        metrics["true_value"] = float(values.mean())
+    return {"metrics": {name: round(value, 5) for name, value in metrics.items()}}, values.astype(np.float32)
+
+
+def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
+    """What the candidates are like, `[N, X]`: which tokens they have, or their embedding without any."""
+    tokens = row.inputs["candidate_tokens"]
+    if tokens.shape[1]:
+        known = np.unique(tokens[tokens > 0])
+        return (tokens[:, :, None] == known).any(1).astype(np.float32)
+    columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
+    return row.inputs["candidate_numeric"][:, columns]
+
+
+def reasoning(decoded: Decoded) -> dict[str, Any]:
+    """Tokens a list, and mean entropy in nats and trigger rate by position."""
+    rollouts = decoded[0]
+    written = torch.cat([rollout.written for rollout in rollouts]).float()
+
+    def by_position(name: str) -> list[float]:
+        values = torch.cat([getattr(rollout, name) for rollout in rollouts]).float()
+        return [round(value, 4) for value in ((values * written).sum(0) / written.sum(0)).tolist()]
+
+    tokens = torch.cat([rollout.tokens for rollout in rollouts]) * written
+    return {
+        "tokens_per_list": round(float(tokens.sum(1).mean()), 3),
+        "entropy_before": by_position("entropy_before"),
+        "entropy_after": by_position("entropy_after"),
+        "tokens_by_position": by_position("tokens"),
+    }
+
+
+def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
+    """The evaluator's own score of each slate."""
+    rewards: list[float] = []
+    start = 0
+    for batch in batches(cell.test, 256):
+        part = orders[start : start + len(batch.labels)]
+        start += len(part)
+        padded = np.full((len(part), max(map(len, part))), -1, np.int64)
+        for index, order in enumerate(part):
+            padded[index, : len(order)] = order
+        rewards += cell.evaluator.reward(
+            cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
+        ).tolist()
+    return rewards
+
+
+@cache
+def commit() -> str:
+    """The commit that is run, marked when files differ from it."""
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=8"], capture_output=True, text=True, check=False
+    )
+    return run.stdout.strip() or "unknown"

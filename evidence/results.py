@@ -1,0 +1,64 @@
+"""The rows of all finished fits, and paired comparisons between them.
+
+`results.json` is a list with one row a run; `values.npz` holds, for each row, the comparison's metric of
+every test list, which the paired intervals are made of. Legend: B lists.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evidence.fit import ROWS, VALUES
+from model.checkpoint import save_text
+
+RESULTS = Path("docs/results")
+RESAMPLES = 2000
+
+Row = dict[str, Any]
+
+
+def key(row: Row) -> str:
+    """What tells a row from all others."""
+    return "|".join(str(row[name]) for name in ("dataset", "model", "control", "seed"))
+
+
+def collect(root: Path, target: Path = RESULTS) -> None:
+    """Merge the finished fits under `root` into the results that are kept with the project."""
+    target.mkdir(parents=True, exist_ok=True)
+    rows, values = load(target)
+    for path in sorted(root.glob(f"*/*/*/{ROWS}")):
+        with np.load(path.with_name(VALUES)) as found:
+            for row in json.loads(path.read_text()):
+                row = {"ms_per_list": rows.get(key(row), {}).get("ms_per_list"), **row}
+                rows[key(row)] = row
+                own = row["control"] or ""
+                values[key(row)] = found[own]
+    save_text(target / "results.json", json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
+    np.savez_compressed(target / "values.npz", **{name: np.round(values[name], 4) for name in sorted(values)})
+
+
+def load(target: Path = RESULTS) -> tuple[dict[str, Row], dict[str, NDArray[np.float32]]]:
+    """Rows and per-list values by key; both empty where there are none."""
+    path = target / "results.json"
+    if not path.exists():
+        return {}, {}
+    with np.load(target / "values.npz") as values:
+        return {key(row): row for row in json.loads(path.read_text())}, dict(values)
+
+
+def difference(
+    values: dict[str, NDArray[np.float32]], ours: list[str], others: list[str]
+) -> tuple[float, float, float]:
+    """Mean paired difference over the lists of all runs, and its 95 % bootstrap interval.
+
+    Lists are resampled within their run, so that every run keeps its weight.
+    """
+    rng = np.random.default_rng(0)
+    gaps = [values[a] - values[b] for a, b in zip(ours, others, strict=True)]
+    gaps = [gap[~np.isnan(gap)] for gap in gaps]
+    means = np.mean([gap[rng.integers(len(gap), size=(RESAMPLES, len(gap)))].mean(1) for gap in gaps], axis=0)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(np.mean([gap.mean() for gap in gaps])), float(low), float(high)
