@@ -31,18 +31,21 @@ from model.train import with_changes
 from model.train_policy import fit_policy
 
 Orders = list[NDArray[np.int64]]
-ROWS, VALUES = "rows.json", "values.npz"
+ROWS, VALUES, SLATES = "rows.json", "values.npz", "slates.json"
 
 
 def fit(task: Task, root: Path) -> None:
-    """Fit and measure; leaves `rows.json` and `values.npz` (per-list values) in the task's directory."""
+    """Fit and measure. Leaves the rows, their per-list values and the slates in the task's directory; the
+    rows come last, and say that the task is finished."""
     torch.set_num_threads(1)
     console.quiet = True
     cell = open_cell(DATA[task.data], task.seed, root / task.data / str(task.seed))
     directory = root / task.directory
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    rows, values = [], {}
+    rows: list[dict[str, Any]] = []
+    orders: dict[str, Orders] = {}
+    values: dict[str, NDArray[np.float32]] = {}
     common = {"dataset": task.data, "model": task.model, "seed": task.seed, "commit": commit()}
     if task.model in TRAININGS:
         training = TRAININGS[task.model]
@@ -52,19 +55,24 @@ def fit(task: Task, root: Path) -> None:
         for control, decoded in found if training.decodings else [next(found)]:
             name = control or training.control
             row = {"backbone": training.backbone, "reasoning": decoded[1] > 0, "s_max": decoded[1]}
-            measured, values[name or ""] = measure(cell, slates(decoded))
+            orders[name or ""] = slates(decoded)
+            measured, values[name or ""] = measure(cell, orders[name or ""])
             rows.append(
                 {**common, **row, "control": name, **measured, **reasoning(decoded)} | {"wall_s": seconds}
             )
     else:
-        orders = BASELINES[task.model](baseline_task(cell, directory))
-        seconds = time.monotonic() - started
         length = cell.config.policy.slate_length
-        measured, values[""] = measure(cell, [order[:length] for order in orders])
+        orders[""] = [order[:length] for order in BASELINES[task.model](baseline_task(cell, directory))]
+        seconds = time.monotonic() - started
+        measured, values[""] = measure(cell, orders[""])
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
         rows.append({**common, **row, **measured})
     rows = [{**row, "wall_s": round(seconds, 1)} for row in rows]
     np.savez_compressed(directory / VALUES, **values)
+    save_text(
+        directory / SLATES,
+        json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
+    )
     save_text(directory / ROWS, json.dumps(rows, indent=1))
 
 
@@ -138,13 +146,13 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
 
 
 def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
-    """What the candidates are like, `[N, X]`: which tokens they have, or their embedding without any."""
-    tokens = row.inputs["candidate_tokens"]
-    if tokens.shape[1]:
-        known = np.unique(tokens[tokens > 0])
-        return (tokens[:, :, None] == known).any(1).astype(np.float32)
+    """What the candidates are like, `[N, X]`: their embedding where there is one, else their tokens."""
     columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
-    return row.inputs["candidate_numeric"][:, columns]
+    if columns:
+        vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]
+        return vectors
+    tokens = row.inputs["candidate_tokens"]
+    return (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1).astype(np.float32)
 
 
 def reasoning(decoded: Decoded) -> dict[str, Any]:
