@@ -117,11 +117,13 @@ class ReinforcementConfig(PhaseConfig):
 
 
 class RunConfig(Frozen):
-    """A training run from data to checkpoint. `training_lists` uses only the first so many of the
+    """A training run from data to checkpoint. `event_log` is the file of dataset `event_log`, `directory`
+    where `kuairand` or `taobao_ad` was unpacked. `training_lists` uses only the first so many of the
     training split; `weight_averaging` is the decay of the moving average of weights that is kept."""
 
-    dataset: Literal["ranklens", "simulator", "event_log"]
+    dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
     event_log: Path | None = None
+    directory: Path | None = None
     simulator: SimulatorConfig = SimulatorConfig()
     name: str = "eglr"
     seed: int = 0
