@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint type train serve clean
+.PHONY: help setup demo test lint type train evidence evidence-quick serve clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -30,6 +30,14 @@ type: setup  ## mypy
 train: setup  ## train fully on RankLens and export
 	$(RUN) -m model.train --config configs/ranklens.toml --run runs/ranklens
 	$(RUN) -m export --run runs/ranklens --bundle bundles/ranklens
+
+evidence: setup  ## every comparison of docs/results.md; hours, goes on where it stopped
+	$(RUN) -m evidence
+	$(RUN) -m evidence.timing
+	$(RUN) -m evidence.report
+
+evidence-quick: setup  ## one data set, one seed, the comparisons that decide; minutes, into reports/
+	$(RUN) -m evidence --quick
 
 serve: setup  ## serve BUNDLE
 	$(RUN) -m service --bundle $(BUNDLE)

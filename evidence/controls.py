@@ -43,6 +43,8 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
         yield f"best of {SAMPLED_LISTS} lists by the evaluator", (best_of(policy, cell, SAMPLED_LISTS), 0)
         return
     threshold = calibrate(policy, cell.held_out, quantile).threshold
+    if policy.config.reasoner.taught == "last":  # never taught to stop early
+        threshold = ALWAYS
     own = decode(policy, cell.test, threshold_gate(threshold))
     yield None, (own, budget)
     yield "reasoning switched off", (decode(policy, cell.test, threshold_gate(NEVER)), 0)

@@ -18,6 +18,7 @@ RESULTS = Path("docs/results")
 RESAMPLES = 2000
 
 Row = dict[str, Any]
+Values = dict[str, NDArray[np.float32]]
 
 
 def key(row: Row) -> str:
@@ -36,11 +37,16 @@ def collect(root: Path, target: Path = RESULTS) -> None:
                 rows[key(row)] = row
                 own = row["control"] or ""
                 values[key(row)] = found[own]
+    save(rows, values, target)
+
+
+def save(rows: dict[str, Row], values: Values, target: Path = RESULTS) -> None:
+    """Write what `load` reads."""
     save_text(target / "results.json", json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
     np.savez_compressed(target / "values.npz", **{name: np.round(values[name], 4) for name in sorted(values)})
 
 
-def load(target: Path = RESULTS) -> tuple[dict[str, Row], dict[str, NDArray[np.float32]]]:
+def load(target: Path = RESULTS) -> tuple[dict[str, Row], Values]:
     """Rows and per-list values by key; both empty where there are none."""
     path = target / "results.json"
     if not path.exists():
@@ -49,9 +55,7 @@ def load(target: Path = RESULTS) -> tuple[dict[str, Row], dict[str, NDArray[np.f
         return {key(row): row for row in json.loads(path.read_text())}, dict(values)
 
 
-def difference(
-    values: dict[str, NDArray[np.float32]], ours: list[str], others: list[str]
-) -> tuple[float, float, float]:
+def difference(values: Values, ours: list[str], others: list[str]) -> tuple[float, float, float]:
     """Mean paired difference over the lists of all runs, and its 95 % bootstrap interval.
 
     Lists are resampled within their run, so that every run keeps its weight.

@@ -1,0 +1,151 @@
+"""The figures of docs/results.md. Each takes the results and the PNG to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from evidence.controls import QUANTILES
+from evidence.grid import DATA
+
+if TYPE_CHECKING:
+    from evidence.report import Results
+
+RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
+EGLR, PLAIN = "EGLR", "without reasoning"
+
+
+def gains(results: Results, path: Path) -> None:
+    """Paired difference of everything to the same model trained without reasoning, with its interval."""
+    data = "simulator"
+    pairs = [(EGLR, None), ("EGLR, paper's token", None), *results.controls(data)]
+    found = [(pair, results.gap(data, pair, (PLAIN, None))) for pair in pairs]
+    kept = sorted(((p, g) for p, g in found if g is not None), key=lambda entry: entry[1][0])
+    figure, axes = plt.subplots(figsize=(9, 0.3 * len(kept) + 1), layout="constrained")
+    for height, ((model, control), (mean, low, high)) in enumerate(kept):
+        colour = RED if (model, control) == (EGLR, None) else BLUE
+        axes.plot([low, high], [height, height], color=colour, lw=2)
+        axes.plot(mean, height, "o", color=colour)
+    axes.set_yticks(range(len(kept)), [f"{m}: {c}" if c else m for (m, c), _ in kept], fontsize=8)
+    axes.axvline(0.0, color="black", lw=0.8)
+    axes.set_xlabel(f"true value minus the model trained without reasoning, 95 % interval ({data})")
+    _save(figure, path)
+
+
+def entropy(results: Results, path: Path) -> None:
+    """Selection entropy by position before and after reasoning, and where the tokens go."""
+    names = [data for data in DATA if results.runs(data, EGLR)]
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False
+    )
+    for axes, data in zip(panels[0], names, strict=True):
+        runs = results.runs(data, EGLR)
+        places = np.arange(len(runs[0]["entropy_before"]))
+        for name, colour in (("entropy_before", BLUE), ("entropy_after", RED)):
+            axes.plot(
+                places, np.mean([row[name] for row in runs], axis=0), "o-", color=colour, ms=3, label=name[8:]
+            )
+        plain = results.runs(data, PLAIN)
+        if plain:
+            values = np.mean([row["entropy_before"] for row in plain], axis=0)
+            axes.plot(places, values, "--", color=GREY, label="trained without")
+        tokens = axes.twinx()
+        tokens.bar(
+            places, np.mean([row["tokens_by_position"] for row in runs], axis=0), color=GREY, alpha=0.25
+        )
+        tokens.set(ylim=(0, 4), yticks=[0, 1, 2])
+        tokens.set_ylabel("tokens", loc="bottom", fontsize=8)
+        axes.set_title(data, fontsize=10)
+        axes.set(xlabel="position", ylabel="selection entropy, nats")
+    panels[0][0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def budget(results: Results, path: Path) -> None:
+    """Quality and diversity against the gate's threshold (its quantile) and the reasoning budget."""
+    names = [data for data in DATA if results.runs(data, EGLR, "always")]
+    figure, panels = plt.subplots(
+        2, len(names), figsize=(4.2 * len(names), 5.4), layout="constrained", squeeze=False
+    )
+    shares: dict[float, str | None] = {0.0: "always", **{q: f"entropy gate, quantile {q}" for q in QUANTILES}}
+    shares |= {0.6: None, 1.0: "reasoning switched off"}
+    budgets: dict[int, str] = {0: "reasoning switched off", 1: "always, S = 1", 2: "always"}
+    for column, data in enumerate(names):
+        for axes, points, label in (
+            (panels[0][column], dict(sorted(shares.items())), "quantile the threshold is set at (1 = never)"),
+            (panels[1][column], budgets, "reasoning tokens at every position"),
+        ):
+            x = list(points)
+            for metric, colour, side in ((DATA[data].metric, RED, axes), ("diversity", GREY, axes.twinx())):
+                side.plot(
+                    x, [results.mean(data, EGLR, c, metric) for c in points.values()], "o-", color=colour
+                )
+                side.set_ylabel(metric, color=colour)
+            axes.set_xlabel(label)
+        panels[0][column].set_title(data, fontsize=10)
+    _save(figure, path)
+
+
+def pareto(results: Results, path: Path) -> None:
+    """Quality against milliseconds a list through the exported graph."""
+    timed = {
+        data: [row for row in results.rows.values() if row["dataset"] == data and row.get("ms_per_list")]
+        for data in DATA
+    }
+    names = [data for data, rows in timed.items() if rows]
+    figure, panels = plt.subplots(
+        1, max(len(names), 1), figsize=(8 * max(len(names), 1), 5), layout="constrained", squeeze=False
+    )
+    for axes, data in zip(panels[0], names, strict=False):
+        for model, control in sorted({(r["model"], r["control"]) for r in timed[data]}, key=str):
+            runs = results.runs(data, model, control)
+            ms = np.mean([row["ms_per_list"] for row in runs if row.get("ms_per_list")])
+            value = results.mean(data, model, control, DATA[data].metric)
+            ours = model == EGLR
+            axes.plot(ms, value, "o", color=RED if ours else BLUE)
+            label = f"EGLR, {control or 'entropy gate'}" if ours else control or model
+            axes.annotate(label, (ms, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.set(xlabel="ms a list, one list a call, one thread", ylabel=DATA[data].metric, title=data)
+        axes.margins(x=0.15)
+    _save(figure, path)
+
+
+def evaluator(results: Results, path: Path) -> None:
+    """The evaluator's score beside the true value, where it is known."""
+    names = [data for data in DATA if DATA[data].metric == "true_value" and results.runs(data, EGLR)]
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(4.6 * len(names), 4), layout="constrained", squeeze=False
+    )
+    for axes, data in zip(panels[0], names, strict=True):
+        seen = {(row["model"], row["control"]) for row in results.rows.values() if row["dataset"] == data}
+        for model, control in sorted(seen, key=str):
+            point = [results.mean(data, model, control, name) for name in ("evaluator_score", "true_value")]
+            axes.plot(*point, "o", color=RED if model == EGLR else BLUE, ms=4)
+            if control is None:
+                axes.annotate(model, point, fontsize=7, xytext=(3, -8), textcoords="offset points")
+        low, high = axes.get_xlim()
+        axes.plot([low, high], [low, high], color=GREY, lw=0.8, ls="--")
+        axes.set(xlabel="evaluator score, expected clicks", ylabel="true value", title=data)
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+FIGURES: dict[str, Callable[[Results, Path], None]] = {
+    "gains": gains,
+    "entropy": entropy,
+    "budget": budget,
+    "pareto": pareto,
+    "evaluator": evaluator,
+}
+"""By the name of the file in docs/images."""
