@@ -11,22 +11,37 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+import torch
+from rich.table import Table
+
 from evidence.fit import ROWS, fit
 from evidence.grid import DATA, SEEDS, Task, tasks
-from evidence.results import collect
+from evidence.report import REFERENCE, Results, plain
+from evidence.results import RESULTS, collect, load
 from model.progress import console
 
 RUNS = Path("runs/evidence")
+QUICK_DATA, QUICK_RESULTS = "simulator", Path("reports/evidence")
+QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", "LambdaMART", "initial order"]
+"""One seed says nothing for sure: quick results are shown, and kept apart from those of the project."""
 
 
-def run(todo: list[Task], root: Path, jobs: int) -> int:
+def work(task: Task, root: Path) -> None:
+    """A fit in a process of its own: one thread, and no lines between those of the grid."""
+    torch.set_num_threads(1)
+    console.quiet = True
+    fit(task, root)
+
+
+def run(todo: list[Task], root: Path, jobs: int, results: Path) -> int:
     """Fit what is not finished yet. Returns the number of fits that failed."""
     missing = [task for task in todo if not (root / task.directory / ROWS).exists()]
     console.print(f"{len(todo) - len(missing)} of {len(todo)} fits are finished")
     started, failed = time.monotonic(), 0
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running: dict[Future[None], Task] = {pool.submit(fit, task, root): task for task in missing}
+        running: dict[Future[None], Task] = {pool.submit(work, task, root): task for task in missing}
         for done, future in enumerate(as_completed(running), start=1):
             task = running[future]
             error = future.exception()
@@ -38,8 +53,29 @@ def run(todo: list[Task], root: Path, jobs: int) -> int:
                 f"{'done' if error is None else f'FAILED {error!r}'}  "
                 f"({elapsed / 60:.0f} min, about {left / 60:.0f} min left)"
             )
-            collect(root)
+            collect(root, results)
+    collect(root, results)
     return failed
+
+
+def show(results: Results, names: list[str]) -> None:
+    """Print what there is of each data set, best first."""
+    for data in names:
+        metric = DATA[data].metric
+        table = Table(title=data)
+        for column in ("model", "control", "runs", metric, "minus without reasoning", "tokens"):
+            table.add_column(column)
+        for model, control in results.models(data):
+            runs = results.runs(data, model, control)
+            table.add_row(
+                model,
+                control or "",
+                str(len(runs)),
+                f"{results.mean(data, model, control, metric):.4f}",
+                plain(results.gap(data, (model, control), (REFERENCE, None))),
+                f"{np.mean([row['tokens_per_list'] for row in runs]):.1f}",
+            )
+        console.print(table)
 
 
 def main() -> None:
@@ -47,15 +83,22 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many seeds")
+    parser.add_argument("--quick", action="store_true", help="one data set, one seed, what decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished fits are kept")
+    parser.add_argument("--results", type=Path, help="directory of results.json; docs/results when not given")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.data, arguments.models, arguments.seeds = [QUICK_DATA], QUICK_MODELS, 1
+    results = arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
     todo = [
         task
         for task in tasks(arguments.data, range(arguments.seeds))
         if not arguments.models or task.model in arguments.models
     ]
-    raise SystemExit(1 if run(todo, arguments.runs, arguments.jobs) else 0)
+    failed = run(todo, arguments.runs, arguments.jobs, results)
+    show(Results(*load(results)), arguments.data)
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from model.examples import Example, batches
 from model.metrics import diversity, ndcg, summary
 from model.phase import RunLog
 from model.policy import Policy
-from model.progress import console
 from model.train import with_changes
 from model.train_policy import fit_policy
 
@@ -37,8 +36,6 @@ ROWS, VALUES, SLATES = "rows.json", "values.npz", "slates.json"
 def fit(task: Task, root: Path) -> None:
     """Fit and measure. Leaves the rows, their per-list values and the slates in the task's directory; the
     rows come last, and say that the task is finished."""
-    torch.set_num_threads(1)
-    console.quiet = True
     cell = open_cell(DATA[task.data], task.seed, root / task.data / str(task.seed))
     directory = root / task.directory
     directory.mkdir(parents=True, exist_ok=True)

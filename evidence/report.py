@@ -53,18 +53,25 @@ class Results:
             return None
         return difference(self.values, [mine[s] for s in seeds], [theirs[s] for s in seeds])
 
+    def models(self, data: str) -> list[tuple[str, str | None]]:
+        """(model, control) of everything on the data set, best first."""
+        found = {(model, control) for dataset, model, control in self._keys if dataset == data}
+        return sorted(found, key=lambda pair: -self.mean(data, *pair, DATA[data].metric))
+
     def controls(self, data: str) -> list[tuple[str, str | None]]:
         """(model, control) of everything on the data set that is a control of something."""
-        found = {(model, control) for dataset, model, control in self._keys if dataset == data and control}
-        return sorted(found, key=lambda pair: (list(TRAININGS).index(pair[0]), str(pair[1])))
+        found = [pair for pair in self.models(data) if pair[1]]
+        return sorted(found, key=lambda pair: list(TRAININGS).index(pair[0]))
+
+
+def plain(gap: tuple[float, float, float] | None) -> str:
+    """A difference with its interval."""
+    return "" if gap is None else f"{gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]"
 
 
 def shown(gap: tuple[float, float, float] | None) -> str:
-    """A difference with its interval; bold where the interval leaves zero out."""
-    if gap is None:
-        return ""
-    text = f"{gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]"
-    return f"**{text}**" if gap[1] > 0 or gap[2] < 0 else text
+    """In bold where the interval leaves zero out."""
+    return f"**{plain(gap)}**" if gap and (gap[1] > 0 or gap[2] < 0) else plain(gap)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -26,6 +26,17 @@ class BundleError(Exception):
     """The bundle cannot be served: missing, corrupted, or written under another contract."""
 
 
+class CurvePoint(Frozen):
+    """What one threshold gives on held-out lists; `score` is what training selects by."""
+
+    quantile: float
+    threshold: float
+    trigger_rate: float
+    tokens_per_list: float
+    score: float
+    ms_per_list: float
+
+
 class Gate(Frozen):
     """How the gate decides, and where its threshold came from.
 
@@ -36,6 +47,7 @@ class Gate(Frozen):
         quantile: share of held-out positions at or below the threshold.
         trigger_rate: share of held-out positions that reason at it.
         entropy_by_position: held-out mean entropy in nats per position, before and after reasoning.
+        curve: what other thresholds give, once `python -m model.calibrate` has measured it.
     """
 
     kind: GateKind
@@ -44,6 +56,7 @@ class Gate(Frozen):
     trigger_rate: float
     tokens_per_list: float
     entropy_by_position: dict[Literal["before", "after"], list[float]]
+    curve: tuple[CurvePoint, ...] = ()
 
 
 class Manifest(Frozen):

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = ("model", "export", "service", "loadtest", "tests")
+OURS = ("model", "export", "evidence", "service", "loadtest", "tests")
 TORCH_FREE = ("model.contract", "model.manifest", "model.features")
 ENGINE = ("service.engine.runner", "service.engine.generation", "service.engine.loaded_model")
 ALLOWED = {
     "model": ("model",),
     "export": ("export", "model", *ENGINE),
+    "evidence": ("evidence", "export", "model", *ENGINE),
     "service": ("service", *TORCH_FREE),
     "loadtest": ("loadtest",),
 }
@@ -54,7 +55,7 @@ def test_serving_leaves_torch_alone(module: str) -> None:
 
 def test_every_package_is_listed_for_installation() -> None:
     listed = (ROOT / "pyproject.toml").read_text()
-    for package in ("model", "export", "service"):
+    for package in ("model", "export", "evidence", "service"):
         for init in (ROOT / package).rglob("__init__.py"):
             name = ".".join(init.parent.relative_to(ROOT).parts)
             assert f'"{name}"' in listed, f"{name} is missing from [tool.setuptools] packages"

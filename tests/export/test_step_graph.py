@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_bundle import tiny_config, tiny_features, tiny_policy
 
+from examples import own_decoder
 from export import parity
 from export.bundle import Trained, write_bundle
 from export.parity import ParityError, TorchRunner, check_bundle, compare, random_requests
@@ -52,7 +53,9 @@ OTHERS = [
     ("paper", 0, "normalised", "lstm"),
     ("deep", 0, "margin", "transformer"),
     ("paper", 0, "normalised", "transformer"),
+    ("deep", 0, "normalised", "minimal"),
 ]
+assert own_decoder.DECODERS["minimal"]  # importing the example adds its decoder
 THRESHOLDS = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 
 

@@ -1,0 +1,147 @@
+"""The evidence: controls that keep their budget, rows that can be compared, a grid that goes on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evidence import __main__ as runner
+from evidence import grid
+from evidence.cell import open_cell
+from evidence.controls import decodings
+from evidence.fit import ROWS, configured, fit
+from evidence.grid import DATA, MODELS, SEEDS, TRAININGS, Data, Task, tasks
+from evidence.report import Results, main_table, write
+from evidence.results import collect, difference, key, load
+from model.config import RunConfig
+from model.policy import Policy
+
+TINY = Data(
+    "tiny",
+    "simulator",
+    "true_value",
+    {
+        "simulator": {"items": 80, "lists": 300},
+        "policy": {"width": 16, "encoder": {"token_width": 4}},
+        "evaluator": {"width": 16, "epochs": 2, "batch": 32},
+        "imitation": {"epochs": 1, "beams": 2, "batch": 32},
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evidence")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    DATA["tiny"] = TINY
+    yield
+    del DATA["tiny"]
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path) -> Path:
+    for model in ("EGLR", "without reasoning", "LambdaMART"):
+        fit(Task("tiny", model, 0), root)
+    return root
+
+
+def test_the_grid_has_five_seeds_of_everything() -> None:
+    todo = tasks(["ranklens", "simulator"])
+    assert len({task.directory for task in todo}) == len(todo)
+    assert {task.seed for task in todo} == set(SEEDS) == {0, 1, 2, 3, 4}
+    assert {task.model for task in todo if task.data == "ranklens"} == set(MODELS)
+    assert "item CTR" not in {task.model for task in todo if task.data == "simulator"}
+    for data in grid.DATA.values():
+        for training in TRAININGS.values():
+            config = configured(training, data.run_config(3))
+            assert config.seed == 3
+            assert isinstance(config, RunConfig)
+    plain = configured(TRAININGS["without reasoning"], TINY.run_config(0))
+    assert plain.policy.reasoner.budget == 0
+    assert plain.policy.width == 16
+    longer = configured(TRAININGS["without reasoning, equal time"], TINY.run_config(0))
+    assert longer.imitation.epochs == 2
+
+
+def test_a_row_says_all_that_was_asked_for(finished: Path) -> None:
+    rows = json.loads((finished / "tiny/0/EGLR" / ROWS).read_text())
+    asked = {"dataset", "model", "backbone", "reasoning", "s_max", "control", "seed", "metrics"}
+    asked |= {"tokens_per_list", "wall_s", "commit"}
+    assert all(asked <= set(row) for row in rows)
+    names = {"ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "map@10", "clicks@10"}
+    assert set(rows[0]["metrics"]) == names | {"true_value", "evaluator_score", "diversity"}
+    own, off = rows[0], next(row for row in rows if row["control"] == "reasoning switched off")
+    assert (own["reasoning"], own["s_max"], own["control"]) == (True, 2, None)
+    assert (off["reasoning"], off["tokens_per_list"]) == (False, 0.0)
+
+
+def test_controls_keep_the_budget_they_say(finished: Path) -> None:
+    torch.manual_seed(0)
+    cell = open_cell(TINY, 0, finished / "tiny" / "0")
+    policy = Policy(configured(TRAININGS["EGLR"], cell.config).policy, cell.sizes).eval()
+    tokens = {
+        control: torch.cat([rollout.tokens for rollout in decoded[0]])
+        for control, decoded in decodings(policy, cell)
+    }
+    own = tokens[None]
+    assert 0 < own.float().mean() < 2
+    assert torch.equal(tokens["random gate"].sum(0), own.sum(0))  # position by position
+    assert not torch.equal(tokens["random gate"], own)
+    assert torch.equal(tokens["all tokens first"][:, 0], own.sum(1))
+    assert not tokens["all tokens first"][:, 1:].any()
+    assert (tokens["always"] == 2).all()
+    assert (tokens["always, S = 1"] == 1).all()
+    assert tokens["entropy gate, S = 1"].max() == 1
+    assert not tokens["reasoning switched off"].any()
+    assert (tokens["convergence gate"] >= 1).all()
+    assert policy.config.reasoner.gate == "normalised"  # put back after the other gates
+
+
+def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> None:
+    collect(finished, tmp_path)
+    rows, values = load(tmp_path)
+    assert set(rows) == set(values)
+    ours, plain = "tiny|EGLR|None|0", "tiny|without reasoning|None|0"
+    mean, low, high = difference(values, [ours], [plain])
+    assert low <= mean <= high
+    assert mean == pytest.approx(
+        rows[ours]["metrics"]["true_value"] - rows[plain]["metrics"]["true_value"], abs=1e-3
+    )
+    results = Results(rows, values)
+    table = main_table(results, "tiny")
+    assert "| **EGLR** | 1 |" in table
+    assert "| LambdaMART | 1 |" in table
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: x -->old<!-- end -->\nafter\n")
+    write(page, {"x": lambda: "new"})
+    write(page, {"x": lambda: "newer"})
+    assert page.read_text() == "before\n<!-- table: x -->\nnewer\n<!-- end -->\nafter\n"
+
+
+def test_the_interval_pairs_lists_and_leaves_out_what_has_no_value() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=400).astype(np.float32) * 5
+    values = {"a": hard + 0.1, "b": hard.copy()}
+    values["a"][0] = np.nan
+    mean, low, high = difference(values, ["a"], ["b"])
+    assert mean == pytest.approx(0.1, abs=1e-3)
+    assert (low, high) == pytest.approx((0.1, 0.1), abs=1e-3)
+    shifted = {"a": values["a"], "b": np.roll(hard, 1)}
+    _, low, high = difference(shifted, ["a"], ["b"])
+    assert low < 0 < high
+
+
+def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("ran again")
+
+    monkeypatch.setattr(runner, "work", fail)
+    todo = [Task("tiny", model, 0) for model in ("EGLR", "LambdaMART")]
+    assert runner.run(todo, finished, 1, tmp_path) == 0
+    assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} >= {"EGLR"}
+    assert key(json.loads((tmp_path / "results.json").read_text())[0]).startswith("tiny|")
