@@ -12,10 +12,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.table import Table
 
-from evidence.fit import ROWS, fit
+from evidence.fit import ROWS, fit_alone
 from evidence.grid import DATA, SEEDS, Task, tasks
 from evidence.report import REFERENCE, Results, plain
 from evidence.results import RESULTS, collect, load
@@ -27,13 +26,6 @@ QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", 
 """One seed says nothing for sure: quick results are shown, and kept apart from those of the project."""
 
 
-def work(task: Task, root: Path) -> None:
-    """A fit in a process of its own: one thread, and no lines between those of the grid."""
-    torch.set_num_threads(1)
-    console.quiet = True
-    fit(task, root)
-
-
 def run(todo: list[Task], root: Path, jobs: int, results: Path) -> int:
     """Fit what is not finished yet. Returns the number of fits that failed."""
     missing = [task for task in todo if not (root / task.directory / ROWS).exists()]
@@ -41,7 +33,7 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path) -> int:
     started, failed = time.monotonic(), 0
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running: dict[Future[None], Task] = {pool.submit(work, task, root): task for task in missing}
+        running: dict[Future[None], Task] = {pool.submit(fit_alone, task, root): task for task in missing}
         for done, future in enumerate(as_completed(running), start=1):
             task = running[future]
             error = future.exception()

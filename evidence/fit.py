@@ -26,6 +26,7 @@ from model.examples import Example, batches
 from model.metrics import diversity, ndcg, summary
 from model.phase import RunLog
 from model.policy import Policy
+from model.progress import console
 from model.train import with_changes
 from model.train_policy import fit_policy
 
@@ -71,6 +72,13 @@ def fit(task: Task, root: Path) -> None:
         json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
     )
     save_text(directory / ROWS, json.dumps(rows, indent=1))
+
+
+def fit_alone(task: Task, root: Path) -> None:
+    """`fit` in a process of its own: one thread, and no lines between those of the grid."""
+    torch.set_num_threads(1)
+    console.quiet = True
+    fit(task, root)
 
 
 def train(training: Training, cell: Cell, directory: Path) -> Policy:

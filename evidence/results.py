@@ -5,6 +5,7 @@ every test list, which the paired intervals are made of. Legend: B lists.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def collect(root: Path, target: Path = RESULTS) -> None:
 def save(rows: dict[str, Row], values: Values, target: Path = RESULTS) -> None:
     """Write what `load` reads."""
     save_text(target / "results.json", json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
-    np.savez_compressed(target / "values.npz", **{name: np.round(values[name], 4) for name in sorted(values)})
+    partial = target / "partial.npz"
+    np.savez_compressed(partial, **{name: np.round(values[name], 4) for name in sorted(values)})
+    os.replace(partial, target / "values.npz")
 
 
 def load(target: Path = RESULTS) -> tuple[dict[str, Row], Values]:
