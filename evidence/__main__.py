@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from evidence.data import DATA
 from evidence.fit import ROWS, fit_alone
-from evidence.grid import DATA, SEEDS, Task, tasks
+from evidence.grid import SEEDS, Task, tasks
 from evidence.report import REFERENCE, Results, plain
 from evidence.results import RESULTS, collect, load
 from model.progress import console

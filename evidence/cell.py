@@ -6,8 +6,8 @@ import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evidence.data import Data
 from evidence.first_stage import with_scores
-from evidence.grid import Data
 from model.config import RunConfig
 from model.datasets.features import DatasetFeatures
 from model.datasets.folds import FOLDS, rotated

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from evidence.cell import Cell
+from evidence.search import BATCH, best_of, looked_ahead
 from model.examples import Example, batches
-from model.grpo import written_slate
 from model.manifest import GateKind
 from model.policy import Policy
-from model.rollout import Gate, Rollout, greedy, replay_gate, roll_out, sample, threshold_gate
+from model.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
 from model.train_policy import NEVER, calibrate
 
 ALWAYS = -1.0
-BATCH = 256
 QUANTILES = (0.2, 0.4, 0.8)
 SAMPLED_LISTS = 4
+ALTERNATIVES = 2
 
 Decoded = tuple[list[Rollout], int]
 """Slates of the test lists in batches of `BATCH`, and the budget they had."""
@@ -38,11 +38,14 @@ def decode(policy: Policy, rows: list[Example], gate: Gate, budget: int | None =
 def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]]:
     """The policy's own gate first (no control), then every control, by name."""
     budget, quantile = policy.config.reasoner.budget, policy.config.reasoner.gate_quantile
-    if not budget:
-        yield None, (decode(policy, cell.test, threshold_gate(NEVER)), 0)
-        yield f"best of {SAMPLED_LISTS} lists by the evaluator", (best_of(policy, cell, SAMPLED_LISTS), 0)
-        return
     threshold = calibrate(policy, cell.held_out, quantile).threshold
+    if not budget:
+        never = threshold_gate(NEVER)
+        yield None, (decode(policy, cell.test, never), 0)
+        yield f"best of {SAMPLED_LISTS} lists by the evaluator", (best_of(policy, cell, SAMPLED_LISTS), 0)
+        for name, limit in (("at gated positions", threshold), ("everywhere", ALWAYS)):
+            yield f"lookahead {name}", (looked_ahead(policy, cell, never, limit, ALTERNATIVES), 0)
+        return
     if policy.config.reasoner.taught == "last":  # never taught to stop early
         threshold = ALWAYS
     own = decode(policy, cell.test, threshold_gate(threshold))
@@ -66,24 +69,10 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
         with _gate_kind(policy, kind):
             gated = calibrate(policy, cell.held_out, quantile).threshold
             yield f"{kind} gate", (decode(policy, cell.test, threshold_gate(gated)), budget)
+    looked = looked_ahead(policy, cell, threshold_gate(threshold), threshold, ALTERNATIVES)
+    yield "entropy gate and lookahead at gated positions", (looked, budget)
     if budget > 1:
         yield "convergence gate", (_until_converged(policy, cell), budget)
-
-
-@torch.no_grad()
-def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
-    """One greedy and `lists - 1` sampled slates; the evaluator keeps the best, labels have no say."""
-    generator = torch.Generator().manual_seed(cell.config.seed)
-    out = []
-    for batch in batches(cell.test, BATCH):
-        memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
-        choices = [greedy, *[sample(generator)] * (lists - 1)]
-        tried = [roll_out(policy, memory, batch.mask, threshold_gate(NEVER), choice) for choice in choices]
-        rewards = torch.stack([cell.evaluator.reward(candidates, written_slate(slate)) for slate in tried])
-        best = rewards.argmax(0)
-        rows = torch.arange(len(best))
-        out.append(Rollout(*(torch.stack(column)[best, rows] for column in zip(*tried, strict=True))))
-    return out
 
 
 def _same_budget(

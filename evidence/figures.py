@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from evidence.controls import QUANTILES
-from evidence.grid import DATA
+from evidence.data import DATA
 
 if TYPE_CHECKING:
     from evidence.report import Results

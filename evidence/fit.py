@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import Decoded, decodings
-from evidence.grid import DATA, TRAININGS, Task, Training
+from evidence.data import DATA
+from evidence.grid import TRAININGS, Task, Training
+from evidence.references import REFERENCES
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
 from model.checkpoint import save_tensors, save_text
@@ -59,8 +61,7 @@ def fit(task: Task, root: Path) -> None:
                 {**common, **row, "control": name, **measured, **reasoning(decoded)} | {"wall_s": seconds}
             )
     else:
-        length = cell.config.policy.slate_length
-        orders[""] = [order[:length] for order in BASELINES[task.model](baseline_task(cell, directory))]
+        orders[""] = untrained(task.model, cell, directory)
         seconds = time.monotonic() - started
         measured, values[""] = measure(cell, orders[""])
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
@@ -108,6 +109,15 @@ def configured(training: Training, config: RunConfig) -> RunConfig:
     for phase in ("supervised", "imitation"):
         changes[phase] = {"epochs": round(getattr(config, phase).epochs * factor)}
     return with_changes(config, {**changes, "policy": policy})
+
+
+def untrained(model: str, cell: Cell, directory: Path) -> Orders:
+    """The slates of a baseline or a reference."""
+    if model in REFERENCES:
+        found = REFERENCES[model](cell)
+    else:
+        found = BASELINES[model](baseline_task(cell, directory))
+    return [np.asarray(order[: cell.config.policy.slate_length], np.int64) for order in found]
 
 
 def baseline_task(cell: Cell, directory: Path) -> BaselineTask:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from evidence import figures
-from evidence.grid import DATA, TRAININGS
+from evidence.data import DATA
+from evidence.grid import TRAININGS
+from evidence.references import REFERENCES
 from evidence.results import RESULTS, Row, Values, difference, load
 from model.baselines import BASELINES
 from model.progress import console
@@ -106,6 +108,20 @@ def main_table(results: Results, data: str) -> str:
     return table(header, rows)
 
 
+def possible_table(results: Results, data: str) -> str:
+    """True values beside what is possible: the share is of the way from random order to the oracle's."""
+    low, high = (results.mean(data, name, None, "true_value") for name in ("random order", "beam-16 oracle"))
+    models = [name for name in (*REFERENCES, OURS, REFERENCE) if results.runs(data, name)]
+    values = {name: results.mean(data, name, None, "true_value") for name in models}
+    return table(
+        ["lists by", "true value", "share of what is possible"],
+        [
+            [name, f"{value:.4f}", f"{(value - low) / (high - low):.1%}"]
+            for name, value in sorted(values.items(), key=lambda entry: -entry[1])
+        ],
+    )
+
+
 def backbone_table(results: Results) -> str:
     """Gain of reasoning on each backbone: trained with it against trained without it."""
     rows = []
@@ -164,6 +180,7 @@ def main() -> None:
     results = Results(*load(RESULTS))
     tables: dict[str, Callable[[], str]] = {"backbones": lambda: backbone_table(results)}
     for data in DATA:
+        tables[f"possible-{data}"] = lambda data=data: possible_table(results, data)
         tables[f"main-{data}"] = lambda data=data: main_table(results, data)
         tables[f"controls-{data}"] = lambda data=data: control_table(results, data)
     write(PAGE, tables)

@@ -17,7 +17,8 @@ import torch
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import ALWAYS, QUANTILES, SAMPLED_LISTS
-from evidence.grid import DATA, TRAININGS, Task
+from evidence.data import DATA
+from evidence.grid import TRAININGS, Task
 from evidence.results import RESULTS, load, save
 from export.step_graph import compose_slate, export_encoder, export_step, state_specs
 from model.config import RunConfig

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from evidence import __main__ as runner
-from evidence import grid
 from evidence.cell import open_cell
 from evidence.controls import decodings
+from evidence.data import DATA, Data
 from evidence.fit import ROWS, configured, fit
-from evidence.grid import DATA, MODELS, SEEDS, TRAININGS, Data, Task, tasks
-from evidence.report import Results, main_table, write
+from evidence.grid import MODELS, SEEDS, TRAININGS, Task, tasks
+from evidence.references import REFERENCES
+from evidence.report import Results, main_table, possible_table, write
 from evidence.results import collect, difference, key, load
 from model.config import RunConfig
 from model.policy import Policy
@@ -22,12 +23,13 @@ TINY = Data(
     "tiny",
     "simulator",
     "true_value",
-    {
+    changes={
         "simulator": {"items": 80, "lists": 300},
         "policy": {"width": 16, "encoder": {"token_width": 4}},
         "evaluator": {"width": 16, "epochs": 2, "batch": 32},
         "imitation": {"epochs": 1, "beams": 2, "batch": 32},
     },
+    known=True,
 )
 
 
@@ -45,7 +47,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def finished(root: Path) -> Path:
-    for model in ("EGLR", "without reasoning", "LambdaMART"):
+    for model in ("EGLR", "without reasoning", "LambdaMART", *REFERENCES):
         fit(Task("tiny", model, 0), root)
     return root
 
@@ -54,9 +56,10 @@ def test_the_grid_has_five_seeds_of_everything() -> None:
     todo = tasks(["ranklens", "simulator"])
     assert len({task.directory for task in todo}) == len(todo)
     assert {task.seed for task in todo} == set(SEEDS) == {0, 1, 2, 3, 4}
-    assert {task.model for task in todo if task.data == "ranklens"} == set(MODELS)
-    assert "item CTR" not in {task.model for task in todo if task.data == "simulator"}
-    for data in grid.DATA.values():
+    on_logs = {task.model for task in todo if task.data == "ranklens"}
+    assert on_logs == {model for model in MODELS if model not in REFERENCES and "+ GRPO" not in model}
+    assert {task.model for task in todo if task.data == "simulator"} == set(MODELS) - {"item CTR"}
+    for data in DATA.values():
         for training in TRAININGS.values():
             config = configured(training, data.run_config(3))
             assert config.seed == 3
@@ -102,6 +105,18 @@ def test_controls_keep_the_budget_they_say(finished: Path) -> None:
     assert policy.config.reasoner.gate == "normalised"  # put back after the other gates
 
 
+def test_who_knows_more_writes_better_lists(finished: Path, tmp_path: Path) -> None:
+    collect(finished, tmp_path)
+    results = Results(*load(tmp_path))
+    values = {name: results.mean("tiny", name, None, "true_value") for name in REFERENCES}
+    assert values["random order"] < values["relevance sort"] < values["myopic oracle"]
+    assert values["myopic oracle"] < values["beam-16 oracle"]
+    assert "| beam-16 oracle | " in possible_table(results, "tiny")
+    searched = results.mean("tiny", "without reasoning", "lookahead everywhere", "evaluator_score")
+    gated = results.mean("tiny", "without reasoning", "lookahead at gated positions", "evaluator_score")
+    assert searched > gated > results.mean("tiny", "without reasoning", None, "evaluator_score")
+
+
 def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> None:
     collect(finished, tmp_path)
     rows, values = load(tmp_path)
@@ -140,7 +155,7 @@ def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(runner, "work", fail)
+    monkeypatch.setattr(runner, "fit_alone", fail)
     todo = [Task("tiny", model, 0) for model in ("EGLR", "LambdaMART")]
     assert runner.run(todo, finished, 1, tmp_path) == 0
     assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} >= {"EGLR"}
