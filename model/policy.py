@@ -151,6 +151,9 @@ class Policy(nn.Module):
             & (state.tokens_here < controls.reasoning_budget)
             & (spare > 0)
         )
+        thinks = self.config.reasoner.budget > 0
+        if not thinks:  # trained without reasoning it has no step to think with, whatever a request allows
+            reasons = torch.zeros_like(reasons)
         positions = controls.noise.shape[1]
         drawn = state.position.clamp(max=positions - 1).view(-1, 1, 1)
         noise = controls.noise.gather(1, drawn.expand(-1, 1, controls.noise.shape[2])).squeeze(1)
@@ -159,9 +162,10 @@ class Policy(nn.Module):
         item = best.unsqueeze(1)
 
         # A row whose slate is full commits on, unheard: nothing reads it again, and its position only grows.
-        thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))
-        committed = self.commit(state, best, memory)
-        present = thought.where(reasons, committed)
+        present = self.commit(state, best, memory)
+        if thinks:
+            thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))
+            present = thought.where(reasons, present)
         record = Record(
             chosen=torch.where(writing & ~reasons, best, NO_ITEM),
             reasoned=reasons,

@@ -175,7 +175,8 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
     overrides: dict[str, Any] = {}
     if request.reasoning is not None:
         overrides["entropy_threshold"] = request.reasoning.entropy_threshold
-        overrides["reasoning_budget"] = request.reasoning.max_tokens
+        if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
+            overrides["reasoning_budget"] = request.reasoning.max_tokens
         overrides["reasoning_temperature"] = request.reasoning.temperature
     if request.sampling is not None:
         seed = request.sampling.seed

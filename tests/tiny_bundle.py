@@ -54,12 +54,13 @@ def tiny_features() -> FeatureAssembler:
 
 
 def tiny_config(reasoner: str = "deep", layers: int = 0, decoder: str = "gru") -> RunConfig:
-    """A configuration of the smallest policy worth exporting."""
+    """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
+    reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
     policy = PolicyConfig(
         width=16,
         decoder=decoder,
         encoder=EncoderConfig(token_width=4, self_attention_layers=layers),
-        reasoner=ReasonerConfig.model_validate({"kind": reasoner, "initial_step": 0.5}),
+        reasoner=ReasonerConfig.model_validate({**reasoning, "initial_step": 0.5}),
     )
     return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
 

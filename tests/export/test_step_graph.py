@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_bundle import tiny_config, tiny_features, tiny_policy
+from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
 
 from examples import own_decoder
 from export import parity
@@ -54,6 +54,9 @@ OTHERS = [
     ("deep", 0, "margin", "transformer"),
     ("paper", 0, "normalised", "transformer"),
     ("deep", 0, "normalised", "minimal"),
+    ("none", 0, "normalised", "gru"),
+    ("none", 0, "normalised", "lstm"),
+    ("none", 0, "normalised", "transformer"),
 ]
 assert own_decoder.DECODERS["minimal"]  # importing the example adds its decoder
 THRESHOLDS = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
@@ -131,6 +134,18 @@ def test_the_session_bundle_agrees_with_torch(bundle: Path) -> None:
 
 def test_other_policies_agree_with_torch(other_bundle: Path) -> None:
     check_bundle(other_bundle, random=150, real=0)
+
+
+def test_trained_without_reasoning_never_reasons(tmp_path: Path) -> None:
+    """Nor is there anything in its graph to reason with."""
+    model = LoadedModel.open(build_tiny_bundle(tmp_path, "none"))
+    requests = random_requests(model.features, model.manifest, 60)
+    assert any(control.reasoning_budget for _, control in requests)
+    slates = [model.generate([arrays], [control])[0] for arrays, control in requests]
+    assert all(len(s.positions) == c.slate_length for s, (_, c) in zip(slates, requests, strict=True))
+    assert not any(position.reasoning_tokens for slate in slates for position in slate.positions)
+    step = onnx.load(tmp_path / STEP).graph
+    assert not [tensor.name for tensor in step.initializer if "reasoner" in tensor.name]
 
 
 def test_random_requests_reach_every_corner(bundle: Path) -> None:
