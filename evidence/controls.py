@@ -19,6 +19,7 @@ from model.train_policy import NEVER, calibrate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
+BUDGETS = (1, 3)
 SAMPLED_LISTS = 4
 ALTERNATIVES = 2
 
@@ -52,13 +53,10 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
     yield None, (own, budget)
     yield "reasoning switched off", (decode(policy, cell.test, threshold_gate(NEVER)), 0)
     yield "always", (decode(policy, cell.test, threshold_gate(ALWAYS)), budget)
-    for fewer in range(1, budget):
-        always = decode(policy, cell.test, threshold_gate(ALWAYS), fewer)
-        yield f"always, S = {fewer}", (always, fewer)
-        yield (
-            f"entropy gate, S = {fewer}",
-            (decode(policy, cell.test, threshold_gate(threshold), fewer), fewer),
-        )
+    for other in BUDGETS:
+        for kind, limit in (("always", ALWAYS), ("entropy gate", threshold)):
+            slates = decode(policy, cell.test, threshold_gate(limit), other)
+            yield f"{kind}, S = {other}", (slates, other)
     for share in QUANTILES:
         gated = calibrate(policy, cell.held_out, share).threshold
         yield f"entropy gate, quantile {share}", (decode(policy, cell.test, threshold_gate(gated)), budget)

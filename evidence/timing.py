@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from evidence.cell import Cell, open_cell
-from evidence.controls import ALWAYS, QUANTILES, SAMPLED_LISTS
+from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task
 from evidence.results import RESULTS, load, save
@@ -73,11 +73,10 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
         always = replace(own, entropy_threshold=ALWAYS)
         found.append(Variant(name, "reasoning switched off", runner, replace(own, reasoning_budget=0)))
         found.append(Variant(name, "always", runner, always))
-        for fewer in range(1, budget):
+        for other in BUDGETS:
             for kind, controls in (("always", always), ("entropy gate", own)):
-                less = replace(controls, reasoning_budget=fewer)
-                found.append(Variant(name, f"{kind}, S = {fewer}", runner, less))
-        found.append(Variant(name, "entropy gate, S = 3", runner, replace(own, reasoning_budget=3)))
+                changed = replace(controls, reasoning_budget=other)
+                found.append(Variant(name, f"{kind}, S = {other}", runner, changed))
         for share in QUANTILES:
             gated = replace(own, entropy_threshold=calibrate(policy, cell.held_out, share).threshold)
             found.append(Variant(name, f"entropy gate, quantile {share}", runner, gated))

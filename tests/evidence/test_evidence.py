@@ -100,6 +100,7 @@ def test_controls_keep_the_budget_they_say(finished: Path) -> None:
     assert (tokens["always"] == 2).all()
     assert (tokens["always, S = 1"] == 1).all()
     assert tokens["entropy gate, S = 1"].max() == 1
+    assert (tokens["always, S = 3"] == 3).all()
     assert not tokens["reasoning switched off"].any()
     assert (tokens["convergence gate"] >= 1).all()
     assert policy.config.reasoner.gate == "normalised"  # put back after the other gates
