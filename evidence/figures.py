@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from evidence.controls import QUANTILES
+from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def budget(results: Results, path: Path) -> None:
     for column, data in enumerate(names):
         for axes, points, label in (
             (panels[0][column], dict(sorted(shares.items())), "quantile the threshold is set at (1 = never)"),
-            (panels[1][column], budgets, "reasoning tokens at every position"),
+            (panels[1][column], dict(sorted(budgets.items())), "reasoning tokens at every position"),
         ):
             x = list(points)
             for metric, colour, side in ((DATA[data].metric, RED, axes), ("diversity", GREY, axes.twinx())):

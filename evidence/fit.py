@@ -52,7 +52,7 @@ def fit(task: Task, root: Path) -> None:
         policy = train(training, cell, directory)
         seconds = time.monotonic() - started
         found = decodings(policy, cell)
-        for control, decoded in found if training.decodings else [next(found)]:
+        for control, decoded in found if training.decides and cell.data.controls else [next(found)]:
             name = control or training.control
             row = {"backbone": training.backbone, "reasoning": decoded[1] > 0, "s_max": decoded[1]}
             orders[name or ""] = slates(decoded)

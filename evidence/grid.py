@@ -21,7 +21,7 @@ class Training:
     policy: Changes
     control: str | None = None
     changes: Changes = field(default_factory=dict)
-    decodings: bool = False  # also decode with the controls of evidence.controls
+    decides: bool = False  # decoded with the controls too, where the data set has them
 
     @property
     def backbone(self) -> str:
@@ -36,8 +36,8 @@ GRPO: Changes = {"reinforcement": {"epochs": 1, "learning_rate": 5e-4, "kl": 0.0
 TRAININGS = {
     training.name: training
     for training in (
-        Training("EGLR", {}, decodings=True),
-        Training("without reasoning", PLAIN, decodings=True),
+        Training("EGLR", {}, decides=True),
+        Training("without reasoning", PLAIN, decides=True),
         Training("EGLR, paper's token", PAPER),
         Training("EGLR, LSTM", {"decoder": "lstm"}),
         Training("without reasoning, LSTM", {"decoder": "lstm", **PLAIN}),

@@ -64,7 +64,7 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
             selection_temperature=config.selection_temperature,
         )
         found.append(Variant(name, training.control, runner, own))
-        if not training.decodings:
+        if not (training.decides and cell.data.controls):
             continue
         if not budget:
             name_of = f"best of {SAMPLED_LISTS} lists by the evaluator"

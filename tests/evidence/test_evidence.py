@@ -30,6 +30,7 @@ TINY = Data(
         "imitation": {"epochs": 1, "beams": 2, "batch": 32},
     },
     known=True,
+    controls=True,
 )
 
 
