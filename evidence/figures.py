@@ -76,12 +76,8 @@ def budget(results: Results, path: Path) -> None:
     )
     shares: dict[float, str | None] = {0.0: "always", **{q: f"entropy gate, quantile {q}" for q in QUANTILES}}
     shares |= {0.6: None, 1.0: "reasoning switched off"}
-    budgets: dict[int, str] = {
-        0: "reasoning switched off",
-        1: "always, S = 1",
-        2: "always",
-        3: "always, S = 3",
-    }
+    budgets: dict[int, str] = {0: "reasoning switched off", 2: "always"}
+    budgets |= {other: f"always, S = {other}" for other in BUDGETS}
     for column, data in enumerate(names):
         for axes, points, label in (
             (panels[0][column], dict(sorted(shares.items())), "quantile the threshold is set at (1 = never)"),
