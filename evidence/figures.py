@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
+SPAN = 0.01
 
 
 def gains(results: Results, path: Path) -> None:
@@ -47,7 +48,7 @@ def entropy(results: Results, path: Path) -> None:
     )
     for axes, data in zip(panels[0], names, strict=True):
         runs = results.runs(data, EGLR)
-        places = np.arange(len(runs[0]["entropy_before"]))
+        places = np.arange(1, 1 + len(runs[0]["entropy_before"]))
         for name, colour in (("entropy_before", BLUE), ("entropy_after", RED)):
             axes.plot(
                 places, np.mean([row[name] for row in runs], axis=0), "o-", color=colour, ms=3, label=name[8:]
@@ -69,7 +70,8 @@ def entropy(results: Results, path: Path) -> None:
 
 
 def budget(results: Results, path: Path) -> None:
-    """Quality and diversity against the gate's threshold (its quantile) and the reasoning budget."""
+    """Quality and diversity against the gate's threshold (its quantile) and the reasoning budget, on axes
+    of one relative span, so that panels can be compared."""
     names = [data for data in DATA if results.runs(data, EGLR, "always")]
     figure, panels = plt.subplots(
         2, len(names), figsize=(4.2 * len(names), 5.4), layout="constrained", squeeze=False
@@ -85,10 +87,10 @@ def budget(results: Results, path: Path) -> None:
         ):
             x = list(points)
             for metric, colour, side in ((DATA[data].metric, RED, axes), ("diversity", GREY, axes.twinx())):
-                side.plot(
-                    x, [results.mean(data, EGLR, c, metric) for c in points.values()], "o-", color=colour
-                )
+                values = [results.mean(data, EGLR, c, metric) for c in points.values()]
+                side.plot(x, values, "o-", color=colour)
                 side.set_ylabel(metric, color=colour)
+                side.set_ylim(np.nanmean(values) * (1 - SPAN), np.nanmean(values) * (1 + SPAN))
             axes.set_xlabel(label)
         panels[0][column].set_title(data, fontsize=10)
     _save(figure, path)
@@ -119,21 +121,26 @@ def pareto(results: Results, path: Path) -> None:
 
 
 def evaluator(results: Results, path: Path) -> None:
-    """The evaluator's score beside the true value, where it is known."""
-    names = [data for data in DATA if DATA[data].metric == "true_value" and results.runs(data, EGLR)]
+    """The evaluator's score beside the true value, where it is known: the distance is what it is wrong by."""
+    names = [data for data in DATA if DATA[data].known and results.runs(data, EGLR)]
+    models = {data: [model for model, control in results.models(data) if not control] for data in names}
+    most = max((len(found) for found in models.values()), default=1)
     figure, panels = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names), 4), layout="constrained", squeeze=False
+        1, len(names), figsize=(4.4 * len(names), 1 + 0.24 * most), layout="constrained", squeeze=False
     )
     for axes, data in zip(panels[0], names, strict=True):
-        seen = {(row["model"], row["control"]) for row in results.rows.values() if row["dataset"] == data}
-        for model, control in sorted(seen, key=str):
-            point = [results.mean(data, model, control, name) for name in ("evaluator_score", "true_value")]
-            axes.plot(*point, "o", color=RED if model == EGLR else BLUE, ms=4)
-            if control is None:
-                axes.annotate(model, point, fontsize=7, xytext=(3, -8), textcoords="offset points")
-        low, high = axes.get_xlim()
-        axes.plot([low, high], [low, high], color=GREY, lw=0.8, ls="--")
-        axes.set(xlabel="evaluator score, expected clicks", ylabel="true value", title=data)
+        shown = models[data][::-1]
+        places = range(len(shown))
+        means = {
+            name: [results.mean(data, model, None, name) for model in shown]
+            for name in ("evaluator_score", "true_value")
+        }
+        axes.hlines(places, means["evaluator_score"], means["true_value"], color=GREY)
+        axes.plot(means["evaluator_score"], places, "o", mfc="white", color=BLUE, label="evaluator's score")
+        axes.plot(means["true_value"], places, "o", color=RED, label="true value")
+        axes.set_yticks(places, shown, fontsize=8)
+        axes.set(xlabel="expected clicks", title=data)
+    panels[0][0].legend(fontsize=8)
     _save(figure, path)
 
 
