@@ -29,6 +29,29 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle from a real, short training run on the simulator."""
+    root = tmp_path_factory.mktemp("trained")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from export.__main__ import export
+        from model import train
+        from model.config import read_config
+
+        small = {
+            "simulator": {"items": 200, "lists": 600},
+            "policy": {"width": 16, "encoder": {"token_width": 4}},
+            "evaluator": {"width": 16, "epochs": 1},
+            "supervised": {"epochs": 2},
+            "imitation": {"epochs": 0},
+        }
+        config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
+        train.train(train.with_changes(config, small), root / "run")
+        export(root / "run", root / "bundle", version="7")
+    return root / "bundle"
+
+
+@pytest.fixture(scope="session")
 def _redis_process() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server

@@ -8,9 +8,7 @@ import pytest
 from export.__main__ import export
 from export.evaluate import evaluate, paired_interval, show
 from export.parity import check_bundle
-from model import train
 from model.checkpoint import CheckpointError
-from model.config import read_config
 from model.manifest import read_manifest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,39 +16,23 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("path")
-    config = train.with_changes(
-        read_config(CONFIGS / "simulator.toml"),
-        {
-            "simulator": {"items": 200, "lists": 600},
-            "policy": {"width": 16, "encoder": {"token_width": 4}},
-            "evaluator": {"width": 16, "epochs": 1},
-            "supervised": {"epochs": 2},
-            "imitation": {"epochs": 0},
-        },
-    )
-    train.train(config, root / "run")
-    export(root / "run", root / "bundle", version="7")
-    return root / "bundle"
-
-
-def test_a_bundle_says_what_it_is(exported: Path) -> None:
-    manifest = read_manifest(exported)
+def test_a_bundle_says_what_it_is(trained_bundle: Path) -> None:
+    manifest = read_manifest(trained_bundle)
     assert (manifest.name, manifest.version, manifest.dataset) == ("eglr", "7", "simulator")
     assert manifest.training["kept"] == "warm start"
     assert 0.1 < manifest.gate.trigger_rate < 0.6
-    assert not exported.with_name("bundle.partial").exists()
+    assert not trained_bundle.with_name("bundle.partial").exists()
 
 
-def test_real_lists_agree_with_torch(exported: Path) -> None:
-    results = check_bundle(exported, random=20, real=60)
+def test_real_lists_agree_with_torch(trained_bundle: Path) -> None:
+    results = check_bundle(trained_bundle, random=20, real=60)
     assert results["slate graph, real"].lists == 60
 
 
-def test_the_report_compares_with_the_baselines(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = evaluate(exported, "test")
+def test_the_report_compares_with_the_baselines(
+    trained_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = evaluate(trained_bundle, "test")
     assert set(report["metrics"]) == {
         "initial order",
         "LambdaMART",
@@ -67,7 +49,7 @@ def test_the_report_compares_with_the_baselines(exported: Path, capsys: pytest.C
     assert "trigger rate" in capsys.readouterr().out
 
 
-def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_trained_bundle(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no training run"):
         export(tmp_path, tmp_path / "bundle")
 
