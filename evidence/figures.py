@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
-SPAN = 0.01
+OFF = "reasoning switched off"
 
 
 def gains(results: Results, path: Path) -> None:
@@ -70,29 +70,34 @@ def entropy(results: Results, path: Path) -> None:
 
 
 def budget(results: Results, path: Path) -> None:
-    """Quality and diversity against the gate's threshold (its quantile) and the reasoning budget, on axes
-    of one relative span, so that panels can be compared."""
-    names = [data for data in DATA if results.runs(data, EGLR, "always")]
+    """NDCG, true value and diversity against the gate's threshold (its quantile) and the reasoning budget,
+    in per cent of what they are with reasoning switched off."""
+    names = [data for data in DATA if results.runs(data, EGLR, OFF)]
     figure, panels = plt.subplots(
-        2, len(names), figsize=(4.2 * len(names), 5.4), layout="constrained", squeeze=False
+        2, len(names), figsize=(4.2 * len(names), 5.4), layout="constrained", squeeze=False, sharey=True
     )
     shares: dict[float, str | None] = {0.0: "always", **{q: f"entropy gate, quantile {q}" for q in QUANTILES}}
-    shares |= {0.6: None, 1.0: "reasoning switched off"}
-    budgets: dict[int, str] = {0: "reasoning switched off", 2: "always"}
-    budgets |= {other: f"always, S = {other}" for other in BUDGETS}
+    shares |= {0.6: None, 1.0: OFF}
+    budgets: dict[int, str] = {0: OFF, 2: "always", **{other: f"always, S = {other}" for other in BUDGETS}}
     for column, data in enumerate(names):
+        metrics = ["ndcg@10", "diversity"] + ["true_value"] * DATA[data].known
         for axes, points, label in (
-            (panels[0][column], dict(sorted(shares.items())), "quantile the threshold is set at (1 = never)"),
-            (panels[1][column], dict(sorted(budgets.items())), "reasoning tokens at every position"),
+            (panels[0][column], shares, "quantile the threshold is set at (1 = never)"),
+            (panels[1][column], budgets, "reasoning tokens at every position"),
         ):
-            x = list(points)
-            for metric, colour, side in ((DATA[data].metric, RED, axes), ("diversity", GREY, axes.twinx())):
-                values = [results.mean(data, EGLR, c, metric) for c in points.values()]
-                side.plot(x, values, "o-", color=colour)
-                side.set_ylabel(metric, color=colour)
-                side.set_ylim(np.nanmean(values) * (1 - SPAN), np.nanmean(values) * (1 + SPAN))
+            for metric, colour in zip(metrics, (BLUE, GREY, RED), strict=False):
+                off = results.mean(data, EGLR, OFF, metric)
+                known = [
+                    (x, 100 * (results.mean(data, EGLR, control, metric) / off - 1))
+                    for x, control in sorted(points.items())
+                    if results.runs(data, EGLR, control)
+                ]
+                axes.plot(*zip(*known, strict=True), "o-", color=colour, label=metric)
             axes.set_xlabel(label)
         panels[0][column].set_title(data, fontsize=10)
+    for row in panels:
+        row[0].set_ylabel("gain over reasoning switched off, %")
+    panels[0][0].legend(fontsize=8)
     _save(figure, path)
 
 
