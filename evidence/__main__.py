@@ -1,7 +1,9 @@
 """Run the evidence: `python -m evidence` (or `make evidence`); finished fits are kept and never repeated.
 
 Every fit runs in a process of its own with one thread. The rows of all finished fits are in
-docs/results/results.json after each of them.
+docs/results/results.json after each of them, and a fit whose rows are there is finished, on whatever machine
+it was run. `--again` repeats those too: what they leave behind (policies, for evidence.timing) is not kept
+with the project.
 """
 
 import argparse
@@ -27,9 +29,14 @@ QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", 
 """One seed says nothing for sure: quick results are shown, and kept apart from those of the project."""
 
 
-def run(todo: list[Task], root: Path, jobs: int, results: Path) -> int:
+def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> int:
     """Fit what is not finished yet. Returns the number of fits that failed."""
-    missing = [task for task in todo if not (root / task.directory / ROWS).exists()]
+    known = set() if again else {(r["dataset"], r["model"], r["seed"]) for r in load(results)[0].values()}
+    missing = [
+        task
+        for task in todo
+        if (task.data, task.model, task.seed) not in known and not (root / task.directory / ROWS).exists()
+    ]
     console.print(f"{len(todo) - len(missing)} of {len(todo)} fits are finished")
     started, failed = time.monotonic(), 0
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -77,6 +84,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many seeds")
     parser.add_argument("--quick", action="store_true", help="one data set, one seed, what decides")
+    parser.add_argument("--again", action="store_true", help="also fits whose rows are in the results")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished fits are kept")
     parser.add_argument("--results", type=Path, help="directory of results.json; docs/results when not given")
@@ -89,7 +97,7 @@ def main() -> None:
         for task in tasks(arguments.data, range(arguments.seeds))
         if not arguments.models or task.model in arguments.models
     ]
-    failed = run(todo, arguments.runs, arguments.jobs, results)
+    failed = run(todo, arguments.runs, arguments.jobs, results, arguments.again)
     show(Results(*load(results)), arguments.data)
     raise SystemExit(1 if failed else 0)
 
