@@ -159,6 +159,6 @@ def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(runner, "fit_alone", fail)
     todo = [Task("tiny", model, 0) for model in ("EGLR", "LambdaMART")]
-    assert runner.run(todo, finished, 1, tmp_path) == 0
+    assert runner.run(todo, finished, 1, tmp_path, again=False) == 0
     assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} >= {"EGLR"}
     assert key(json.loads((tmp_path / "results.json").read_text())[0]).startswith("tiny|")
