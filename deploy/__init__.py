@@ -1,0 +1,1 @@
+"""What runs beside the service. Imports none of the project's code but its own."""

@@ -1,0 +1,72 @@
+"""The dashboards as files: what is committed is what the generator writes, and only what Grafana knows."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.grafana.generate import DASHBOARDS, dashboards
+from deploy.grafana.panels import PANEL_TYPES
+
+MADE = {name: json.loads(text) for name, text in dashboards().items()}
+PROVISIONING = DASHBOARDS.parent / "provisioning"
+
+
+def panels() -> list[Any]:
+    return [
+        pytest.param(panel, id=f"{name}:{panel['title']}")
+        for name, dashboard in MADE.items()
+        for panel in dashboard["panels"]
+    ]
+
+
+def test_the_committed_files_are_the_generators() -> None:
+    assert {path.name: path.read_text() for path in DASHBOARDS.iterdir()} == dashboards()
+
+
+@pytest.mark.parametrize("panel", panels())
+def test_a_panel_is_one_grafana_has(panel: dict[str, Any]) -> None:
+    assert panel["type"] in PANEL_TYPES
+    assert panel["title"]
+    if panel["type"] == "row":
+        return
+    assert panel["description"], "whoever is on call reads what it means"
+    assert panel["datasource"]["uid"] == datasource()["uid"]
+    assert panel["targets"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    assert set(panel) <= {
+        *("id", "type", "title", "description", "gridPos"),
+        *("datasource", "targets", "fieldConfig", "options"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_panels_do_not_overlap(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in MADE[name]["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not taken & cells, panel["title"]
+        taken |= cells
+    ids = [panel["id"] for panel in MADE[name]["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_provisioning_points_at_what_there_is() -> None:
+    assert datasource()["type"] == "prometheus"
+    assert datasource()["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((PROVISIONING / "dashboards/rerank.yml").read_text())["providers"]
+    assert (provider["type"], provider["options"]["path"]) == ("file", "/etc/grafana/dashboards")
+    assert len({dashboard["uid"] for dashboard in MADE.values()}) == len(MADE)
+
+
+def datasource() -> dict[str, Any]:
+    file = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())
+    (source,) = file["datasources"]
+    return dict(source)
