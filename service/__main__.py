@@ -64,7 +64,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 def main(arguments: Sequence[str]) -> int:
     settings = read_settings(arguments)
-    logs.configure(settings.log_level)
+    logs.configure(settings)
     try:
         read_manifest(settings.bundle)
     except BundleError as error:

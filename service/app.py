@@ -1,5 +1,6 @@
 """The application: the only place where objects are wired."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from service.models import Models
 from service.reranking import Reranker
 from service.routes import Service, router
 from service.settings import Settings
+from service.tracing import Tracer
 
 DESCRIPTION = """
 Re-ranks the top of a list with a generative model that reasons where it is uncertain.
@@ -24,9 +26,14 @@ with the reason in `fallback`.
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service of one bundle. It is opened and warmed up by the lifespan, before any request."""
+def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+    """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
+
+    Args:
+        tracer: instead of the settings' own.
+    """
     metrics = Metrics()
+    tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings)
     models = Models(settings, metrics)
     reranker = Reranker(contexts, metrics, settings.default_deadline_ms)
@@ -39,11 +46,20 @@ def create_app(settings: Settings) -> FastAPI:
         service.draining = True
         await models.stop()
         await contexts.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
-    app = FastAPI(title="EGLR re-ranker", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="EGLR re-ranker",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     app.state.service = service
     app.include_router(router)
-    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(Observed, metrics=metrics, tracer=tracer)
     errors.install(app)
     openapi.install(app)
     return app

@@ -5,12 +5,13 @@ Knows nothing of when anything happens: the code that does a thing reports it he
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from service.engine.generation import Slate
 from service.errors import Stage
+from service.tracing import RequestRecord, current
 
 FAST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075)
 LATENCY_SECONDS = (*FAST_SECONDS, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
@@ -83,12 +84,26 @@ class Metrics:
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """Time one stage of a rerank, failed ones too."""
-        started = perf_counter()
+        """Time one stage of the current request, failed ones too."""
+        started, failed = monotonic(), True
         try:
             yield
+            failed = False
         finally:
-            self.stage_duration.labels(stage).observe(perf_counter() - started)
+            self.stage_took(stage, started, monotonic(), current(), failed)
+
+    def stage_took(
+        self,
+        stage: Stage,
+        started: float,
+        ended: float,
+        record: RequestRecord | None,
+        failed: bool = False,
+    ) -> None:
+        """Report a stage, in `time.monotonic()` seconds, of the request with this record."""
+        self.stage_duration.labels(stage).observe(ended - started)
+        if record is not None:
+            record.stage(stage, started, ended, failed)
 
     def slate(self, slate: Slate) -> None:
         """Report a generated slate."""

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from model.features.history import ANONYMOUS, UserContext
+from service import logs
 from service.context.store import ContextStore, StoreUnavailableError
 from service.engine.generation import Controls, Slate
 from service.errors import (
@@ -38,6 +39,7 @@ from service.schemas import (
     TracePosition,
     UsedSampling,
 )
+from service.tracing import current
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
@@ -102,7 +104,9 @@ class Reranker:
         with self._metrics.stage("post"):
             if slate is not None:
                 self._metrics.slate(slate)
-            return _respond(rerank, slate, fallback)
+            response = _respond(rerank, slate, fallback)
+        _report(rerank, slate, response)
+        return response
 
     def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
         selection = select(served.model.features, request.items)
@@ -162,10 +166,29 @@ class Reranker:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
         if isinstance(error, DeadlineExceededError):
             self._metrics.deadline_exceeded.labels(error.stage).inc()
+            if (record := current()) is not None:
+                record.note(deadline_stage=error.stage)
         if isinstance(error, GenerationError):
             return error
         logger.error("unexpected error in a rerank", exc_info=error)
         return ModelError("the model failed on this request")
+
+
+def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> None:
+    """Tell the request's trace, and, if somebody debugs, the log."""
+    record = current()
+    if record is not None and record.recording:
+        record.slate = slate
+        record.note(
+            model=response.model,
+            model_version=response.model_version,
+            list_size=len(rerank.request.items),
+            context=response.context,
+            fallback=response.fallback,
+        )
+    if logger.isEnabledFor(logging.DEBUG):
+        ids = {"user_id": rerank.request.user_id, "results": [result.id for result in response.results]}
+        logger.debug("re-ranked in %.1f ms", response.took_ms, extra={logs.IDS: ids})
 
 
 def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> Controls:

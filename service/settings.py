@@ -4,10 +4,11 @@ Read from `RERANK_*` environment variables; the command line of `__main__` is ge
 fields and goes before them. Knows nothing of what uses a setting.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "RERANK_"
@@ -25,6 +26,18 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_ids: Literal["none", "hashed"] = Field("none", description="ids of users and items in debug messages")
+    log_ids_key: SecretStr | None = Field(
+        None, description="key of those hashes; a new random one for each process if absent"
+    )
+
+    otel_endpoint: str | None = Field(
+        None, description="OTLP/HTTP collector of traces, such as http://127.0.0.1:4318; no tracing if absent"
+    )
+    otel_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="share of requests traced, of those whose caller has not decided it"
+    )
+    otel_service_name: str = Field("eglr-reranker", description="the service's name in traces")
 
     provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider")
     require_provider: bool = Field(True, description="refuse to start when the provider is not active")
@@ -72,3 +85,15 @@ class Settings(BaseSettings):
         2.0, description="on SIGTERM, time of failing readiness before the port closes"
     )
     shutdown_timeout_s: PositiveInt = Field(20, description="time open requests have to finish after that")
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _tracing_is_installed(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None:
+            if not endpoint.startswith(("http://", "https://")):
+                raise ValueError("expected an http or https address")
+            try:
+                import_module("opentelemetry.exporter.otlp.proto.http")
+            except ImportError:
+                raise ValueError("tracing is not installed: pip install 'eglr-reranker[otel]'") from None
+        return endpoint

@@ -10,6 +10,7 @@ Knows nothing of HTTP, users or the caller's order. Times are `time.monotonic()`
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from model.features.assembly import Arrays
 from service.engine.generation import Controls, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
 from service.metrics import Metrics
+from service.tracing import RequestRecord, current
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
@@ -37,6 +39,8 @@ class _Job:
     deadline: float
     queued_at: float
     slate: "asyncio.Future[Slate]"
+    record: RequestRecord | None
+    taken_at: float = math.inf
 
 
 class Scheduler:
@@ -93,14 +97,19 @@ class Scheduler:
             ModelError: the model failed on this very request.
         """
         self.admit()
-        job = _Job(inputs, controls, deadline, monotonic(), asyncio.get_running_loop().create_future())
+        slate = asyncio.get_running_loop().create_future()
+        job = _Job(inputs, controls, deadline, monotonic(), slate, current())
         self._queue.append(job)
         self._wake.set()
         try:
             await asyncio.wait([job.slate], timeout=max(0.0, deadline - monotonic()))
             if job.slate.done():
                 return job.slate.result()
-            raise self._too_late(job) if job in self._queue else DeadlineExceededError("infer")
+            if job in self._queue:
+                raise self._too_late(job)
+            if job.record is not None:
+                job.record.stage("infer", job.taken_at, monotonic(), failed=True)
+            raise DeadlineExceededError("infer")
         finally:
             job.slate.cancel()
             if job in self._queue:
@@ -125,13 +134,14 @@ class Scheduler:
             if job.deadline <= now:
                 _fail(job, self._too_late(job))
             else:
-                self._metrics.stage_duration.labels("queue").observe(now - job.queued_at)
+                job.taken_at = now
+                self._metrics.stage_took("queue", job.queued_at, now, job.record)
                 batch.append(job)
         return batch
 
     def _too_late(self, job: _Job) -> DeadlineExceededError:
         """A job that leaves the queue without inference."""
-        self._metrics.stage_duration.labels("queue").observe(monotonic() - job.queued_at)
+        self._metrics.stage_took("queue", job.queued_at, monotonic(), job.record, failed=True)
         self._metrics.shed.labels("deadline").inc()
         return DeadlineExceededError("queue")
 
@@ -143,7 +153,8 @@ class Scheduler:
                 if not job.slate.done():
                     job.slate.set_result(slate)
         except Exception as fault:
-            logger.error("inference failed for a batch of %d", len(batch), exc_info=fault)
+            # The fault's own text may be logged, for the model is given no ids.
+            logger.error("inference failed for a batch of %d: %s", len(batch), fault, exc_info=fault)
             if len(batch) == 1:
                 _fail(batch[0], ModelError("the model failed on this request"))
                 return
@@ -156,11 +167,15 @@ class Scheduler:
         controls = [self._within_deadline(job, started) for job in batch]
         inputs = [job.inputs for job in batch]
         loop = asyncio.get_running_loop()
-        slates = await loop.run_in_executor(self._executor, self._generate, inputs, controls)
-        elapsed = monotonic() - started
-        for _ in batch:
-            self._metrics.stage_duration.labels("infer").observe(elapsed)
-        newest = elapsed / max(slate.micro_steps for slate in slates)
+        failed = True
+        try:
+            slates = await loop.run_in_executor(self._executor, self._generate, inputs, controls)
+            failed = False
+        finally:
+            ended = monotonic()
+            for job in batch:
+                self._metrics.stage_took("infer", started, ended, job.record, failed)
+        newest = (ended - started) / max(slate.micro_steps for slate in slates)
         self._seconds_per_micro_step += SMOOTHING * (newest - self._seconds_per_micro_step)
         return slates
 

@@ -80,7 +80,7 @@ def test_sigterm_fails_readiness_then_drains_and_exits_with_0(process: Process) 
     assert len(answered) > 2
     assert set(answered) == {200}, "no request that was answered at all was dropped"
     lines = [json.loads(line) for line in logs.splitlines()]
-    assert {"time", "level", "logger", "message"} <= set(lines[0])
+    assert {"timestamp", "level", "logger", "message"} <= set(lines[0])
     assert "somebody" not in logs
 
 
