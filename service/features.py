@@ -10,8 +10,10 @@ from time import time
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.features.assembly import Arrays, Candidates, FeatureAssembler
+from model.features.catalogue import UNKNOWN
 from model.features.fitting import RecordEncoder
 from model.features.history import UserContext
 from service.errors import InvalidRequestError
@@ -27,22 +29,25 @@ class Selection(NamedTuple):
         candidates: in the catalogue, or sent with features.
         unrankable: neither; nothing is known of them but their id.
         missing_ids: every item the catalogue lacks.
+        rows: the candidates' rows of the catalogue.
     """
 
-    candidates: list[int]
+    candidates: Sequence[int]
     unrankable: list[int]
     missing_ids: list[str]
+    rows: NDArray[np.int64]
 
 
 def select(assembler: FeatureAssembler, items: Sequence[Item]) -> Selection:
     """Tell candidates from items the model can say nothing about."""
-    unknown = np.flatnonzero(assembler.unknown(Candidates([item.id for item in items]))).tolist()
+    rows = assembler.catalogue.rows([item.id for item in items])
+    unknown = np.flatnonzero(rows == UNKNOWN).tolist()
     if not unknown:
-        return Selection(list(range(len(items))), [], [])
+        return Selection(range(len(items)), [], [], rows)
     unrankable = [index for index in unknown if not _says_anything(items[index].features)]
     left_out = set(unrankable)
     candidates = [index for index in range(len(items)) if index not in left_out]
-    return Selection(candidates, unrankable, [items[index].id for index in unknown])
+    return Selection(candidates, unrankable, [items[index].id for index in unknown], rows[candidates])
 
 
 def _says_anything(features: Features | None) -> bool:
@@ -50,7 +55,7 @@ def _says_anything(features: Features | None) -> bool:
 
 
 def assemble(
-    assembler: FeatureAssembler, request: RerankRequest, candidates: Sequence[int], user: UserContext
+    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, user: UserContext
 ) -> Arrays:
     """The encoder's inputs for the candidates of a request.
 
@@ -60,15 +65,21 @@ def assemble(
     Raises:
         InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
     """
-    items = [request.items[index] for index in candidates]
+    items = [request.items[index] for index in selection.candidates]
+    features = [item.features for item in items]
     scores = [math.nan if item.score is None else item.score for item in items]
-    listed = Candidates([item.id for item in items], [item.features for item in items], scores)
+    listed = Candidates(
+        ids=[item.id for item in items],
+        features=features if any(features) else None,
+        scores=scores if assembler.schema.initial_score else None,
+        rows=selection.rows,
+    )
     timestamp = _timestamp(request.context)
     with np.errstate(all="ignore"):  # overflow is looked for below
         try:
             arrays = assembler.request(listed, user, request.context, timestamp)
         except ValueError:
-            faults = list(_request_faults(assembler, request, candidates, timestamp))
+            faults = list(_request_faults(assembler, request, selection.candidates, timestamp))
             if faults:
                 raise InvalidRequestError(faults) from None
             logger.warning("a stored profile does not fit the model and was left out")

@@ -124,8 +124,7 @@ class Reranker:
         if not rerank.selection.candidates:
             return None
         with self._metrics.stage("features"):
-            features, candidates = rerank.served.model.features, rerank.selection.candidates
-            inputs = assemble(features, rerank.request, candidates, user)
+            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         rerank.check_deadline("features")
         slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
         if not all(isfinite(position.probability) for position in slate.positions):

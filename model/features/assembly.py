@@ -4,7 +4,9 @@ Legend: N candidates, H history events. Names and axes of the outputs are those 
 `model.contract.ENCODER_INPUTS`, without the batch axis until `collate` adds it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +16,16 @@ from model.contract import ENCODER_INPUTS, FEEDBACK_IMPRESSION, FEEDBACK_POSITIV
 from model.features.catalogue import UNKNOWN, Catalogue
 from model.features.fitting import FittedFeatures, RecordEncoder
 from model.features.history import UserContext, collapse
+from model.features.schema import FieldSpec
 
 Floats = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 
 AFFINITY_PRIOR = 2.0
 """Pseudo-events that pull a user's like rate of a value towards the user's overall rate."""
+
+_FEEDBACK = np.array([FEEDBACK_IMPRESSION, FEEDBACK_POSITIVE], np.int32)
+_NO_ROWS, _NO_LIKES = np.zeros(0, np.int64), np.zeros(0, bool)
 
 
 class Candidates(NamedTuple):
@@ -29,11 +35,13 @@ class Candidates(NamedTuple):
         ids: item ids.
         features: raw features sent with a candidate, which go before the catalogue's; None for most.
         scores: the caller's score of each candidate, NaN where absent; None where no score was sent.
+        rows: their rows of the catalogue, if they were looked up before.
     """
 
     ids: Sequence[str]
     features: Sequence[Mapping[str, Any] | None] | None = None
     scores: Sequence[float] | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 class FeatureAssembler:
@@ -44,11 +52,14 @@ class FeatureAssembler:
         self.fitted, self.catalogue = fitted, catalogue
         self.user, self.context = RecordEncoder(fitted, "user"), RecordEncoder(fitted, "context")
         item = catalogue.encoder
-        self._ranked = [place.start for field, place in item.numeric_fields if field.list_rank]
+        ctr = [item.columns] if self.schema.item_ctr else []
+        self._items = self._with_ctr(catalogue)
         affine = [(field, place) for field, place in item.numeric_fields if field.affinity]
-        self._numeric_affinity = [place.start for field, place in affine if field.kind != "vector"]
-        self._vector_affinity = [place for field, place in affine if field.kind == "vector"]
-        self._token_affinity = [place for field, place in item.token_fields if field.affinity]
+        ranked = [place.start for field, place in item.numeric_fields if field.list_rank]
+        scalars = [place.start for field, place in affine if field.kind != "vector"]
+        self._ranked, self._affine = np.array(ranked + ctr, np.intp), np.array(scalars + ctr, np.intp)
+        self._affine_vectors = [place for field, place in affine if field.kind == "vector"]
+        self._token_affinity = _TokenAffinity(fitted, item.token_fields)
 
     @property
     def item_columns(self) -> list[str]:
@@ -90,10 +101,6 @@ class FeatureAssembler:
     def user_slots(self) -> int:
         return max(self.user.slots + self.context.slots, 1)
 
-    def unknown(self, candidates: Candidates) -> NDArray[np.bool_]:
-        """Which candidates the catalogue does not have. `[N] bool`."""
-        return np.equal(self.catalogue.rows(candidates.ids), UNKNOWN)
-
     def request(
         self,
         candidates: Candidates,
@@ -109,92 +116,93 @@ class FeatureAssembler:
         Raises:
             ValueError: a raw feature is not of its declared kind; the message names the field.
         """
-        rows = self.catalogue.rows(candidates.ids)
-        item_numbers = self.catalogue.numbers_at(rows, timestamp)
-        tokens = self.catalogue.tokens[rows]
+        rows = self.catalogue.rows(candidates.ids) if candidates.rows is None else candidates.rows
+        numbers, tokens = self._known(rows, timestamp)
         if candidates.features is not None:
-            for index, record in enumerate(candidates.features):
-                if record:
-                    self.catalogue.encoder.write(record, item_numbers[index], tokens[index], timestamp)
-        item_numbers = self._with_ctr(item_numbers, rows)
+            self._write_sent(candidates.features, numbers, tokens, timestamp)
+        history_rows, liked = self._history(user)
+        history_numbers, history_tokens = self._known(history_rows, timestamp)
 
-        events = collapse(user.history, self.schema.positive_types, self.schema.history_length)
-        history_rows = self.catalogue.rows(item_id for item_id, _ in events)
-        known = history_rows != UNKNOWN
-        history_rows = history_rows[known]
-        liked = np.array([is_liked for _, is_liked in events], bool)[known]
-        history_numbers = self._with_ctr(self.catalogue.numbers_at(history_rows, timestamp), history_rows)
-        history_tokens = self.catalogue.tokens[history_rows]
-
-        columns = [item_numbers, _initial_position(len(rows))]
+        columns = [numbers, _initial_position(len(rows))]
         if self.schema.initial_score:
             columns.append(_initial_scores(candidates.scores, len(rows)))
-        columns += self._list_ranks(item_numbers)
-        columns += self._affinities(item_numbers, history_numbers, liked)
-        columns += self._token_affinities(tokens, history_tokens, liked)
+        if len(self._ranked):
+            columns.append(_share_below(numbers.take(self._ranked, axis=1)))
+        columns.append(self._affinities(numbers, history_numbers, liked))
+        columns.append(self._token_affinity(tokens, history_tokens, liked))
         user_numeric, user_tokens = self._user(user.profile, context, timestamp, liked)
         return {
-            "candidate_numeric": np.concatenate(columns, axis=1, dtype=np.float32),
+            "candidate_numeric": np.concatenate(columns, axis=1),
             "candidate_tokens": _at_least_one_slot(tokens),
             "user_numeric": user_numeric,
             "user_tokens": user_tokens,
             "history_numeric": history_numbers,
             "history_tokens": _at_least_one_slot(history_tokens),
-            "history_feedback": np.where(liked, FEEDBACK_POSITIVE, FEEDBACK_IMPRESSION).astype(np.int32),
+            "history_feedback": _FEEDBACK[liked.view(np.int8)],
         }
 
-    def _with_ctr(self, numbers: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Item columns with the smoothed click rate (log odds over the mean's) and log impressions."""
+    def _with_ctr(self, catalogue: Catalogue) -> Floats:
+        """Item columns of the catalogue, with the smoothed click rate (log odds over the mean's) and log
+        impressions. `[items + 1, item columns]`."""
         if not self.schema.item_ctr:
-            return numbers
-        clicks, impressions = self.catalogue.clicks[rows], self.catalogue.impressions[rows]
+            return catalogue.numbers
+        clicks, impressions = catalogue.clicks, catalogue.impressions
         prior, mean = self.schema.ctr_prior_impressions, min(max(self.fitted.mean_ctr, 1e-4), 1 - 1e-4)
         rate = (clicks + prior * mean) / (impressions + prior)
         log_odds = np.log(rate / (1 - rate)) - np.log(mean / (1 - mean))
         volume = np.log1p(impressions) / 5.0
-        return np.column_stack([numbers, log_odds, volume]).astype(np.float32)
+        return np.column_stack([catalogue.numbers, log_odds, volume]).astype(np.float32)
 
-    def _list_ranks(self, item_numbers: Floats) -> list[Floats]:
-        ctr = [item_numbers.shape[1] - 2] if self.schema.item_ctr else []
-        return [_share_below(item_numbers[:, column]) for column in self._ranked + ctr]
+    def _known(self, rows: NDArray[np.int64], timestamp: float) -> tuple[Floats, NDArray[np.int32]]:
+        """What the catalogue knows of items: copies of its item columns and token slots."""
+        numbers = self._items.take(rows, axis=0)
+        self.catalogue.write_ages(numbers, rows, timestamp)
+        return numbers, self.catalogue.tokens.take(rows, axis=0)
 
-    def _affinities(self, numbers: Floats, history: Floats, liked: NDArray[np.bool_]) -> list[Floats]:
+    def _write_sent(
+        self,
+        features: Sequence[Mapping[str, Any] | None],
+        numbers: Floats,
+        tokens: NDArray[np.int32],
+        timestamp: float,
+    ) -> None:
+        """Write the features sent with candidates over the catalogue's."""
+        sent = [index for index, record in enumerate(features) if record]
+        if not sent:
+            return
+        encoder, records = self.catalogue.encoder, [features[index] or {} for index in sent]
+        if len(sent) == len(numbers):
+            encoder.write_rows(records, numbers, tokens, timestamp)
+            return
+        some_numbers, some_tokens = numbers[sent], tokens[sent]
+        encoder.write_rows(records, some_numbers, some_tokens, timestamp)
+        numbers[sent], tokens[sent] = some_numbers, some_tokens
+
+    def _history(self, user: UserContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Catalogue rows of the latest events, and whether each was liked; unknown items are passed over."""
+        if not user.history:
+            return _NO_ROWS, _NO_LIKES
+        events = collapse(user.history, self.schema.positive_types, self.schema.history_length)
+        rows, liked = self.catalogue.rows(item_id for item_id, _ in events), [like for _, like in events]
+        known = rows != UNKNOWN
+        if known.all():
+            return rows, np.array(liked, bool)
+        return rows[known], np.array(liked, bool)[known]
+
+    def _affinities(self, numbers: Floats, history: Floats, liked: NDArray[np.bool_]) -> Floats:
         """Agreement with what the user liked: direction of preference for numbers, cosine for vectors."""
-        scalars = self._numeric_affinity + ([numbers.shape[1] - 2] if self.schema.item_ctr else [])
-        width = len(scalars) + len(self._vector_affinity)
-        if not width:
-            return []
-        if not liked.any() or liked.all():
-            return [np.zeros((len(numbers), width), np.float32)]
-        direction = history[liked].mean(axis=0) - history[~liked].mean(axis=0)
-        parts = [numbers[:, scalars] * direction[scalars]]
-        for place in self._vector_affinity:
+        width = len(self._affine) + len(self._affine_vectors)
+        likes = int(np.count_nonzero(liked))
+        if not width or likes == 0 or likes == len(liked):
+            return np.zeros((len(numbers), width), np.float32)
+        weights = np.where(liked, 1.0 / likes, -1.0 / (len(liked) - likes)).astype(np.float32)
+        direction = weights @ history  # mean of the liked less mean of the others
+        parts = [numbers.take(self._affine, axis=1) * direction.take(self._affine)]
+        for place in self._affine_vectors:
             vectors, taste = numbers[:, place], direction[place]
             norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(taste)
             parts.append((vectors @ taste / np.maximum(norms, 1e-6))[:, None])
-        return parts
-
-    def _token_affinities(
-        self, tokens: NDArray[np.int32], history: NDArray[np.int32], liked: NDArray[np.bool_]
-    ) -> list[Floats]:
-        """Per field: the user's smoothed like rate of the candidate's values over the user's own rate,
-        and how often those values were liked, both averaged over the values known."""
-        if not self._token_affinity:
-            return []
-        size = self.fitted.vocabulary_size
-        seen_count = np.bincount(history.ravel(), minlength=size)
-        liked_count = np.bincount(history[liked].ravel(), minlength=size)
-        own_rate = (liked.sum() + AFFINITY_PRIOR * self.fitted.mean_ctr) / (len(liked) + AFFINITY_PRIOR)
-        lift = (liked_count + AFFINITY_PRIOR * own_rate) / (seen_count + AFFINITY_PRIOR) - own_rate
-        often = np.log1p(liked_count)
-        lift[0] = often[0] = 0.0  # padding
-        known = tokens > 0
-        lifts, liked_often = [], []
-        for place in self._token_affinity:
-            count = np.maximum(known[:, place].sum(axis=1), 1)
-            lifts.append(lift[tokens[:, place]].sum(axis=1) / count)
-            liked_often.append(often[tokens[:, place]].sum(axis=1) / count)
-        return [np.column_stack(lifts + liked_often).astype(np.float32)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _user(
         self,
@@ -207,9 +215,46 @@ class FeatureAssembler:
         split, slot = self.user.columns, self.user.slots
         self.user.write(profile, numbers[:split], tokens[:slot], timestamp)
         self.context.write(context, numbers[split:], tokens[slot:], timestamp)
-        rate = (liked.sum() + self.fitted.mean_ctr) / (len(liked) + 1.0)
-        numbers[-2:] = np.log1p(len(liked)) / 3.0, 2.0 * (rate - self.fitted.mean_ctr)
+        rate = (np.count_nonzero(liked) + self.fitted.mean_ctr) / (len(liked) + 1.0)
+        numbers[-2], numbers[-1] = math.log1p(len(liked)) / 3.0, 2.0 * (rate - self.fitted.mean_ctr)
         return numbers, tokens
+
+
+class _TokenAffinity:
+    """Per field: the user's smoothed like rate of the candidate's values over the user's own rate, and how
+    often those values were liked, both averaged over the values known.
+
+    With s events of a value, l of them liked, a user's own rate r and a prior p, the smoothed rate over
+    the user's own is (l + p r) / (s + p) - r = (l - s r) / (s + p): 0 for a value never seen, and padding.
+    """
+
+    def __init__(self, fitted: FittedFeatures, token_fields: Sequence[tuple[FieldSpec, slice]]) -> None:
+        places = [place for field, place in token_fields if field.affinity]
+        slots = [slot for place in places for slot in range(place.start, place.stop)]
+        owner = [field for field, place in enumerate(places) for _ in range(place.start, place.stop)]
+        self._fitted, self._fields, self._slots = fitted, len(places), np.array(slots, np.intp)
+        self._field_of_slot = np.eye(len(places))[np.array(owner, np.intp)]
+
+    def __call__(
+        self, tokens: NDArray[np.int32], history: NDArray[np.int32], liked: NDArray[np.bool_]
+    ) -> Floats:
+        """`[N, 2 fields]`, first the rates, then the counts."""
+        fields = self._fields
+        columns = np.zeros((len(tokens), 2 * fields), np.float32)
+        if not fields or not len(liked):
+            return columns
+        values, past = tokens.take(self._slots, axis=1), history.take(self._slots, axis=1)
+        size, mean_ctr = self._fitted.vocabulary_size, self._fitted.mean_ctr
+        own_rate = (np.count_nonzero(liked) + AFFINITY_PRIOR * mean_ctr) / (len(liked) + AFFINITY_PRIOR)
+        seen_count = np.bincount(past.ravel(), minlength=size)
+        liked_count = np.bincount(past[liked].ravel(), minlength=size)
+        seen_count[0] = liked_count[0] = 0  # padding
+        seen, likes = seen_count.take(values), liked_count.take(values)
+        known = np.maximum((values > 0).astype(np.float64) @ self._field_of_slot, 1.0)
+        lift = (likes - own_rate * seen) / (seen + AFFINITY_PRIOR)
+        columns[:, :fields] = lift @ self._field_of_slot / known
+        columns[:, fields:] = np.log1p(likes) @ self._field_of_slot / known
+        return columns
 
 
 def collate(requests: Sequence[Arrays]) -> Arrays:
@@ -238,6 +283,7 @@ def collate(requests: Sequence[Arrays]) -> Arrays:
     return batch
 
 
+@lru_cache(maxsize=4096)
 def _initial_position(n: int) -> Floats:
     """Place in the caller's order, -1 the first and 1 the last. `[N, 1]`."""
     return np.linspace(-1.0, 1.0, n, dtype=np.float32)[:, None]
@@ -252,14 +298,30 @@ def _initial_scores(scores: Sequence[float] | None, n: int) -> Floats:
     values = np.nan_to_num(values, nan=float(present.mean()))
     spread = float(values.std())
     scaled = (values - values.mean()) / (spread if spread > 1e-6 else 1.0)
-    return np.column_stack([np.clip(scaled, -4, 4), _share_below(values)]).astype(np.float32)
+    ranks = _share_below(values[:, None])
+    return np.concatenate([np.clip(scaled, -4, 4)[:, None].astype(np.float32), ranks], axis=1)
 
 
 def _share_below(values: NDArray[Any]) -> Floats:
-    """Share of the list with a smaller value, ties counted half. `[N, 1]`."""
-    ordered = np.sort(values)
-    below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return (below / (2.0 * len(values))).astype(np.float32)[:, None]
+    """Share of the list with a smaller value, ties counted half, for each column. `[N, C]` to `[N, C]`.
+
+    All columns are sorted at once. Equal neighbours form a run from `start` to `end`: below each of its
+    members are `start` values and half of the run, which makes (start + end) / 2.
+    """
+    n, columns = values.shape
+    by_column = np.ascontiguousarray(values.T)
+    first_of_column = np.arange(0, n * columns, n)
+    order = (by_column.argsort(axis=1) + first_of_column[:, None]).ravel()
+    ordered = by_column.take(order)
+    edge = np.ones(n * columns + 1, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=edge[1:-1])
+    edge[first_of_column] = True
+    edges = edge.nonzero()[0]
+    start, end = edges[:-1], edges[1:]
+    below = np.empty(n * columns)
+    below[order] = (start + end).repeat(end - start)
+    shares: Floats = ((below.reshape(columns, n) - 2.0 * first_of_column[:, None]) / (2.0 * n)).T
+    return shares.astype(np.float32)
 
 
 def _at_least_one_slot(tokens: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -37,10 +37,11 @@ class Catalogue:
         impressions: NDArray[np.float32],
     ) -> None:
         self.encoder = RecordEncoder(fitted, "item")
-        self._ages = [(f, place.start) for f, place in self.encoder.numeric_fields if f.kind == "age"]
+        ages = [(field, place.start) for field, place in self.encoder.numeric_fields if field.kind == "age"]
+        self._ages = [(index, field, column) for index, (field, column) in enumerate(ages)]
         self.ids, self.numbers, self.tokens, self.born = ids, numbers, tokens, born
         self.clicks, self.impressions = clicks, impressions
-        self._rows = {item_id: row for row, item_id in enumerate(ids)}
+        self._rows = _Rows(zip(ids, range(len(ids)), strict=True))
 
     @classmethod
     def build(
@@ -62,8 +63,8 @@ class Catalogue:
         tokens = np.zeros((rows, encoder.slots), np.int32)
         born = np.full((rows, len(ages)), np.nan)
         seen = np.zeros((rows, 2), np.float32)
+        encoder.write_rows(list(items.values()), numbers[:-1], tokens[:-1], timestamp=0.0)
         for row, (item_id, record) in enumerate(items.items()):
-            encoder.write(record, numbers[row], tokens[row], timestamp=0.0)
             born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
             seen[row] = counts.get(item_id, (0, 0))
         return cls(fitted, list(items), numbers, tokens, born, seen[:, 0].copy(), seen[:, 1].copy())
@@ -82,18 +83,15 @@ class Catalogue:
 
     def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""
-        get = self._rows.get
-        return np.array([get(item_id, UNKNOWN) for item_id in item_ids], np.int64)
+        return np.array(list(map(self._rows.__getitem__, item_ids)), np.int64)
 
-    def numbers_at(self, rows: NDArray[np.int64], timestamp: float) -> NDArray[np.float32]:
-        """Scaled columns of the rows, ages counted back from `timestamp`. `[n, columns] float32`, a copy."""
-        numbers = self.numbers[rows]
-        for index, (field, column) in enumerate(self._ages):
+    def write_ages(self, numbers: NDArray[np.float32], rows: NDArray[np.int64], timestamp: float) -> None:
+        """Overwrite the columns of `age` fields, counted back from `timestamp`. `[n, columns] float32`."""
+        for index, field, column in self._ages:
             years = (timestamp - self.born[rows, index]) / SECONDS_PER_YEAR
             if field.log:
                 years = np.copysign(np.log1p(np.abs(years)), years)
             numbers[:, column] = self.encoder.scaled(field, years)
-        return numbers
 
     def save(self, path: Path) -> None:
         np.savez_compressed(
@@ -111,3 +109,10 @@ class Catalogue:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return cls(fitted, arrays.pop("ids").tolist(), **arrays)
+
+
+class _Rows(dict[str, int]):
+    """Row by id."""
+
+    def __missing__(self, _: str) -> int:
+        return UNKNOWN

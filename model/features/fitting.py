@@ -6,7 +6,7 @@ Knows nothing of requests.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +18,8 @@ from model.features.schema import FeatureSchema, FieldSpec, Frozen, Scope
 SECONDS_PER_YEAR = 365.25 * 24 * 3600
 CLIP = 4.0
 """Scaled numbers are clipped to this many standard deviations, so that drift cannot blow up a request."""
+
+_NUMBERS, _TEXTS = {int, float, type(None)}, {str, type(None)}
 
 
 class Scale(Frozen):
@@ -149,11 +151,20 @@ class RecordEncoder:
         self.token_fields = _placed([f for f in fields if f.is_token], lambda f: f.slots)
         self.columns = sum(field.columns for field, _ in self.numeric_fields)
         self.slots = sum(field.slots for field, _ in self.token_fields)
+        self._vectors = [(field, place) for field, place in self.numeric_fields if field.kind == "vector"]
+        scalars = [(field, place.start) for field, place in self.numeric_fields if field.kind != "vector"]
+        self._scalars = [field for field, _ in scalars]
+        self._scalar_columns = [column for _, column in scalars]
+        self._aged = [row for row, field in enumerate(self._scalars) if field.kind == "age"]
+        self._logged = [row for row, field in enumerate(self._scalars) if field.log]
+        scales = [fitted.scales[key(field)] for field in self._scalars]
+        self._means = np.array([[scale.mean] for scale in scales])
+        self._stds = np.array([[scale.std] for scale in scales])
 
-    def scaled(self, field: FieldSpec, number: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def scaled(self, field: FieldSpec, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw numbers (after any logarithm) to clipped standard units; NaN becomes the mean, 0."""
         scale = self.fitted.scales[key(field)]
-        return np.clip(np.nan_to_num((np.asarray(number) - scale.mean) / scale.std), -CLIP, CLIP)
+        return _clipped((numbers - scale.mean) / scale.std)
 
     def write(
         self,
@@ -162,30 +173,106 @@ class RecordEncoder:
         tokens: NDArray[np.int32],
         timestamp: float,
     ) -> None:
-        """Overwrite the columns and slots of the fields that `record` has; others stay as they are.
+        """`write_rows` for one record: `numbers` is `[columns]`, `tokens` is `[slots]`."""
+        if record:
+            self.write_rows([record], numbers[None], tokens[None], timestamp)
+
+    def write_rows(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        numbers: NDArray[np.float32],
+        tokens: NDArray[np.int32],
+        timestamp: float,
+    ) -> None:
+        """Overwrite the columns and slots of the fields that each record has; others stay as they are.
 
         Args:
-            numbers: `[columns] float32`, zeros where nothing is known.
-            tokens: `[slots] int32`, 0 where nothing is known; unknown values are dropped.
+            numbers: `[n, columns] float32`, zeros where nothing is known.
+            tokens: `[n, slots] int32`, 0 where nothing is known; unknown values are dropped.
 
         Raises:
             ValueError: a value is not of its field's kind; the message names the field.
         """
-        for field, place in self.numeric_fields:
-            value = record.get(field.name)
+        if self._scalars:
+            raw = np.array([_raw_numbers(field, records) for field in self._scalars], np.float64)
+            missing = np.isnan(raw)
+            if self._aged:
+                raw[self._aged] = (timestamp - raw[self._aged]) / SECONDS_PER_YEAR
+            if self._logged:
+                raw[self._logged] = np.copysign(np.log1p(np.abs(raw[self._logged])), raw[self._logged])
+            scaled = _clipped((raw - self._means) / self._stds).T
+            kept = numbers[:, self._scalar_columns]
+            numbers[:, self._scalar_columns] = np.where(missing.T, kept, scaled) if missing.any() else scaled
+        for field, place in self._vectors:
+            rows, vectors = _raw_vectors(field, records)
+            if rows:
+                numbers[rows, place] = vectors
+        for field, place in self.token_fields:
+            rows, ids = self._token_ids(field, records)
+            if rows:
+                tokens[rows, place] = ids
+
+    def _token_ids(
+        self, field: FieldSpec, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[int], list[list[int]]]:
+        """Rows that have the field, and the padded token ids of each."""
+        name, slots, known = field.name, field.slots, self.fitted.vocabulary[key(field)]
+        rows, ids = [], []
+        for row, record in enumerate(records):
+            value = record.get(name)
             if value is None:
                 continue
-            if field.kind == "vector":
-                numbers[place] = raw_vector(field, value)
+            if isinstance(value, str):
+                found = [known[value]] if value in known else []
             else:
-                numbers[place] = self.scaled(field, raw_number(field, value, timestamp))
-        for field, place in self.token_fields:
-            if record.get(field.name) is None:
-                continue
-            known = self.fitted.vocabulary[key(field)]
-            ids = [known[value] for value in map(str, as_list(record[field.name])) if value in known]
-            ids = ids[: field.slots]
-            tokens[place] = ids + [0] * (field.slots - len(ids))
+                found = [known[single] for single in map(str, as_list(value)) if single in known][:slots]
+            rows.append(row)
+            ids.append(found + [0] * (slots - len(found)))
+        return rows, ids
+
+
+def _clipped(standard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard units within the clip; NaN becomes the mean, 0."""
+    clipped = np.minimum(np.maximum(standard, -CLIP), CLIP)
+    clipped[np.isnan(clipped)] = 0.0
+    return clipped
+
+
+def _raw_numbers(field: FieldSpec, records: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """A numeric field of every record as it was sent, a text as its length; None where it is missing.
+
+    Raises:
+        ValueError: a value is not of the field's kind.
+    """
+    name = field.name
+    values = [record.get(name) for record in records]
+    text = field.kind == "text_length"
+    if not set(map(type, values)) <= (_TEXTS if text else _NUMBERS):
+        for value in values:  # names the one at fault
+            raw_number(field, value, 0.0)
+    return [None if value is None else len(value) for value in values] if text else values
+
+
+def _raw_vectors(
+    field: FieldSpec, records: Sequence[Mapping[str, Any]]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Rows that have a vector field, and their floats. `[rows, size] float32`.
+
+    Raises:
+        ValueError: a value is not a list of `size` finite numbers.
+    """
+    name = field.name
+    values = [record.get(name) for record in records]
+    rows = [row for row, value in enumerate(values) if value is not None]
+    given = [values[row] for row in rows]
+    try:
+        vectors = np.array(given, np.float32)
+        fits = vectors.shape == (len(rows), field.size) and bool(np.isfinite(vectors).all())
+    except (TypeError, ValueError):
+        fits = False
+    if rows and not fits:
+        vectors = np.stack([raw_vector(field, value) for value in given])  # names the one at fault
+    return rows, vectors
 
 
 def _placed(fields: list[FieldSpec], width: Callable[[FieldSpec], int]) -> list[tuple[FieldSpec, slice]]:

@@ -36,7 +36,7 @@ def collapse(
     positive = frozenset(positive_types)
     latest: dict[str, bool] = {}
     for event in history:
-        liked = event.type in positive
-        if liked or event.type == "impression":
-            latest[event.item_id] = latest.pop(event.item_id, False) or liked
+        item_id, kind = event.item_id, event.type
+        if kind in positive or kind == "impression":
+            latest[item_id] = latest.pop(item_id, False) or kind in positive
     return list(latest.items())[-most:]

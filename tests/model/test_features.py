@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.contract import ENCODER_INPUTS
-from model.features.assembly import Candidates, FeatureAssembler, collate
+from model.features.assembly import Candidates, FeatureAssembler, _share_below, collate
 from model.features.catalogue import UNKNOWN, Catalogue
 from model.features.fitting import CLIP, SECONDS_PER_YEAR, FittedFeatures, RecordEncoder, fit
 from model.features.history import Interaction, UserContext, collapse
@@ -95,6 +95,40 @@ def test_list_rank_is_the_share_below_with_ties_halved() -> None:
     np.testing.assert_allclose(alone, [0.5])
 
 
+def test_list_ranks_are_counted_column_by_column() -> None:
+    """Against counting pairs, with ties in every column and a list of many lengths."""
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 60):
+        values = rng.integers(-3, 4, (n, 5)).astype(np.float32) / 3
+        pairs = (values[None] < values[:, None]).sum(axis=1) + 0.5 * (values[None] == values[:, None]).sum(
+            axis=1
+        )
+        np.testing.assert_allclose(_share_below(values), pairs / n, rtol=1e-6)
+
+
+def test_records_are_written_together_as_they_are_alone() -> None:
+    encoder = assembler().catalogue.encoder
+    records: list[dict[str, Any]] = [
+        *ITEMS.values(),
+        {"price": None, "genres": "x"},
+        {"text": "1", "colour": ["blue", "red"]},
+        {"genres": ["z", "y", "y", "x"], "born": 5},
+        {},
+    ]
+    numbers, tokens = (
+        np.ones((len(records), encoder.columns), np.float32),
+        np.ones((len(records), 3), np.int32),
+    )
+    encoder.write_rows(records, numbers, tokens, 7.0)
+    for row, record in enumerate(records):
+        alone, its_tokens = np.ones(encoder.columns, np.float32), np.ones(3, np.int32)
+        encoder.write(record, alone, its_tokens, 7.0)
+        np.testing.assert_array_equal(numbers[row], alone)
+        np.testing.assert_array_equal(tokens[row], its_tokens)
+    assert (numbers[-1] == 1).all()
+    assert (tokens[-1] == 1).all()
+
+
 def test_initial_scores_are_standardised_within_the_list() -> None:
     got = columns(assembler(initial_score=True), scores=[3.0, math.nan, 1.0])
     std = math.sqrt(2 / 3)
@@ -146,7 +180,7 @@ def test_unknown_items_are_zeros_and_sent_features_fill_them_in() -> None:
     assert price[2] == 0.0
     assert arrays["candidate_tokens"][1, 0] == arrays["candidate_tokens"][0, 0]
     assert not arrays["candidate_tokens"][2].any()
-    assert features.unknown(Candidates(["a", "new"])).tolist() == [False, True]
+    assert features.catalogue.rows(["a", "new"]).tolist() == [0, UNKNOWN]
 
 
 def test_sent_features_go_before_the_catalogues() -> None:
