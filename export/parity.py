@@ -38,6 +38,8 @@ Request = tuple[Arrays, Controls]
 
 BATCH_SIZES = (1, 3, 8, 32)
 SMALLEST_AGREEMENT = 0.999
+SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
+"""Candidates of random requests, as far as the catalogue has as many; long lists are dear to compare."""
 
 
 class ParityError(Exception):
@@ -132,14 +134,18 @@ def _selectable(chosen: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[n
 
 
 def random_requests(
-    features: FeatureAssembler, manifest: Manifest, count: int, seed: int = 0
+    features: FeatureAssembler,
+    manifest: Manifest,
+    count: int,
+    seed: int = 0,
+    sizes: tuple[int, ...] = SIZES,
 ) -> list[Request]:
     """Requests with random candidates, histories and controls."""
     rng = np.random.default_rng(seed)
     ids = np.array(features.catalogue.ids)
     requests = []
     for _ in range(count):
-        n = int(min(rng.choice([1, 2, 5, 10, 24, 50, 100]), len(ids)))
+        n = int(min(rng.choice(sizes), len(ids)))
         events = rng.choice(ids, size=min(int(rng.integers(0, 40)), len(ids)), replace=False)
         types = rng.choice(["impression", *features.schema.positive_types], size=len(events))
         history = tuple(Interaction(str(i), str(t)) for i, t in zip(events, types, strict=True))
@@ -195,7 +201,10 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
         "slate graph": model.runner,
         "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
     }
-    requests = {"random": random_requests(model.features, model.manifest, random)}
+    requests = {
+        "random": random_requests(model.features, model.manifest, random),
+        "long": random_requests(model.features, model.manifest, max(random // 40, 1), sizes=LONG_SIZES),
+    }
     if real:
         requests["real"] = real_requests(bundle, model.features, model.manifest, real)
     results = {}

@@ -20,10 +20,16 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderConfig(Frozen):
-    """`self_attention_layers = 0` is the light encoder: candidates see each other as a pooled mean."""
+    """`self_attention_layers = 0` is the light encoder: candidates see each other as a pooled mean.
+
+    With layers, `attention` is `full`, of every candidate to every other in so many `heads`, or `inducing`,
+    through so many `inducing_points`, for long lists: its cost grows with N, not with N x N.
+    """
 
     token_width: Positive = 16
     self_attention_layers: NonNegative = 0
+    attention: Literal["full", "inducing"] = "full"
+    inducing_points: Positive = 32
     heads: Positive = 2
     dropout: Share = 0.2
 

@@ -1,7 +1,7 @@
 """Candidates and user context to memory: run once a request.
 
 Light by default: each candidate sees its own features, the user, the user's history (one attention) and
-the mean of the other candidates. Self-attention over candidates by config. Knows nothing of decoding,
+the mean of the other candidates. Attention over candidates by config. Knows nothing of decoding,
 but writes the projections that every micro-step reads, so that they are computed once.
 
 Legend: B requests, N candidates, H history events, T token slots, D width,
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import InducingAttention, SelfAttention
 from model.config import EncoderConfig
 from model.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 
@@ -75,27 +76,6 @@ class ItemTower(nn.Module):
         return self.numbers(numeric) + self.tokens(pooled)
 
 
-class SelfAttention(nn.Module):
-    """One pre-norm transformer layer over candidates (Vaswani et al. 2017)."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_in, self.norm_mid = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`[B, N, D]`, `[B, N] bool` -> `[B, N, D]`."""
-        q, k, v = self.qkv(self.norm_in(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [B, heads, N, N]
-        scores = scores.masked_fill(~mask[:, None, None, :], MASKED_LOGIT)
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(-2)
-        x = x + self.dropout(self.out(mixed))
-        return x + self.dropout(self.mlp(self.norm_mid(x)))
-
-
 class Encoder(nn.Module):
     """Writes the memory. `reasoning_blocks` is (R, E), as the reasoner wants it."""
 
@@ -118,7 +98,10 @@ class Encoder(nn.Module):
             nn.Linear(2 * width, width),
         )
         self.attention = nn.ModuleList(
-            SelfAttention(width, config.heads, config.dropout) for _ in range(config.self_attention_layers)
+            SelfAttention(width, config.heads, config.dropout)
+            if config.attention == "full"
+            else InducingAttention(width, config.inducing_points, config.dropout)
+            for _ in range(config.self_attention_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)

@@ -29,8 +29,8 @@ SCHEMA = FeatureSchema(
 )
 
 
-def tiny_features() -> FeatureAssembler:
-    """Features of items `i0` to `i199`."""
+def tiny_features(count: int = 200) -> FeatureAssembler:
+    """Features of items `i0` to `i199`, or of so many."""
     rng = random.Random(0)
     items = {
         f"i{n}": {
@@ -38,7 +38,7 @@ def tiny_features() -> FeatureAssembler:
             "genres": rng.sample(GENRES, rng.randint(1, 3)),
             "embedding": [rng.gauss(0, 1) for _ in range(4)],
         }
-        for n in range(200)
+        for n in range(count)
     }
     counts = {item_id: (rng.randint(0, 20), 40) for item_id in items}
     fitted = fit(
@@ -53,24 +53,33 @@ def tiny_features() -> FeatureAssembler:
     return FeatureAssembler(fitted, Catalogue.build(fitted, items, counts))
 
 
-def tiny_config(reasoner: str = "deep", layers: int = 0, decoder: str = "gru") -> RunConfig:
+def tiny_config(
+    reasoner: str = "deep", layers: int = 0, decoder: str = "gru", attention: str = "full"
+) -> RunConfig:
     """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
     reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
     policy = PolicyConfig(
         width=16,
         decoder=decoder,
-        encoder=EncoderConfig(token_width=4, self_attention_layers=layers),
+        encoder=EncoderConfig.model_validate(
+            {"token_width": 4, "self_attention_layers": layers, "attention": attention}
+        ),
         reasoner=ReasonerConfig.model_validate({**reasoning, "initial_step": 0.5}),
     )
     return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
 
 
 def tiny_policy(
-    features: FeatureAssembler, reasoner: str = "deep", layers: int = 0, seed: int = 0, decoder: str = "gru"
+    features: FeatureAssembler,
+    reasoner: str = "deep",
+    layers: int = 0,
+    seed: int = 0,
+    decoder: str = "gru",
+    attention: str = "full",
 ) -> Policy:
     """An untrained policy whose logits are spread enough for the gate to have something to decide."""
     torch.manual_seed(seed)
-    policy = Policy(tiny_config(reasoner, layers, decoder).policy, feature_sizes(features))
+    policy = Policy(tiny_config(reasoner, layers, decoder, attention).policy, feature_sizes(features))
     with torch.no_grad():
         policy.encoder.pointer_keys.weight *= 8.0
         policy.encoder.pointer_bias.weight *= 4.0

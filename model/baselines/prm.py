@@ -8,9 +8,10 @@ Legend: B lists, N candidates, D width.
 import torch
 from torch import Tensor, nn
 
+from model.attention import SelfAttention
 from model.baselines.recipe import WIDTH, Orders, Scorer, rank_by_score
 from model.baselines.task import Task
-from model.encoder import FeatureSizes, SelfAttention
+from model.encoder import FeatureSizes
 from model.examples import Batch
 
 LONGEST = 512

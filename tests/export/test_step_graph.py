@@ -128,12 +128,29 @@ def test_the_loops_body_is_the_step(bundle: Path) -> None:
 
 def test_the_session_bundle_agrees_with_torch(bundle: Path) -> None:
     results = check_bundle(bundle, random=200, real=0)
-    assert set(results) == {"slate graph, random", "step graph, random"}
+    assert set(results) == {
+        f"{path} graph, {kind}" for path in ("slate", "step") for kind in ("random", "long")
+    }
     assert results["step graph, random"].logit_difference < 1e-4
 
 
 def test_other_policies_agree_with_torch(other_bundle: Path) -> None:
     check_bundle(other_bundle, random=150, real=0)
+
+
+@pytest.mark.parametrize(("layers", "attention"), [(0, "full"), (1, "full"), (2, "inducing")])
+def test_long_lists_agree_with_torch(layers: int, attention: str, tmp_path: Path) -> None:
+    """Of 1,000 candidates and of 24, in one padded batch."""
+    features = tiny_features(1200)
+    policy = tiny_policy(features, layers=layers, attention=attention)
+    write_bundle(Trained(tiny_config("deep", layers, "gru", attention), policy, features, GATE, {}), tmp_path)
+    model = LoadedModel.open(tmp_path)
+    requests = random_requests(model.features, model.manifest, 12, sizes=(24, 500, 1000))
+    assert {len(arrays["candidate_numeric"]) for arrays, _ in requests} == {24, 500, 1000}
+    stepwise = StepRunner(tmp_path, model.manifest, SessionSettings(), inspect=(LOGITS.name,))
+    for runner in (model.runner, stepwise):
+        result = compare(TorchRunner(policy), runner, requests)
+        assert result.identical == 12
 
 
 def test_trained_without_reasoning_never_reasons(tmp_path: Path) -> None:

@@ -123,9 +123,9 @@ def test_a_closed_residual_gate_is_no_reasoning(reasoner: str) -> None:
     assert sum(int(record.reasoned.sum()) for record in thinking) > 0
 
 
-@pytest.mark.parametrize("layers", [0, 1])
-def test_padding_changes_nothing(layers: int) -> None:
-    policy = tiny_policy(FEATURES, layers=layers)
+@pytest.mark.parametrize(("layers", "attention"), [(0, "full"), (1, "full"), (2, "inducing")])
+def test_padding_changes_nothing(layers: int, attention: str) -> None:
+    policy = tiny_policy(FEATURES, layers=layers, attention=attention)
     together = slates(write(policy, inputs(12, 40), controls(2)))
     alone = [slates(write(policy, inputs(n), controls(1)))[0] for n in (12, 40)]
     assert together == alone
