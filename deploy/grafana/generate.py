@@ -1,4 +1,4 @@
-"""The dashboards: `python -m deploy.grafana.generate` writes the `dashboards/*.json` Grafana is provisioned with.
+"""The dashboards: `python -m deploy.grafana.generate` writes the `dashboards/*.json` that Grafana loads.
 
 Edit here, generate, commit both; a test compares them.
 """
