@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = ("model", "export", "evidence", "service", "loadtest", "deploy", "tests")
+OURS = ("model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
 TORCH_FREE = ("model.contract", "model.manifest", "model.features")
 ENGINE = ("service.engine.runner", "service.engine.generation", "service.engine.loaded_model")
 ALLOWED = {
@@ -18,6 +18,7 @@ ALLOWED = {
     "evidence": ("evidence", "export", "model", *ENGINE),
     "service": ("service", *TORCH_FREE),
     "loadtest": ("loadtest",),
+    "bench": ("bench", "loadtest.payloads", "service", "export", "model"),
     "deploy": ("deploy",),
 }
 
