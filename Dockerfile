@@ -38,7 +38,7 @@ print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], 
     && /venv/bin/pip uninstall -y pip setuptools
 
 WORKDIR /app
-COPY model/__init__.py model/contract.py model/manifest.py model/
+COPY model/__init__.py model/contract.py model/manifest.py model/reference.py model/
 COPY model/features model/features
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from model.contract import CONTRACT_VERSION, TensorSpec
 from model.features.schema import Frozen
+from model.reference import Reference
 
 ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
 FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
@@ -47,6 +48,8 @@ class Gate(Frozen):
         quantile: share of held-out positions at or below the threshold.
         trigger_rate: share of held-out positions that reason at it.
         entropy_by_position: held-out mean entropy in nats per position, before and after reasoning.
+        reference: what else was met on the held-out lists at this threshold, for drift; None in bundles
+            that were calibrated before it was kept.
         curve: what other thresholds give, once `python -m model.calibrate` has measured it.
     """
 
@@ -56,6 +59,7 @@ class Gate(Frozen):
     trigger_rate: float
     tokens_per_list: float
     entropy_by_position: dict[Literal["before", "after"], list[float]]
+    reference: Reference | None = None
     curve: tuple[CurvePoint, ...] = ()
 
 

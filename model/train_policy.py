@@ -21,6 +21,7 @@ from model.manifest import Gate
 from model.phase import Phase, RunLog
 from model.policy import Policy
 from model.progress import progress
+from model.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES, TRIGGERED, Distribution, Reference
 from model.rollout import Rollout, greedy, roll_out, threshold_gate
 from model.supervised import label_teacher, slate_teacher, supervised_loss
 
@@ -199,6 +200,7 @@ def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
             "before": _by_position(torch.cat([rollout.entropy_before for rollout in slates]), written),
             "after": _by_position(torch.cat([rollout.entropy_after for rollout in slates]), written),
         },
+        reference=_reference(policy, held_out, slates),
     )
 
 
@@ -224,6 +226,26 @@ def _validate(policy: nn.Module, held_out: list[Example], score: Score) -> tuple
     value, metrics = score(slates)
     entropy = float(np.mean(gate.entropy_by_position["before"]))
     return value, {**metrics, "entropy": entropy, "trigger_rate": gate.trigger_rate}
+
+
+def _reference(policy: Policy, held_out: list[Example], slates: list[Rollout]) -> Reference:
+    """The distributions of what these slates met."""
+    written = torch.cat([rollout.written for rollout in slates])
+    entropy = torch.cat([rollout.entropy_before for rollout in slates])
+    tokens = torch.cat([rollout.tokens for rollout in slates])
+    chosen = []
+    for rollout in slates:  # at temperature 1, as answers give it, from the selection temperature's
+        log_p = torch.log_softmax(rollout.log_policy * policy.config.selection_temperature, dim=-1)
+        chosen.append(log_p.gather(-1, rollout.slate.unsqueeze(-1)).squeeze(-1).exp())
+    return Reference(
+        entropy=tuple(
+            Distribution.of(entropy[:, k][written[:, k]], ENTROPY_NATS)
+            for k in range(min(written.shape[1], POSITIONS))
+        ),
+        tokens=Distribution.of(tokens[written], TRIGGERED),
+        score=Distribution.of(torch.cat(chosen)[written], SCORES),
+        list_size=Distribution.of([len(example.labels) for example in held_out], LIST_SIZES),
+    )
 
 
 def _by_position(entropy: Tensor, written: Tensor) -> list[float]:

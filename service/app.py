@@ -42,8 +42,11 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.load(settings.bundle)
+        writing = asyncio.create_task(metrics.keep_written())
         yield
         service.draining = True
+        writing.cancel()
+        metrics.write()
         await models.stop()
         await contexts.close()
         if tracer is not None:

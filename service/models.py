@@ -13,7 +13,7 @@ from model.features.assembly import Candidates
 from model.features.history import ANONYMOUS
 from service.engine.generation import Controls
 from service.engine.loaded_model import LoadedModel
-from service.engine.runner import SessionSettings
+from service.engine.runner import PROVIDERS, SessionSettings
 from service.engine.scheduler import Scheduler
 from service.errors import NotFoundError, UnavailableError
 from service.metrics import Metrics
@@ -80,9 +80,9 @@ class Models:
         )
         scheduler.start()
         self._served[model.manifest.name] = ServedModel(model, scheduler, datetime.now(UTC))
-        metrics.model_loaded.labels(model.manifest.name, model.manifest.version).set(1)
-        metrics.model_load_timestamp.set(time())
-        metrics.provider_active.labels(model.runner.provider).set(1)
+        metrics.model(
+            model.manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window
+        )
 
     def get(self, name: str | None = None) -> ServedModel:
         """A served model.

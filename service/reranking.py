@@ -144,6 +144,7 @@ class Reranker:
             await asyncio.wait([lookup], timeout=max(0.0, rerank.deadline - monotonic()))
         if not lookup.done():
             lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self._metrics.context_lookups.labels("timeout").inc()
             raise DeadlineExceededError("context")
         try:
             known = lookup.result()

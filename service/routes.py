@@ -209,7 +209,7 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     """The exposition format."""
-    return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await service_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _read(request: Request) -> bytes:

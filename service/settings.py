@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     )
     default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that name none")
 
+    drift_window: PositiveInt = Field(
+        2000, description="lists that are compared with the held-out ones, for the drift metrics"
+    )
+
     max_body_bytes: PositiveInt = Field(1_048_576, description="largest request body")
     max_items: PositiveInt = Field(500, description="most items in a request")
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")

@@ -13,6 +13,7 @@ from model.features.fitting import fit
 from model.features.schema import FeatureSchema, FieldSpec
 from model.manifest import Gate
 from model.policy import Policy
+from model.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from model.sizes import feature_sizes
 
 GENRES = ("drama", "comedy", "horror", "crime", "western")
@@ -86,6 +87,19 @@ def tiny_policy(
     return policy.eval()
 
 
+def tiny_reference() -> Reference:
+    """Made up: nothing was held out."""
+    rng = random.Random(1)
+    return Reference(
+        entropy=tuple(
+            Distribution.of([rng.gauss(2, 1) for _ in range(500)], ENTROPY_NATS) for _ in range(10)
+        ),
+        tokens=Distribution.of([0] * 600 + [1] * 400, TRIGGERED),
+        score=Distribution.of([rng.random() for _ in range(1000)], SCORES),
+        list_size=Distribution.of([24] * 100, LIST_SIZES),
+    )
+
+
 def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
     """Write the bundle and return its directory."""
     features = tiny_features()
@@ -96,6 +110,7 @@ def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
         trigger_rate=0.4,
         tokens_per_list=4.0,
         entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
+        reference=tiny_reference(),
     )
     policy = tiny_policy(features, reasoner)
     trained = Trained(tiny_config(reasoner), policy, features, gate, {})
