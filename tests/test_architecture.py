@@ -57,7 +57,7 @@ def test_serving_leaves_torch_alone(module: str) -> None:
 
 def test_every_package_is_listed_for_installation() -> None:
     listed = (ROOT / "pyproject.toml").read_text()
-    for package in ("model", "export", "evidence", "service"):
+    for package in ("model", "export", "evidence", "bench", "service"):
         for init in (ROOT / package).rglob("__init__.py"):
             name = ".".join(init.parent.relative_to(ROOT).parts)
             assert f'"{name}"' in listed, f"{name} is missing from [tool.setuptools] packages"

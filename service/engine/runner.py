@@ -54,6 +54,17 @@ class SessionSettings:
     require_provider: bool = True
 
 
+def session_options(intra_op_threads: int = 1, spinning: bool = False) -> ort.SessionOptions:
+    """Operators one after another, each on so many threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    return options
+
+
 def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
     """Load a graph.
 
@@ -61,12 +72,7 @@ def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
         BundleError: ONNX Runtime cannot load it.
         ProviderUnavailableError: the provider is not active and `require_provider` is set.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+    options = session_options(settings.intra_op_threads, settings.spinning)
     wanted = PROVIDERS[settings.provider]
     providers = [p for p in (wanted, PROVIDERS["cpu"]) if p in ort.get_available_providers()]
     try:

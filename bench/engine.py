@@ -1,0 +1,237 @@
+"""Microseconds a request of the engine, without HTTP: `python -m bench.engine --bundle DIR`.
+
+Variants, on the same requests, one thread: the encoder alone, the slate graph, the host-driven step path.
+Each is called as the service calls it, from the requests' arrays to their slates, except for the encoder
+alone, which is one session call. In every round each variant runs every batch once, and the floor's rate is
+measured, so that the machine's noise hits all alike. Counted is the time of the one thread that does the
+work, without other processes' turns; kept is each batch's best round, and the best rate, since whatever else
+runs on the machine only slows them down.
+
+Legend: B requests, N candidates, K slate length, S most reasoning tokens per position.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from time import thread_time
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto
+from rich.table import Table
+
+from bench.floor import Products, count, floor_us, sgemm_gflops
+from bench.machine import keep
+from model.features.assembly import Arrays, Candidates, collate
+from model.features.history import Interaction, UserContext
+from model.manifest import ENCODER, SLATE, STEP
+from model.progress import console, progress
+from service.engine.generation import Controls, Slate, stack_controls
+from service.engine.loaded_model import LoadedModel
+from service.engine.runner import SessionSettings, StepRunner, open_session
+
+LISTS, ROUNDS, SEED = 32, 9, 0
+HISTORY = 50
+"""Events of every user."""
+
+Row = dict[str, Any]
+Call = Callable[[], object]
+
+
+class Case(NamedTuple):
+    """One size of the work; `s_max` is the reasoning budget of every request."""
+
+    batch: int
+    candidates: int
+    s_max: int
+
+
+def cases(s_max: int) -> list[Case]:
+    """B at N = 50, then N and S at B = 1 and 16. `s_max` is the bundle's own budget."""
+    by_batch = [Case(batch, 50, s_max) for batch in (1, 4, 8, 16, 32)]
+    by_size = [Case(batch, n, s_max) for n in (24, 100, 200) for batch in (1, 16)]
+    by_budget = [Case(batch, 50, s) for s in (0, 1, 2, 3) for batch in (1, 16)]
+    return list(dict.fromkeys([*by_batch, *by_size, *by_budget]))
+
+
+class Engine:
+    """A bundle opened in every way it can be run."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.bundle = bundle
+        settings = SessionSettings()
+        model = LoadedModel.open(bundle, settings)
+        self.encoder = open_session(bundle / ENCODER, settings)
+        self.models = {
+            "graph": model,
+            "step": replace(model, runner=StepRunner(bundle, model.manifest, settings)),
+        }
+
+    @property
+    def model(self) -> LoadedModel:
+        return self.models["graph"]
+
+
+class Prepared(NamedTuple):
+    """A case's requests, what each variant has to call to run each of its batches, and what they multiply."""
+
+    case: Case
+    calls: dict[str, list[Call]]
+    slates: list[Slate]
+    products: Products
+
+
+def prepare(engine: Engine, case: Case, seed: int = SEED) -> Prepared:
+    """Draw the requests of a case, and run every variant once."""
+    model = engine.model
+    requests = draw_requests(model, case.candidates, LISTS, seed)
+    length = min(model.manifest.slate_length, case.candidates)
+    control = replace(Controls.default(model.manifest, length), reasoning_budget=case.s_max)
+    batches = [list(batch) for batch in _batches(requests, case.batch)]
+    fed = [collate(batch) for batch in batches]
+
+    calls: dict[str, list[Call]] = {"encoder": [partial(engine.encoder.run, None, inputs) for inputs in fed]}
+    for name, way in engine.models.items():
+        calls[name] = [partial(way.generate, batch, [control] * len(batch)) for batch in batches]
+    for of_variant in calls.values():
+        for call in of_variant:
+            call()
+    products = count(
+        engine.bundle,
+        collate(requests[:1]),
+        stack_controls([control], [len(requests[0]["candidate_numeric"])]),
+    )
+    slates = [slate for batch in batches for slate in model.generate(batch, [control] * len(batch))]
+    return Prepared(case, calls, slates, products)
+
+
+def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:
+    """One row for each case and variant."""
+    best = {
+        (one.case, name): np.full(len(calls), np.inf) for one in prepared for name, calls in one.calls.items()
+    }
+    gflops = 0.0
+    for _ in progress(range(rounds), "engine"):
+        gflops = max(gflops, sgemm_gflops())
+        for one in prepared:
+            for name, calls in one.calls.items():
+                times = best[one.case, name]
+                for index, call in enumerate(calls):
+                    started = thread_time()
+                    call()
+                    times[index] = min(times[index], thread_time() - started)
+    rows = []
+    for case, all_calls, slates, products in prepared:
+        floor = floor_us(products, slates, gflops)
+        for name in all_calls:
+            us = 1e6 * float(best[case, name].sum()) / LISTS
+            rows.append(
+                {
+                    "variant": name,
+                    **case._asdict(),
+                    "micro_steps": float(np.mean([slate.micro_steps for slate in slates])),
+                    "us_per_request": round(us, 1),
+                    "floor_us": round(floor, 1),
+                    "times_floor": round(us / floor, 2),
+                    "sgemm_gflops": round(gflops, 1),
+                }
+            )
+    return rows
+
+
+def times_floor(rows: Iterable[Row], variant: str, batch: int, candidates: int = 50) -> float:
+    """Of the row with most reasoning among those of this variant and size."""
+    found = [
+        row
+        for row in rows
+        if (row["variant"], row["batch"], row["candidates"]) == (variant, batch, candidates)
+    ]
+    return float(max(found, key=lambda row: int(row["s_max"]))["times_floor"])
+
+
+def price_of_reasoning(rows: Iterable[Row], variant: str, batch: int, s_max: int = 3) -> float:
+    """Time at S_max over time at S_max = 0, N = 50."""
+    us = {
+        row["s_max"]: row["us_per_request"]
+        for row in rows
+        if (row["variant"], row["batch"], row["candidates"]) == (variant, batch, 50)
+    }
+    return float(us[s_max] / us[0])
+
+
+def draw_requests(model: LoadedModel, candidates: int, count: int, seed: int) -> list[Arrays]:
+    """Inputs of random candidates of the catalogue and of users who saw `HISTORY` items."""
+    rng, features = np.random.default_rng(seed), model.features
+    ids = np.array(features.catalogue.ids)
+    liked = features.schema.positive_types[0]
+    requests = []
+    for _ in range(count):
+        chosen = [str(i) for i in rng.choice(ids, candidates, replace=len(ids) < candidates)]
+        events = zip(rng.choice(ids, HISTORY, replace=len(ids) < HISTORY), rng.random(HISTORY), strict=True)
+        history = tuple(Interaction(str(i), liked if u < 0.3 else "impression") for i, u in events)
+        requests.append(features.request(Candidates(chosen), UserContext(history=history), {}, 1.7e9))
+    return requests
+
+
+def node_counts(bundle: Path) -> dict[str, dict[str, int]]:
+    """Nodes of each graph by operator, subgraphs included, as they stand in the bundle."""
+    found = {}
+    for name in (ENCODER, STEP, SLATE):
+        counts = Counter(node.op_type for node in _nodes(onnx.load(bundle / name).graph))
+        found[name] = {"all": counts.total(), **dict(counts.most_common())}
+    return found
+
+
+def _nodes(graph: GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
+def _batches(requests: Sequence[dict[str, NDArray[Any]]], size: int) -> Iterator[Sequence[Arrays]]:
+    for start in range(0, len(requests), size):
+        yield requests[start : start + size]
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows as a table."""
+    table = Table(title="microseconds a request (times the floor)")
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    for column in ("B", "N", "S_max", "micro-steps", "floor", *variants):
+        table.add_column(column, justify="right")
+    for case in dict.fromkeys(Case(row["batch"], row["candidates"], row["s_max"]) for row in rows):
+        of_case = {row["variant"]: row for row in rows if all(row[k] == v for k, v in case._asdict().items())}
+        first = next(iter(of_case.values()))
+        table.add_row(
+            *(str(part) for part in case),
+            f"{first['micro_steps']:.1f}",
+            f"{first['floor_us']:.0f}",
+            *(f"{of_case[v]['us_per_request']:.0f} ({of_case[v]['times_floor']:.1f})" for v in variants),
+        )
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments = parser.parse_args()
+    engine = Engine(arguments.bundle)
+    budget = engine.model.manifest.reasoning_budget
+    rows = measure([prepare(engine, case) for case in progress(cases(budget), "cases")], arguments.rounds)
+    show(rows)
+    results = {"nodes": node_counts(arguments.bundle), "rows": rows}
+    command = "python -m bench.engine --bundle DIR"
+    path = keep("engine", results, "onnxruntime", "numpy", command=command)
+    console.print(f"{path}, at {rows[0]['sgemm_gflops']} GFLOP/s of one large product")
+
+
+if __name__ == "__main__":
+    main()
