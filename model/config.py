@@ -68,12 +68,15 @@ class PolicyConfig(Frozen):
 class PhaseConfig(Frozen):
     """One phase of training: AdamW on shuffled batches, the epoch chosen on held-out lists.
 
-    Training stops early once `patience` epochs have brought nothing.
+    A batch has `batch` lists. Where lists are long, `batch_candidates` bounds its candidates, padding
+    included, and with them its memory; lists of like length then share a batch. Training stops early once
+    `patience` epochs have brought nothing.
     """
 
     epochs: NonNegative
     patience: Positive
     batch: Positive = 128
+    batch_candidates: Positive | None = None
     learning_rate: Rate = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
 

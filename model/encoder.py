@@ -44,10 +44,6 @@ class Memory(NamedTuple):
         """Each request `times` times in a row, `[B * times, ...]`, for rollouts in groups."""
         return Memory(*(tensor.repeat_interleave(times, dim=0) for tensor in self))
 
-    def tile(self, times: int) -> "Memory":
-        """All requests, `times` times over, `[times * B, ...]`, for all positions of a slate at once."""
-        return Memory(*(torch.cat([tensor] * times) for tensor in self))
-
 
 class ItemTower(nn.Module):
     """What is known of an item alone, for candidates and history events.

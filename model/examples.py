@@ -48,11 +48,47 @@ def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training:
     ]
 
 
-def batches(rows: Sequence[Example], size: int, shuffle: torch.Generator | None = None) -> Iterator[Batch]:
-    """All examples in batches, in order, or shuffled by the generator."""
-    order = range(len(rows)) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()
-    for start in range(0, len(rows), size):
-        yield to_batch([rows[index] for index in order[start : start + size]])
+def batches(
+    rows: Sequence[Example],
+    size: int,
+    shuffle: torch.Generator | None = None,
+    candidates: int | None = None,
+) -> Iterator[Batch]:
+    """All examples in batches; the arguments are those of `batch_indices`."""
+    for indices in batch_indices(rows, size, shuffle, candidates):
+        yield to_batch([rows[index] for index in indices])
+
+
+def batch_indices(
+    rows: Sequence[Example],
+    size: int,
+    shuffle: torch.Generator | None = None,
+    candidates: int | None = None,
+) -> list[list[int]]:
+    """Which examples share a batch: in order, or shuffled by the generator.
+
+    Args:
+        candidates: most candidates of a batch, padding included; a list longer than that is alone. Shuffled
+            batches then have lists of like length, and there are as many whatever the generator draws.
+    """
+    order = (
+        list(range(len(rows))) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()
+    )
+    if candidates is None:
+        return [order[start : start + size] for start in range(0, len(order), size)]
+    if shuffle is not None:
+        order.sort(key=lambda index: len(rows[index].labels))  # stable: random among those of one length
+    found: list[list[int]] = []
+    longest = 0
+    for index in order:
+        longest = max(longest, len(rows[index].labels))
+        if not found or len(found[-1]) == size or (len(found[-1]) + 1) * longest > candidates:
+            found.append([])
+            longest = len(rows[index].labels)
+        found[-1].append(index)
+    if shuffle is not None:
+        found = [found[place] for place in torch.randperm(len(found), generator=shuffle).tolist()]
+    return found
 
 
 def to_batch(rows: Sequence[Example]) -> Batch:

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from model.checkpoint import save_tensors
 from model.config import PhaseConfig
-from model.examples import Batch, Example, batches
+from model.examples import Batch, Example, batch_indices, batches
 from model.progress import console, progress
 
 
@@ -71,7 +71,7 @@ class Phase:
         rises for a tenth of them, then falls to nothing."""
         self.name, self.module, self._train, self._settings = name, module, train, settings
         self._state_path, self._log = run / f"{name}.state.pt", log
-        self._steps = -(-len(train) // settings.batch)
+        self._steps = len(batch_indices(train, settings.batch, torch.Generator(), settings.batch_candidates))
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -91,7 +91,9 @@ class Phase:
 
     def batches(self) -> Iterable[Batch]:
         """The training lists once, shuffled, behind a progress bar."""
-        return progress(batches(self._train, self._settings.batch, self.generator), self.name, self._steps)
+        settings = self._settings
+        cut = batches(self._train, settings.batch, self.generator, settings.batch_candidates)
+        return progress(cut, self.name, self._steps)
 
     def update(self, loss: torch.Tensor) -> None:
         """One step of the optimiser."""

@@ -53,30 +53,22 @@ def supervised_loss(
 ) -> Tensor:
     """Mean cross-entropy in nats over positions and numbers of reasoning tokens.
 
-    A reasoner that branches leaves the decoder's state alone, so all positions are taught at once; one
-    that carries its token on goes on from a random number of tokens.
+    A reasoner that branches leaves the decoder's state alone; after one that carries its token on, the list
+    goes on from a random number of tokens. Memory grows with the candidates, not with positions times them.
     """
     memory = policy.encode(inputs)
     state = policy.begin(memory, inputs["candidate_mask"])
     loss, weight = torch.zeros(()), torch.zeros(())
-    states, targets = [], []
     for position in range(policy.config.slate_length):
         log_p = log_probabilities(policy.decoder.logits(state.readout, memory), state.selectable)
         target, item = teacher(position, state.selectable, log_p)
-        weight = weight + target.sum()
-        if policy.reasoner.branches:
-            states.append(state.flatten())
-            targets.append(target)
-        else:
-            part, thoughts = _loss_over_tokens(policy, state, memory, target)
+        part, thoughts = _loss_over_tokens(policy, state, memory, target)
+        loss, weight = loss + part, weight + target.sum()
+        if not policy.reasoner.branches:
             tokens = torch.randint(0, len(thoughts), (len(item),), generator=generator)
             for token, thought in enumerate(thoughts[1:], start=1):
                 state = thought.where(tokens == token, state)
-            loss = loss + part
         state = policy.commit(state, item, memory)
-    if states:
-        every = StepState.unflatten(tuple(torch.cat(column) for column in zip(*states, strict=True)))
-        loss, _ = _loss_over_tokens(policy, every, memory.tile(len(states)), torch.cat(targets))
     return loss / weight.clamp(min=1)
 
 

@@ -15,7 +15,7 @@ from model.beam import best_slates
 from model.config import RunConfig
 from model.contract import NO_ITEM
 from model.evaluator import Evaluator
-from model.examples import Example, batches
+from model.examples import Example, batch_indices, batches
 from model.grpo import collect, grpo_loss
 from model.manifest import Gate
 from model.phase import Phase, RunLog
@@ -30,6 +30,9 @@ Score = Callable[[list[np.ndarray]], tuple[float, dict[str, float]]]
 
 NEVER = float("inf")
 """A threshold no uncertainty is above."""
+
+DECODED_CANDIDATES = 65_536
+"""Most candidates of a batch that is decoded, so that full attention over long lists fits in memory."""
 
 
 def fit_policy(
@@ -120,8 +123,10 @@ def search_teachers(config: RunConfig, evaluator: Evaluator, train: list[Example
     """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
     evaluator.eval()
     slates: list[np.ndarray] = []
-    settings, steps = config.imitation, -(-len(train) // config.imitation.batch)
-    for batch in progress(batches(train, settings.batch), "beam search", steps):
+    settings = config.imitation
+    steps = len(batch_indices(train, settings.batch, candidates=settings.batch_candidates))
+    cut = batches(train, settings.batch, candidates=settings.batch_candidates)
+    for batch in progress(cut, "beam search", steps):
         found = best_slates(
             evaluator, evaluator.encode(batch.inputs), batch.mask, config.policy.slate_length, settings.beams
         )
@@ -208,7 +213,7 @@ def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
 def decode(policy: Policy, rows: list[Example], threshold: float) -> list[Rollout]:
     """Greedy slates of all examples, in batches, in order."""
     rollouts = []
-    for batch in batches(rows, 256):
+    for batch in batches(rows, 256, candidates=DECODED_CANDIDATES):
         memory = policy.encode(batch.inputs)
         rollouts.append(roll_out(policy, memory, batch.mask, threshold_gate(threshold), greedy))
     return rollouts

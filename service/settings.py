@@ -52,8 +52,8 @@ class Settings(BaseSettings):
         2000, description="lists that are compared with the held-out ones, for the drift metrics"
     )
 
-    max_body_bytes: PositiveInt = Field(1_048_576, description="largest request body")
-    max_items: PositiveInt = Field(500, description="most items in a request")
+    max_body_bytes: PositiveInt = Field(4_194_304, description="largest request body")
+    max_items: PositiveInt = Field(2000, description="most items in a request")
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")

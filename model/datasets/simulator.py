@@ -28,12 +28,15 @@ Floats = NDArray[np.float64]
 
 
 class SimulatorConfig(Frozen):
-    """Size and seed of the world. `strength` scales both inter-item effects: 0 none, 1, 2 twice."""
+    """Size and seed of the world. `strength` scales both inter-item effects: 0 none, 1, 2 twice.
+
+    Several numbers of `candidates` share the lists, as many for each, those of the first number first.
+    """
 
     seed: int = 0
     items: int = 2000
     lists: int = 8000
-    candidates: int = 20
+    candidates: int | tuple[int, ...] = 20
     shown: int = 10
     strength: float = 1.0
 
@@ -94,10 +97,13 @@ class World:
     def log(self) -> list[LoggedSlate]:
         """Lists shown by the logging policy, with sampled clicks; one list a user."""
         slates = []
-        for n in range(self.config.lists):
+        asked, lists = self.config.candidates, self.config.lists
+        counts = asked if isinstance(asked, tuple) else (asked,)
+        for n in range(lists):
+            count = counts[n * len(counts) // lists]
             user_id = f"u{n}"
             self.tastes[user_id] = _unit(self._rng.normal(size=DIMENSIONS))
-            items = self._rng.choice(self.config.items, self.config.candidates, replace=False)
+            items = self._rng.choice(self.config.items, count, replace=False)
             scores = self.relevance(user_id, items) / 2 + self._rng.gumbel(size=len(items))
             items = items[np.argsort(-scores)]
             relevance = self.relevance(user_id, items)

@@ -204,6 +204,13 @@ def test_the_simulator_is_the_same_twice() -> None:
             assert one.labels.tolist() == other.labels.tolist()
 
 
+def test_lists_of_several_lengths_share_a_world() -> None:
+    mixed, plain = (World(SMALL.model_copy(update={"candidates": asked})) for asked in ((15, 60), 20))
+    assert [len(slate.candidates) for slate in mixed.log()] == [15] * 100 + [60] * 100
+    np.testing.assert_array_equal(mixed.vectors, plain.vectors)
+    np.testing.assert_array_equal(mixed.complement, plain.complement)
+
+
 def test_the_click_model_by_hand() -> None:
     world = World(SMALL)
     slate = world.log()[0]

@@ -19,7 +19,7 @@ from model.datasets.features import DatasetFeatures
 from model.datasets.location import DataUnavailableError
 from model.datasets.open_dataset import open_dataset
 from model.evaluator import Evaluator
-from model.examples import Example, batches, examples, to_batch
+from model.examples import Example, batch_indices, batches, examples, to_batch
 from model.grpo import collect, grpo_loss
 from model.metrics import average_precision, ndcg, summary
 from model.policy import Policy
@@ -149,6 +149,37 @@ def test_an_untrained_evaluator_is_reported_as_one(data) -> None:
         found.check(0.05)
 
 
+LENGTHS = [24, 1000, 24, 50, 24, 50, 2000, 50, 24, 24]
+
+
+def of_lengths(lengths: list[int]) -> list[Example]:
+    return [Example({}, np.zeros(length, np.float32), np.arange(10)) for length in lengths]
+
+
+def test_batches_in_order_are_bounded_by_their_candidates() -> None:
+    found = batch_indices(of_lengths(LENGTHS), 3, candidates=1000)
+    assert found == [[0], [1], [2, 3, 4], [5], [6], [7, 8, 9]]  # 2,000 candidates are alone
+
+
+def test_shuffled_batches_have_lists_of_like_length() -> None:
+    cuts = [
+        batch_indices(of_lengths(LENGTHS), 3, torch.Generator().manual_seed(seed), candidates=1000)
+        for seed in range(5)
+    ]
+    assert len({str(cut) for cut in cuts}) > 1
+    for cut in cuts:
+        assert sorted(index for batch in cut for index in batch) == list(range(len(LENGTHS)))
+        lengths = sorted(sorted(LENGTHS[index] for index in batch) for batch in cut)
+        assert lengths == [[24, 24, 24], [24, 24, 50], [50, 50], [1000], [2000]]
+
+
+def test_batches_without_a_bound_are_of_the_asked_size() -> None:
+    shuffled = batch_indices(of_lengths(LENGTHS), 4, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in shuffled] == [4, 4, 2]
+    assert batch_indices(of_lengths(LENGTHS), 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batch_indices([], 4, candidates=10) == []
+
+
 def test_the_supervised_loss_falls(data) -> None:
     training, _, config, features = data
     policy, generator = fresh_policy(config, features), torch.Generator().manual_seed(0)
@@ -165,7 +196,7 @@ def test_the_supervised_loss_falls(data) -> None:
 
 
 @pytest.mark.parametrize("kind", ["deep", "paper", "pause"])
-def test_teaching_all_positions_at_once_is_teaching_them_one_by_one(data, kind: str) -> None:
+def test_the_supervised_loss_by_hand(data, kind: str) -> None:
     training, _, config, features = data
     settings = config.policy.model_copy(
         update={"reasoner": config.policy.reasoner.model_copy(update={"kind": kind})}

@@ -207,6 +207,17 @@ async def test_a_request_id_in_the_header(client: Client) -> None:
     assert unsafe.json()["request_id"] not in ("with space", "")
 
 
+async def test_two_thousand_items_with_their_features_fit_the_default_limits(client: Client) -> None:
+    features = {f"feature_{n:02}": math.sqrt(n) for n in range(31)} | {"price": 12.5}
+    items = [{"id": f"unknown-{n:04}", "features": features} for n in range(2000)]
+    response = await client.post("/v1/rerank", json={"items": items})
+    assert response.status_code == 200
+    assert response.json()["fallback"] is None
+    assert len(response.json()["missing_ids"]) == 2000
+    response = await client.post("/v1/rerank", json={"items": [*items, {"id": "one-more"}]})
+    assert response.status_code == 422
+
+
 async def test_many_list_lengths(serve: Serve) -> None:
     async with serve(max_items=200) as client:
         for length in (1, 2, 11, 200):
