@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service import errors, openapi
+from service.application import Application
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
 from service.metrics import Metrics
-from service.middleware import Observed
 from service.models import Models
 from service.reranking import Reranker
 from service.routes import Service, router
@@ -52,7 +52,9 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = FastAPI(
+    app = Application(
+        service,
+        tracer,
         title="EGLR re-ranker",
         version="1",
         description=DESCRIPTION,
@@ -60,9 +62,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.service = service
     app.include_router(router)
-    app.add_middleware(Observed, metrics=metrics, tracer=tracer)
     errors.install(app)
     openapi.install(app)
     return app

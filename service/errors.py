@@ -96,7 +96,7 @@ STATUS: Mapping[type[Exception], Answer] = {
 RETRY_AFTER_S = 1
 
 _FEATURE_FIELDS = ("features", "context", "profile")
-_FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
+FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
 
 
 def from_validation(error: ValidationError) -> InvalidRequestError:
@@ -106,7 +106,7 @@ def from_validation(error: ValidationError) -> InvalidRequestError:
         path, message = list(detail["loc"]), detail["msg"]
         depth = next((i + 2 for i, part in enumerate(path) if part in _FEATURE_FIELDS), len(path))
         if len(path) > depth:
-            path, message = path[:depth], _FEATURE_MESSAGE
+            path, message = path[:depth], FEATURE_MESSAGE
         fields.setdefault(".".join(map(str, path)) or "body", message)
     return InvalidRequestError(
         [FieldError(field=field, message=message) for field, message in fields.items()]
@@ -116,12 +116,14 @@ def from_validation(error: ValidationError) -> InvalidRequestError:
 def install(app: FastAPI) -> None:
     """Answer every error in the one shape."""
     for error_class in (*STATUS, HTTPException):
-        app.add_exception_handler(error_class, _answer)
+        app.add_exception_handler(error_class, answer)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """The response to an error."""
     request_id = request.state.request_id
-    headers, fields = {"x-request-id": request_id}, {}
+    headers: dict[str, str] = {}
+    fields = {}
     if isinstance(error, HTTPException):  # the router's own: no such route, wrong method
         headers.update(error.headers or {})
         status, message = error.status_code, str(error.detail)
@@ -134,5 +136,5 @@ async def _answer(request: Request, error: Exception) -> Response:
         headers["retry-after"] = str(RETRY_AFTER_S)
     if isinstance(error, InvalidRequestError):
         fields = {"fields": error.fields}
-    answer = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
-    return Response(answer.model_dump_json(exclude_unset=True), status, headers, "application/json")
+    body = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
+    return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")

@@ -1,20 +1,19 @@
 """What every request gets, whatever its route: an id, its count and duration in the metrics, its spans.
 
-Plain ASGI, for it is on the hot path. Knows nothing of bodies.
+Plain ASGI around the whole application, for it is on the hot path. Knows nothing of bodies.
 """
 
+import os
 import re
 from time import perf_counter
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.tracing import CURRENT, RequestRecord, Tracer
 
-REQUEST_ID_HEADER = "x-request-id"
-_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+REQUEST_ID_HEADER = b"x-request-id"
+_SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Observed:
@@ -28,8 +27,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        state["request_id"] = given if _SAFE_ID.fullmatch(given) else uuid4().hex
+        given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
+        state["request_id"] = given.decode() if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
         code = 500
         record = RequestRecord(scope)
         token = CURRENT.set(record)
@@ -40,7 +39,8 @@ class Observed:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = state["request_id"]
+                own = (REQUEST_ID_HEADER, state["request_id"].encode())
+                message["headers"] = [*message.get("headers", ()), own]
             await send(message)
 
         started = perf_counter()

@@ -6,16 +6,16 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
 from typing import Any
-from uuid import uuid4
 
 from model.features.history import ANONYMOUS, UserContext
-from service import logs
+from service import logs, schemas
 from service.context.store import ContextStore, StoreUnavailableError
 from service.engine.generation import Controls, Slate
 from service.errors import (
@@ -32,20 +32,21 @@ from service.models import ServedModel
 from service.schemas import (
     ContextResult,
     Fallback,
-    Reasoning,
     RerankRequest,
     RerankResponse,
-    Result,
-    TracePosition,
-    UsedSampling,
 )
 from service.tracing import current
+from service.twins import twin
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
+
+Response = twin(RerankResponse)
+Result, Reasoning = twin(schemas.Result), twin(schemas.Reasoning)
+TracePosition, UsedSampling = twin(schemas.TracePosition), twin(schemas.UsedSampling)
 
 logger = logging.getLogger(__name__)
 
@@ -138,16 +139,11 @@ class Reranker:
         a strict request: the list is still ranked by the model. At the deadline the look-up is left to
         end by itself, for cutting a socket read would cost the pool its connection.
         """
-        user_id, recommendation_id = rerank.request.user_id, uuid4().hex
-        with self._metrics.stage("context"):
-            lookup = asyncio.ensure_future(self._contexts.recommend(recommendation_id, user_id))
-            await asyncio.wait([lookup], timeout=max(0.0, rerank.deadline - monotonic()))
-        if not lookup.done():
-            lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
-            self._metrics.context_lookups.labels("timeout").inc()
-            raise DeadlineExceededError("context")
+        user_id, recommendation_id = rerank.request.user_id, os.urandom(16).hex()
+        known: UserContext | None
         try:
-            known = lookup.result()
+            with self._metrics.stage("context"):
+                known = await self._recommend(recommendation_id, user_id, rerank.deadline)
         except StoreUnavailableError:
             rerank.context = "unavailable"
             known = None
@@ -161,6 +157,21 @@ class Reranker:
         if user.history and user.history[-1].timestamp is not None:
             self._metrics.context_age.observe(max(0.0, time() - user.history[-1].timestamp))
         return user
+
+    async def _recommend(
+        self, recommendation_id: str, user_id: str | None, deadline: float
+    ) -> UserContext | None:
+        """Raises: DeadlineExceededError, StoreUnavailableError."""
+        recommend = self._contexts.recommend(recommendation_id, user_id)
+        if not self._contexts.waits:  # then a task to wait for would be all it costs
+            return await recommend
+        lookup = asyncio.ensure_future(recommend)
+        await asyncio.wait([lookup], timeout=max(0.0, deadline - monotonic()))
+        if not lookup.done():
+            lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self._metrics.context_lookups.labels("timeout").inc()
+            raise DeadlineExceededError("context")
+        return lookup.result()
 
     def _fault(self, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
@@ -205,7 +216,8 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
         seed = request.sampling.seed
         overrides["seed"] = random.getrandbits(53) if seed is None else seed
         overrides["selection_temperature"] = request.sampling.temperature
-    return replace(default, **{name: value for name, value in overrides.items() if value is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(default, **given) if given else default
 
 
 def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) -> RerankResponse:
@@ -213,7 +225,7 @@ def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) ->
     sampling = None
     if slate is not None and controls.seed is not None:
         sampling = UsedSampling(temperature=controls.selection_temperature, seed=controls.seed)
-    return RerankResponse(
+    return Response(
         request_id=rerank.request_id,
         recommendation_id=rerank.recommendation_id,
         model=manifest.name,
@@ -228,7 +240,7 @@ def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) ->
     )
 
 
-def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[Result]:
+def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[schemas.Result]:
     """The slate, then, as far as `top_n` or `return_all` asks, the other items in the caller's order.
 
     A slate shorter than `top_n` holds every candidate, so what fills it up are the unrankable items.
@@ -249,7 +261,7 @@ def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[Result]:
         yield Result(id=items[index].id, index=index, score=None, propensity=None)
 
 
-def _reasoning(rerank: _Rerank, slate: Slate) -> Reasoning:
+def _reasoning(rerank: _Rerank, slate: Slate) -> schemas.Reasoning:
     if not rerank.request.explain:
         return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop)
     candidates, items = rerank.selection.candidates, rerank.request.items

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from model.features.history import Interaction, UserContext
 from service.context.store import ContextStore
@@ -28,6 +30,8 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.validation import check_context, check_feedback, check_id, check_rerank, parse
+
+RERANK, RERANK_WITH = "/v1/rerank", "/v1/models/{model}/rerank"
 
 router = APIRouter()
 
@@ -52,7 +56,7 @@ def service_of(request: Request) -> Service:
 
 
 @router.post(
-    "/v1/rerank",
+    RERANK,
     tags=["rerank"],
     summary="Re-rank a list",
     response_model=RerankResponse,
@@ -65,11 +69,11 @@ async def rerank(request: Request) -> Response:
     A missed deadline, overload or a fault of the model is answered with 200, the caller's order and
     `fallback`; with `strict`, with 504, 429 or 503. A context store that is down makes the user anonymous.
     """
-    return await _rerank(request, None)
+    return Response(await rerank_body(request, None), media_type="application/json")
 
 
 @router.post(
-    "/v1/models/{model}/rerank",
+    RERANK_WITH,
     tags=["rerank"],
     summary="Re-rank a list with a named model",
     response_model=RerankResponse,
@@ -78,10 +82,11 @@ async def rerank(request: Request) -> Response:
 )
 async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eglr"])]) -> Response:
     """As `/v1/rerank`, with the model of this name."""
-    return await _rerank(request, model)
+    return Response(await rerank_body(request, model), media_type="application/json")
 
 
-async def _rerank(request: Request, model: str | None) -> Response:
+async def rerank_body(request: Request, model: str | None) -> bytes:
+    """The body of the answer to either rerank route."""
     service, arrived = service_of(request), monotonic()
     served = service.models.get(model)
     content = await _read(request)
@@ -89,7 +94,7 @@ async def _rerank(request: Request, model: str | None) -> Response:
         wanted = parse(RerankRequest, content)
         request_id = _request_id(request, wanted.request_id)
         check_rerank(wanted, service.settings)
-    return _json(await service.reranker.rerank(served, wanted, request_id, arrived))
+    return msgspec.json.encode(await service.reranker.rerank(served, wanted, request_id, arrived))
 
 
 @router.post(
@@ -219,25 +224,25 @@ async def _read(request: Request) -> bytes:
         BodyTooLargeError: it is longer.
     """
     limit = service_of(request).settings.max_body_bytes
-    declared = request.headers.get("content-length", "0")
-    chunks, size = [], int(declared) if declared.isdecimal() else 0
-    if size <= limit:
-        size = 0
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
+    declared = next((value for name, value in request.scope["headers"] if name == b"content-length"), b"0")
+    size, body, more = (int(declared) if declared.isdigit() else 0), b"", True
+    while more and size <= limit:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        size, more = len(body), message.get("more_body", False)
     if size > limit:
         raise BodyTooLargeError(f"the body is longer than {limit} bytes")
-    return b"".join(chunks)
+    return body
 
 
 def _request_id(request: Request, given: str | None) -> str:
     """The request's id; one in the body goes before the header's, in errors and headers too."""
+    state = request.scope["state"]
     if given is not None:
-        request.state.request_id = given
-    request_id: str = request.state.request_id
+        state["request_id"] = given
+    request_id: str = state["request_id"]
     return request_id
 
 

@@ -1,18 +1,20 @@
 """The bodies of requests and responses: names, types, meaning and examples. The OpenAPI text is here.
 
-Limits that are settings (sizes, counts) are not: see `validation`. Knows nothing of models or stores.
+Limits that are settings (sizes, counts) are not: see `validation`. `twins` makes what the hot path decodes
+and encodes from these models. Knows nothing of models or stores.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator
+from pydantic_core import PydanticCustomError
 
 from model.manifest import GateKind
 
 Integer = Annotated[int, Strict(), Field(ge=-(2**63), le=2**63 - 1)]
 Float = Annotated[float, Strict()]
 Text = Annotated[str, Strict()]
-FeatureValue = Integer | Float | Text | list[Text] | list[Integer | Float] | None
+FeatureValue = Integer | Float | Text | list[Text | Integer | Float] | None
 Features = dict[str, FeatureValue]
 
 Id = Annotated[str, Field(min_length=1)]
@@ -99,6 +101,11 @@ class RerankRequest(Body):
     reasoning: ReasoningOverrides | None = None
     sampling: Sampling | None = None
     constraints: Any = Field(None, description="Reserved. Refused with 422 by this version.")
+
+    @field_validator("constraints")
+    @classmethod
+    def _unsupported(cls, _: Any) -> None:
+        raise PydanticCustomError("unsupported", "not supported by this version")
 
     model_config = _example(
         {"items": [{"id": "i1"}, {"id": "i2"}, {"id": "i3"}]},

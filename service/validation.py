@@ -4,28 +4,39 @@ Done in one pass after parsing, so that limits can be settings and the path of e
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from contextlib import suppress
+from functools import cache
+from typing import TypeVar, cast
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
-from service.errors import InvalidRequestError, from_validation
+from service.errors import FEATURE_MESSAGE, InvalidRequestError, from_validation
 from service.schemas import ContextBody, Event, Features, FeedbackRequest, FieldError, RerankRequest
 from service.settings import Settings
+from service.twins import twin
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Faults = Iterator[tuple[str, str]]
 
 
 def parse(model: type[Parsed], body: bytes) -> Parsed:
-    """A body as `model`.
+    """A body as `model`, or as its twin.
 
     Raises:
         InvalidRequestError: it is not one.
     """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):  # the model decides, and names what is wrong
+        return cast(Parsed, _decoder(model).decode(body))
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+@cache
+def _decoder(model: type[BaseModel]) -> msgspec.json.Decoder[BaseModel]:
+    return msgspec.json.Decoder(twin(model))
 
 
 def check_rerank(request: RerankRequest, settings: Settings) -> None:
@@ -55,19 +66,14 @@ def _raise(faults: Faults) -> None:
 
 
 def _rerank_faults(request: RerankRequest, settings: Settings) -> Faults:
-    if "constraints" in request.model_fields_set:
-        yield "constraints", "not supported by this version"
     if request.user_id is not None:
         yield from _id_faults("user_id", request.user_id, settings)
     if len(request.items) > settings.max_items:
         yield "items", f"at most {settings.max_items} items, got {len(request.items)}"
-    seen: set[str] = set()
+    ids = [item.id for item in request.items]
+    if len(set(ids)) < len(ids) or max(map(len, ids)) > settings.max_id_length:
+        yield from _item_id_faults(ids, settings)
     for index, item in enumerate(request.items):
-        if item.id in seen:
-            yield f"items.{index}.id", f"{item.id!r} is there twice"
-        seen.add(item.id)
-        if len(item.id) > settings.max_id_length:
-            yield from _id_faults(f"items.{index}.id", item.id, settings)
         if item.features:
             yield from _feature_faults(f"items.{index}.features", item.features, settings)
     yield from _feature_faults("context", request.context, settings)
@@ -94,6 +100,15 @@ def _event_faults(field: str, events: Sequence[Event], settings: Settings) -> Fa
         yield from _id_faults(f"{field}.{index}.item_id", event.item_id, settings)
 
 
+def _item_id_faults(ids: Sequence[str], settings: Settings) -> Faults:
+    seen: set[str] = set()
+    for index, item_id in enumerate(ids):
+        if item_id in seen:
+            yield f"items.{index}.id", f"{item_id!r} is there twice"
+        seen.add(item_id)
+        yield from _id_faults(f"items.{index}.id", item_id, settings)
+
+
 def _id_faults(field: str, value: str, settings: Settings) -> Faults:
     if not 1 <= len(value) <= settings.max_id_length:
         yield field, f"1 to {settings.max_id_length} characters, got {len(value)}"
@@ -103,5 +118,9 @@ def _feature_faults(field: str, features: Features, settings: Settings) -> Fault
     if len(features) > settings.max_features:
         yield field, f"at most {settings.max_features} features, got {len(features)}"
     for name, value in features.items():
-        if isinstance(value, str | list) and len(value) > settings.max_feature_values:
+        if isinstance(value, float | int | None):
+            continue
+        if len(value) > settings.max_feature_values:
             yield f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}"
+        elif isinstance(value, list) and len(kinds := set(map(type, value))) > 1 and str in kinds:
+            yield f"{field}.{name}", FEATURE_MESSAGE

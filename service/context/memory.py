@@ -27,6 +27,8 @@ class _Recommendation:
 class MemoryContextStore:
     """A `ContextStore` in two dictionaries. Every method runs without yielding, so each is atomic."""
 
+    waits = False
+
     def __init__(
         self,
         limits: StoreLimits,

@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 class RedisContextStore:
     """A `ContextStore` that gives up quickly: short timeouts, no retry, and a circuit breaker."""
 
+    waits = True
+
     def __init__(self, client: "Redis", breaker: CircuitBreaker, limits: StoreLimits, prefix: str) -> None:
         self._client, self._breaker, self._limits, self._prefix = client, breaker, limits, prefix
         self._context_ttl_ms = int(limits.context_ttl_s * 1000)

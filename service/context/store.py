@@ -4,8 +4,8 @@ A *recommendation* is the record that a list was made for a user, so that feedba
 never the person. Contexts expire after their last write, recommendations after their making.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from model.features.history import Interaction, UserContext
 
@@ -38,9 +38,16 @@ class ContextStore(Protocol):
 
     **Guarantee.** A `recommend` or `read` that starts after a write returned sees that write: writes are
     atomic for a user, and reads go where writes go, never to a replica.
+
+    Attributes:
+        waits: a call may take time; else it returns without ever yielding to the event loop.
     """
 
-    async def recommend(self, recommendation_id: str, user_id: str | None) -> UserContext | None:
+    waits: bool
+
+    def recommend(
+        self, recommendation_id: str, user_id: str | None
+    ) -> Coroutine[Any, Any, UserContext | None]:
         """Record a recommendation and read its user's context, None if unknown or anonymous, in one go."""
         ...
 

@@ -116,6 +116,8 @@ async def test_requests_without_a_deadline_get_the_default(serve: Serve) -> None
 
 async def test_a_slow_context_store_counts_against_the_deadline(client: Client) -> None:
     class Slow(MemoryContextStore):
+        waits = True
+
         async def recommend(self, recommendation_id: str, user_id: str | None) -> None:
             await asyncio.sleep(0.2)
 
