@@ -43,7 +43,7 @@ COPY model/features model/features
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.
 RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash model service \
-    && /venv/bin/python -c 'import service.__main__'
+    && /venv/bin/python -c 'import service.server, service.supervisor'
 
 
 FROM base

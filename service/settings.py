@@ -8,7 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "RERANK_"
@@ -84,6 +92,9 @@ class Settings(BaseSettings):
     redis_breaker_failures: PositiveInt = Field(5, description="failures in a row before Redis is left alone")
     redis_breaker_reset_s: PositiveFloat = Field(1.0, description="time Redis is left alone before a probe")
 
+    workers: PositiveInt = Field(
+        1, description="processes on the port, each with its own queue and limits; more than one needs Redis"
+    )
     keep_alive_s: PositiveInt = Field(75, description="idle connections are kept open this long")
     drain_s: NonNegativeFloat = Field(
         2.0, description="on SIGTERM, time of failing readiness before the port closes"
@@ -101,3 +112,13 @@ class Settings(BaseSettings):
             except ImportError:
                 raise ValueError("tracing is not installed: pip install 'eglr-reranker[otel]'") from None
         return endpoint
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_share_users(cls, workers: int, info: ValidationInfo) -> int:
+        if workers > 1 and info.data.get("redis_url") is None:
+            raise ValueError(
+                f"{workers} workers would each know other users, and lose feedback: more than one needs "
+                "redis_url, for contexts kept in the process are not shared"
+            )
+        return workers

@@ -104,12 +104,12 @@ def test_what_is_copied_is_enough_to_serve_and_needs_no_torch(image_tree: Path, 
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'lightgbm', 'export', 'loadtest'): sys.modules[name] = None\n"
-        "import service.__main__\n"
+        "import service.server, service.supervisor\n"
         "from service.engine.loaded_model import LoadedModel\n"
         "from pathlib import Path\n"
         "import model\n"
         "LoadedModel.open(Path(sys.argv[1]))\n"
-        "print(service.__file__, model.__file__, sep='\\n')\n"
+        "print(service.server.__file__, model.__file__, sep='\\n')\n"
     )
     run = subprocess.run(
         [sys.executable, "-B", "-c", code, str(bundle)],

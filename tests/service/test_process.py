@@ -12,32 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis_server import free_port
-
-ROOT = Path(__file__).parents[2]
-
-
-class Process:
-    def __init__(self, bundle: Path, *arguments: str) -> None:
-        self.port = free_port()
-        command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--port", str(self.port)]
-        self.running = subprocess.Popen([*command, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
-
-    def until_ready(self) -> None:
-        give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
-            assert self.running.poll() is None, self.running.stderr and self.running.stderr.read()
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise AssertionError("the service does not become ready")
-
-    def until_closed(self) -> tuple[int, str]:
-        _, logs = self.running.communicate(timeout=20)
-        return self.running.returncode, logs
+from service_process import ROOT, Process, rerank
 
 
 @pytest.fixture
@@ -48,11 +23,6 @@ def process(bundle: Path) -> Iterator[Process]:
     process.client.close()
     process.running.kill()
     process.running.communicate()
-
-
-def rerank(port: int) -> httpx.Response:
-    items = [{"id": f"i{n}"} for n in range(24)]
-    return httpx.post(f"http://127.0.0.1:{port}/v1/rerank", json={"items": items, "user_id": "somebody"})
 
 
 def test_sigterm_fails_readiness_then_drains_and_exits_with_0(process: Process) -> None:
