@@ -25,7 +25,10 @@ def process(bundle: Path) -> Iterator[Process]:
     process.running.communicate()
 
 
-def test_sigterm_fails_readiness_then_drains_and_exits_with_0(process: Process) -> None:
+def test_sigterm_fails_readiness_then_drains_and_exits_with_0(bundle: Path) -> None:
+    process = Process(bundle, "--drain-s", "3")
+    process.until_ready()
+
     def keep_asking() -> list[int]:
         codes = []
         while True:
@@ -39,13 +42,14 @@ def test_sigterm_fails_readiness_then_drains_and_exits_with_0(process: Process) 
         asking = [threads.submit(keep_asking) for _ in range(2)]
         time.sleep(0.1)
         process.running.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        time.sleep(0.5)
         ready = process.client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")
         assert process.client.get("/livez").status_code == 200
         assert rerank(process.port).status_code == 200, "still answered while draining"
         code, logs = process.until_closed()
         answered = [answer for one in asking for answer in one.result()]
+    process.client.close()
     assert code == 0, logs
     assert len(answered) > 2
     assert set(answered) == {200}, "no request that was answered at all was dropped"

@@ -90,7 +90,9 @@ def test_figures_of_all_workers_add_up(workers: Workers) -> None:
     assert set(workers.reranks_by_worker()) == workers.pids(), "both answered"
     assert min(workers.reranks_by_worker().values()) > 0
     assert workers.value("rerank_requests_total", endpoint="/v1/rerank", code="200") == REQUESTS
-    assert workers.value("rerank_worker_restarts_total") == 0
+    text = httpx.get(f"http://127.0.0.1:{workers.port}/metrics").text
+    assert f'rerank_requests_total{{code="200",endpoint="/v1/rerank"}} {REQUESTS}.0' in text.splitlines()
+    assert "rerank_worker_restarts_total 0.0" in text.splitlines()
     assert not (workers.figures / "counter_1.db").exists(), "figures of an earlier run do not count"
     assert (workers.figures / "notes").exists(), "nothing else is deleted"
 
