@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint type train evidence evidence-quick serve clean
+.PHONY: help setup demo test lint type train evidence evidence-quick serve load clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -41,6 +41,9 @@ evidence-quick: setup  ## one data set, one seed, the comparisons that decide; m
 
 serve: setup  ## serve BUNDLE
 	$(RUN) -m service --bundle $(BUNDLE)
+
+load: setup  ## load test of BUNDLE against a service it starts, report into reports/load; options in LOAD
+	$(RUN) -m loadtest --bundle $(BUNDLE) $(LOAD)
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv build runs bundles reports *.egg-info

@@ -26,6 +26,7 @@ class Traffic:
         list_sizes: candidates per request, each as likely as the others; repeat one to weigh it.
         known_users: users that come back. Their contexts grow by feedback.
         cold_share: share of requests from users never seen before.
+        burst_share: share of requests that follow the one before at once.
         item_exponent, user_exponent: of Zipf's law, p(rank) ~ 1 / rank ** exponent.
         examination_exponent: of the click model; position k is looked at with p = 1 / (k + 1) ** exponent.
     """
@@ -35,6 +36,7 @@ class Traffic:
     deadline_ms: float | None = None
     known_users: int = 1000
     cold_share: float = 0.1
+    burst_share: float = 0.0
     item_exponent: float = 0.8
     user_exponent: float = 1.0
     examination_exponent: float = 1.0
@@ -45,6 +47,8 @@ class Traffic:
             raise ValueError(f"list sizes: one or more positive numbers, got {self.list_sizes}")
         if not 0.0 <= self.cold_share <= 1.0:
             raise ValueError(f"cold share: 0 to 1, got {self.cold_share}")
+        if not 0.0 <= self.burst_share < 1.0:
+            raise ValueError(f"burst share: 0 to below 1, got {self.burst_share}")
 
 
 def read_item_ids(path: Path) -> list[str]:
@@ -124,9 +128,15 @@ class Visitors:
             events.append({"type": kind, "item_id": result["id"], "position": position})
         return {"recommendation_id": answer["recommendation_id"], "events": events}
 
-    def pause_s(self, mean_s: float) -> float:
-        """Time until the visitor's next request."""
-        return float(self._reactions.exponential(mean_s))
+    def gap_s(self, mean_s: float) -> float:
+        """Time until the next request of this stream, `mean_s` in the mean.
+
+        Exponential, hence a Poisson process, except that a share of the requests follow at once: bursts,
+        whose length is geometric, as of a page that asks for several lists.
+        """
+        if self._reactions.random() < self._traffic.burst_share:
+            return 0.0
+        return float(self._reactions.exponential(mean_s / (1.0 - self._traffic.burst_share)))
 
     def _user_id(self) -> str:
         if self._requests.random() < self._traffic.cold_share:

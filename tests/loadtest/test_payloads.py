@@ -26,7 +26,7 @@ def test_the_same_seed_and_stream_send_the_same_whatever_was_answered() -> None:
     for _ in range(20):
         repeated.append(same.rerank())
         same.feedback(answer("i1", "i2"))
-        same.pause_s(1.0)
+        same.gap_s(1.0)
     assert sent == repeated
     for other in (visitors(seed=1), visitors(stream=(1,)), visitors(stream=(0, 0))):
         assert sent != [other.rerank() for _ in range(20)]
@@ -87,6 +87,16 @@ def test_no_feedback_on_what_was_not_recorded() -> None:
     assert visitors().feedback(answer("i1", recommendation_id=None)) is None
 
 
+def test_gaps_keep_their_mean_whatever_the_bursts() -> None:
+    for burst_share in (0.0, 0.4):
+        stream = visitors(burst_share=burst_share)
+        gaps = np.array([stream.gap_s(0.02) for _ in range(20_000)])
+        assert gaps.mean() == pytest.approx(0.02, rel=0.05)
+        assert (gaps == 0).mean() == pytest.approx(burst_share, abs=0.02)
+        between = gaps[gaps > 0]
+        assert between.std() == pytest.approx(between.mean(), rel=0.05), "exponential"
+
+
 def test_zipf() -> None:
     assert zipf(3, 1.0) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
     assert zipf(4, 0.0) == pytest.approx([0.25] * 4)
@@ -119,3 +129,5 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         Traffic(list_sizes=(10, 0))
     with pytest.raises(ValueError, match="cold share"):
         Traffic(cold_share=1.1)
+    with pytest.raises(ValueError, match="burst share"):
+        Traffic(burst_share=1.0)

@@ -1,0 +1,135 @@
+"""`make load`: a load test of a bundle, headless, against a service it starts and stops; or of `--host`.
+
+    python -m loadtest --bundle bundles/ranklens                    two minutes, an open loop that ramps up
+    python -m loadtest --bundle bundles/ranklens --run-time 20s --slo-p99-ms 50
+
+Any other option goes to Locust as it is (`locust -f loadtest/locustfile.py --help`). Into `--output` go
+`locust.html`, `summary.json`, two plots and the service's log. Exit code: Locust's, which is 0 when the
+objectives were kept, 1 when not, 2 when the options make no sense; 3 when the service does not start.
+"""
+
+import argparse
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from loadtest.plots import draw
+
+DEFAULTS = {
+    "--shape": "ramp",
+    "--run-time": "2m",
+    "--users": "36",
+    "--user-rate": "5",
+}
+"""Up to 180 requests a second, which two cores shared by service and load can bear."""
+START_TIMEOUT_S = 60.0
+NOT_STARTED = 3
+
+
+class NotStartedError(RuntimeError):
+    """The service ended, or was not ready in time."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest", description="Any other option goes to Locust.", allow_abbrev=False
+    )
+    parser.add_argument("--bundle", type=Path, required=True, help="served, unless there is a --host")
+    parser.add_argument("--host", help="address of a running service, such as http://127.0.0.1:8080")
+    parser.add_argument("--output", type=Path, default=Path("reports/load"), help="folder of the report")
+    options, rest = parser.parse_known_args(arguments)
+    if "--replay" not in rest:
+        given = {word.partition("=")[0] for word in rest}
+        rest += [word for name, value in DEFAULTS.items() if name not in given for word in (name, value)]
+    options.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the service is stopped
+    try:
+        if options.host is not None:
+            return run(options.host, options.bundle, options.output, rest)
+        with served(options.bundle, options.output / "service.log") as address:
+            return run(address, options.bundle, options.output, rest)
+    except NotStartedError as error:
+        print(error, file=sys.stderr)
+        return NOT_STARTED
+
+
+def run(address: str, bundle: Path, output: Path, rest: Sequence[str]) -> int:
+    """Locust in a process of its own, for it patches whatever it is in; then the report."""
+    summary_file = output / "summary.json"
+    summary_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py"))]
+    command += ["--headless", "--only-summary", "--loglevel", "WARNING", "--host", address]
+    command += ["--items-file", str(bundle), "--html", str(output / "locust.html")]
+    command += ["--summary-file", str(summary_file), *rest]
+    with subprocess.Popen(command) as locust:
+        try:
+            code = locust.wait()
+        finally:
+            locust.terminate()
+    if summary_file.exists():
+        report(json.loads(summary_file.read_text()), output)
+    return code
+
+
+def report(summary: dict[str, Any], output: Path) -> None:
+    """Pictures, and a line that says it all."""
+    draw(summary, output)
+    rate = summary["most_offered_per_s"]
+    offered = "" if rate is None else f", up to {rate:g}/s offered"
+    verdict = "ok" if summary["passed"] else "objectives missed"
+    print(
+        f"load: {verdict}; {summary['arrivals']}, {summary['shape']}, seed {summary['seed']}{offered}: "
+        f"{summary['reranks']} reranks, {summary['reranks_per_s']:g}/s, p50 {summary['p50_ms']} ms, "
+        f"p99 {summary['p99_ms']} ms, errors {summary['error_ratio']:.2%}, "
+        f"fallbacks {summary['fallback_ratio']:.2%}; {output}/"
+    )
+    for line in summary["breaches"]:
+        print(f"load: objective missed: {line}")
+
+
+@contextmanager
+def served(bundle: Path, log: Path) -> Iterator[str]:
+    """A service of the bundle on a free loopback port, stopped at the end whatever happens.
+
+    Raises:
+        NotStartedError: with the last line of its log.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--port", str(port)]
+    address, give_up = f"http://127.0.0.1:{port}", time.monotonic() + START_TIMEOUT_S
+    with log.open("w") as lines, subprocess.Popen([*command, "--drain-s", "0"], stderr=lines) as service:
+        try:
+            while not _ready(address):
+                if service.poll() is not None or time.monotonic() > give_up:
+                    raise NotStartedError(f"the service does not start: {log.read_text().strip()[-500:]}")
+                time.sleep(0.1)
+            yield address
+        finally:
+            service.terminate()
+            try:
+                service.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                service.kill()
+
+
+def _ready(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
