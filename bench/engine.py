@@ -1,6 +1,7 @@
 """Microseconds a request of the engine, without HTTP: `python -m bench.engine --bundle DIR`.
 
-Variants, on the same requests, one thread: the encoder alone, the slate graph, the host-driven step path.
+Variants, on the same requests, one thread: the encoder alone, the slate graph, the host-driven step path and,
+where the bundle can be decoded so, native decoding.
 Each is called as the service calls it, from the requests' arrays to their slates, except for the encoder
 alone, which is one session call. In every round each variant runs every batch once, and the floor's rate is
 measured, so that the machine's noise hits all alike. Counted is the time of the one thread that does the
@@ -33,7 +34,8 @@ from model.manifest import ENCODER, SLATE, STEP
 from model.progress import console, progress
 from service.engine.generation import Controls, Slate, stack_controls
 from service.engine.loaded_model import LoadedModel
-from service.engine.runner import SessionSettings, StepRunner, open_session
+from service.engine.native import why_not_native
+from service.engine.runner import Decoding, SessionSettings, open_runner, open_session
 
 LISTS, ROUNDS, SEED = 32, 9, 0
 HISTORY = 50
@@ -66,10 +68,13 @@ class Engine:
         self.bundle = bundle
         settings = SessionSettings()
         model = LoadedModel.open(bundle, settings)
+        ways: list[Decoding] = ["graph", "step"]
+        if why_not_native(model.manifest) is None:
+            ways.append("native")
         self.encoder = open_session(bundle / ENCODER, settings)
         self.models = {
-            "graph": model,
-            "step": replace(model, runner=StepRunner(bundle, model.manifest, settings)),
+            way: replace(model, runner=open_runner(bundle, model.manifest, replace(settings, decoding=way)))
+            for way in ways
         }
 
     @property

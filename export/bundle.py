@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
+from export.decode_weights import decode_weights
 from export.step_graph import compose_slate, export_encoder, export_step, memory_specs, state_specs
 from model.checkpoint import save_features, save_tensors, save_text
 from model.config import RunConfig
 from model.contract import CONTRACT_VERSION, OPSET
 from model.features.assembly import FeatureAssembler
-from model.manifest import CONFIG, ENCODER, MANIFEST, POLICY, SLATE, STEP, Gate, Manifest, sha256
+from model.manifest import CONFIG, DECODE, ENCODER, MANIFEST, POLICY, SLATE, STEP, Gate, Manifest, sha256
 from model.policy import Policy
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -46,6 +48,9 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
     onnx.save(encoder, directory / ENCODER)
     onnx.save(step, directory / STEP)
     onnx.save(compose_slate(encoder, step, specs), directory / SLATE)
+    weights = decode_weights(policy)
+    if weights is not None:
+        np.savez(directory / DECODE, allow_pickle=False, **weights)
     save_features(directory, trained.features)
     save_text(directory / CONFIG, trained.config.model_dump_json(indent=2))
     save_tensors(directory / POLICY, policy.state_dict())

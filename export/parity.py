@@ -31,7 +31,8 @@ from model.policy import Policy
 from model.progress import console, progress
 from service.engine.generation import Controls, stack_controls
 from service.engine.loaded_model import LoadedModel
-from service.engine.runner import Runner, SessionSettings, StepRunner
+from service.engine.native import NativeRunner, why_not_native
+from service.engine.runner import Runner, SessionSettings, SlateRunner, StepRunner
 
 Arrays = dict[str, NDArray[Any]]
 Request = tuple[Arrays, Controls]
@@ -190,7 +191,7 @@ def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, 
 
 
 def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
-    """Compare both exported paths with PyTorch, on random and on real lists.
+    """Compare every exported path with PyTorch, on random and on real lists.
 
     Raises:
         ParityError: an exported path agrees on less than `SMALLEST_AGREEMENT` of the lists.
@@ -198,9 +199,11 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
     model = LoadedModel.open(bundle)
     reference = TorchRunner(load_policy(bundle, model.features))
     paths: dict[str, Runner] = {
-        "slate graph": model.runner,
+        "slate graph": SlateRunner(bundle, SessionSettings()),
         "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
     }
+    if why_not_native(model.manifest) is None:
+        paths["native"] = NativeRunner(bundle, model.manifest, SessionSettings())
     requests = {
         "random": random_requests(model.features, model.manifest, random),
         "long": random_requests(model.features, model.manifest, max(random // 40, 1), sizes=LONG_SIZES),

@@ -15,6 +15,8 @@ from model.reference import Reference
 
 ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
 FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
+DECODE = "decode.npz"
+"""Weights of the micro-step for native decoding; only where it knows the decoder and the reasoner."""
 CONFIG, POLICY = "config.json", "policy.pt"
 """The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
 training can go on from. The service reads neither."""
@@ -128,7 +130,8 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
-    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY):
+    optional = (DECODE,) if DECODE in manifest.hashes else ()
+    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
         if name not in manifest.hashes:
             raise BundleError(f"{path}: no hash of {name}")
         if not (bundle / name).is_file():

@@ -67,6 +67,7 @@ class Models:
         settings, metrics = self._settings, self._metrics
         sessions = SessionSettings(
             provider=settings.provider,
+            decoding=settings.decoding,
             intra_op_threads=settings.intra_op_threads,
             require_provider=settings.require_provider,
         )

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     otel_service_name: str = Field("eglr-reranker", description="the service's name in traces")
 
     provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider")
+    decoding: Literal["auto", "graph", "step", "native"] = Field(
+        "auto",
+        description="how slates are written: by one graph call, a graph call a micro-step, or compiled code; "
+        "auto is native where bundle and installation allow it, else graph, and step on cuda",
+    )
     require_provider: bool = Field(True, description="refuse to start when the provider is not active")
     intra_op_threads: PositiveInt = Field(1, description="threads inside one ONNX Runtime operator")
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")

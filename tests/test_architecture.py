@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
 TORCH_FREE = ("model.contract", "model.manifest", "model.reference", "model.features")
-ENGINE = ("service.engine.runner", "service.engine.generation", "service.engine.loaded_model")
+ENGINE = (
+    "service.engine.runner",
+    "service.engine.generation",
+    "service.engine.loaded_model",
+    "service.engine.native",
+)
 ALLOWED = {
     "model": ("model",),
     "export": ("export", "model", *ENGINE),

@@ -1,8 +1,10 @@
-"""ONNX Runtime sessions of a bundle, and the two ways to run them.
+"""ONNX Runtime sessions of a bundle, and the ways to run them.
 
-`SlateRunner` is the CPU hot path: one call writes whole slates. `StepRunner` drives the step graph from
-the host, one micro-step a call: the reference, and the path for accelerators. Both take the same inputs
-and return the same records. Legend: B requests, N candidates, M micro-steps, P noise positions.
+`SlateRunner` is one graph call a batch: whole slates, on the CPU. `StepRunner` drives the step graph from
+the host, one micro-step a call: the reference, and the path for accelerators. `native.NativeRunner` decodes
+in compiled code, where it can. All take the same inputs and return the same records.
+
+Legend: B requests, N candidates, M micro-steps, P noise positions.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from model.manifest import ENCODER, SLATE, STEP, BundleError, Manifest
 
 Arrays = dict[str, NDArray[Any]]
 Provider = Literal["cpu", "cuda"]
+Decoding = Literal["auto", "graph", "step", "native"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -49,6 +52,7 @@ class SessionSettings:
     """How sessions are created. One thread and no spinning suits one process a core."""
 
     provider: Provider = "cpu"
+    decoding: Decoding = "auto"
     intra_op_threads: int = 1
     spinning: bool = False
     require_provider: bool = True
@@ -164,7 +168,21 @@ class StepRunner:
 
 
 def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> Runner:
-    """The whole-slate graph on the CPU, the host-driven step elsewhere (no control flow on the device)."""
-    if settings.provider == "cpu":
-        return SlateRunner(bundle, settings)
-    return StepRunner(bundle, manifest, settings)
+    """The runner that the settings ask for.
+
+    `auto` takes, on the CPU, native decoding where the bundle and the installation have what it needs, else
+    the slate graph; on a device the step path, for there is no control flow there.
+
+    Raises:
+        BundleError: the bundle, or this installation, cannot be decoded that way.
+    """
+    from service.engine.native import NativeRunner, why_not_native  # it opens its sessions here
+
+    decoding = settings.decoding
+    if decoding == "auto":
+        decoding = "step" if settings.provider != "cpu" else "graph" if why_not_native(manifest) else "native"
+    if decoding == "native":
+        return NativeRunner(bundle, manifest, settings)
+    if decoding == "step":
+        return StepRunner(bundle, manifest, settings)
+    return SlateRunner(bundle, settings)

@@ -19,6 +19,7 @@ from model.checkpoint import load_policy
 from model.contract import CONTRACT_VERSION, CONTROLS, ENCODER_INPUTS, LOGITS, MEMORY, RECORD
 from model.manifest import (
     CATALOGUE,
+    DECODE,
     ENCODER,
     MANIFEST,
     POLICY,
@@ -129,7 +130,7 @@ def test_the_loops_body_is_the_step(bundle: Path) -> None:
 def test_the_session_bundle_agrees_with_torch(bundle: Path) -> None:
     results = check_bundle(bundle, random=200, real=0)
     assert set(results) == {
-        f"{path} graph, {kind}" for path in ("slate", "step") for kind in ("random", "long")
+        f"{path}, {kind}" for path in ("slate graph", "step graph", "native") for kind in ("random", "long")
     }
     assert results["step graph, random"].logit_difference < 1e-4
 
@@ -238,7 +239,7 @@ def copy(bundle: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("name", [ENCODER, SLATE, CATALOGUE, POLICY])
+@pytest.mark.parametrize("name", [ENCODER, SLATE, CATALOGUE, POLICY, DECODE])
 def test_a_corrupted_file_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
     broken = copy(bundle, tmp_path / "b")
     content = bytearray((broken / name).read_bytes())
@@ -291,4 +292,4 @@ def test_a_provider_that_is_not_active_is_refused_or_allowed(bundle: Path) -> No
     model = LoadedModel.open(bundle, SessionSettings(provider="cuda", require_provider=False))
     assert model.runner.provider == "CPUExecutionProvider"
     assert isinstance(model.runner, StepRunner)  # no control flow where a device was asked for
-    assert isinstance(LoadedModel.open(bundle).runner, SlateRunner)
+    assert isinstance(LoadedModel.open(bundle, SessionSettings(decoding="graph")).runner, SlateRunner)

@@ -1,0 +1,68 @@
+"""The encoder on ONNX Runtime, then all micro-steps of a batch in one compiled function.
+
+The same inputs and records as the graphs' runners. Knows bundles with a GRU decoder and a deep reasoner, or
+none; needs the extra `native`. Legend: B requests, D width, M micro-steps.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.contract import CONTROLS, MEMORY, RECORD, past
+from model.manifest import DECODE, ENCODER, BundleError, Manifest
+from service.engine.runner import Arrays, SessionSettings, open_session
+
+WEIGHTS = (
+    *("token_weights", "state_weights", "gates_bias", "state_bias"),
+    *("query_weights", "query_bias", "mix_weights", "mix_bias", "write_weights", "write_bias"),
+)
+"""Arrays of the bundle's decode weights, in the order `native_kernel.decode` takes them."""
+
+
+def why_not_native(manifest: Manifest) -> str | None:
+    """What keeps this bundle from being decoded natively, if anything."""
+    if find_spec("numba") is None:
+        return 'Numba is not installed: pip install "eglr-reranker[native]"'
+    if DECODE not in manifest.hashes:
+        return (
+            f"the bundle has no {DECODE}; native decoding is for a GRU decoder with a deep reasoner or none"
+        )
+    return None
+
+
+class NativeRunner:
+    """Compiles on the first batch, which is the warm-up's."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+        """Raises BundleError when this bundle, or this installation, cannot be decoded natively."""
+        reason = why_not_native(manifest)
+        if reason is not None:
+            raise BundleError(f"{bundle}: cannot be decoded natively: {reason}")
+        from service.engine.native_kernel import GATES, decode
+
+        self._decode, self._gate = decode, GATES[manifest.gate.kind]
+        self._encoder = open_session(bundle / ENCODER, settings)
+        self._encoded = [*(spec.name for spec in MEMORY), past("readout")]
+        with np.load(bundle / DECODE) as weights:
+            self._weights = [np.ascontiguousarray(weights[name]) for name in WEIGHTS]
+        self.provider = self._encoder.get_providers()[0]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+        encoded = self._encoder.run(self._encoded, dict(inputs))
+        length, budget = controls["slate_length"], controls["reasoning_budget"]
+        most = int((length * (1 + budget)).max())
+        rows = len(length)
+        records = [np.empty((rows, most), spec.dtype) for spec in RECORD]
+        steps = self._decode(
+            self._gate,
+            inputs["candidate_mask"],
+            *encoded,
+            *(controls[spec.name] for spec in CONTROLS),
+            *self._weights,
+            *records,
+        )
+        return {spec.name: record[:, :steps].T for spec, record in zip(RECORD, records, strict=True)}

@@ -1,0 +1,251 @@
+"""Whole slates in machine code: `decode` does for each request what the step graph does a micro-step a call.
+
+GRU decoder and deep reasoner, as `model.policy`, `model.decoders.gru` and `model.reasoning` define them; the
+tests compare whole lists with the step graph. Matrix products run along rows of transposed weights, which
+LLVM turns into vector instructions; candidates already chosen are left out instead of masked. Compiled by
+Numba on first use, kept in its cache where that can be written, and run without the interpreter's lock.
+
+Legend: B requests, N candidates, D width, H attention heads, P noise positions, M micro-steps.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from model.contract import NO_ITEM
+
+SUMS_IN_ANY_ORDER = {"reassoc", "contract", "nsz", "arcp"}
+"""What vector instructions need of float arithmetic; infinities and NaN keep their meaning."""
+
+RAW, NORMALISED, MARGIN = 0, 1, 2
+GATES = {"raw": RAW, "normalised": NORMALISED, "margin": MARGIN}
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    options: Any = {"nogil": True, "fastmath": SUMS_IN_ANY_ORDER, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no place to keep a cache, such as a read-only container without a home
+        return numba.njit(**options)(function)
+
+
+@_compiled
+def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
+    """`out += x @ weights`: `[X]`, `[X, Y]`, `[Y]`, X a multiple of 4."""
+    for i in range(0, x.shape[0], 4):
+        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+        first, second, third, fourth = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        for j in range(out.shape[0]):
+            out[j] += a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
+
+
+@_compiled
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = np.float32(0.0)
+    for i in range(x.shape[0]):
+        total += x[i] * y[i]
+    return total
+
+
+@_compiled
+def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untyped-def]
+    """`out = exp(x * scale - max)` of the first `count`, and their sum.
+
+    exp(z) = 2^n exp(r), with r small enough for a polynomial, so that it is vector instructions too. `twos`
+    is `powers`, `[N] int32`, read as float32: a float whose exponent bits are n + 127 is 2^n.
+    """
+    largest = x[0] * scale
+    for j in range(count):
+        largest = max(largest, x[j] * scale)
+    for j in range(count):
+        z = max(x[j] * scale - largest, np.float32(-87.0))
+        n = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
+        r = z - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+        p = np.float32(1.9875691500e-4)
+        p = p * r + np.float32(1.3981999507e-3)
+        p = p * r + np.float32(8.3334519073e-3)
+        p = p * r + np.float32(4.1665795894e-2)
+        p = p * r + np.float32(1.6666665459e-1)
+        p = p * r + np.float32(5.0000001201e-1)
+        powers[j] = (np.int32(n) + np.int32(127)) << np.int32(23)
+        out[j] = p * r * r + r + np.float32(1.0)
+    total = np.float32(0.0)
+    for j in range(count):
+        out[j] *= twos[j]
+        total += out[j]
+    return total
+
+
+@_compiled
+def decode(  # type: ignore[no-untyped-def]
+    gate,
+    mask,
+    memory,
+    user,
+    pointer_keys,
+    pointer_bias,
+    reasoning_memory,
+    start,
+    slate_length,
+    entropy_threshold,
+    reasoning_budget,
+    micro_step_budget,
+    reasoning_temperature,
+    selection_temperature,
+    noise,
+    token_weights,
+    state_weights,
+    gates_bias,
+    state_bias,
+    query_weights,
+    query_bias,
+    mix_weights,
+    mix_bias,
+    write_weights,
+    write_bias,
+    chosen,
+    reasoned,
+    entropies,
+    uncertainties,
+    probabilities,
+    propensities,
+):
+    """Write every slate of a batch.
+
+    Args:
+        gate: one of `GATES`.
+        mask: `[B, N] bool`; then the contract's `MEMORY`, the decoder's first state `[B, D]`, `CONTROLS`,
+            and the weights of `export.decode_weights`, the reasoner's empty where it has none.
+        chosen, ..., propensities: the contract's `RECORD`, `[B, M]`, to be written: NO_ITEM and False where
+            a slate is full, and no probabilities where a token was spent.
+
+    Returns:
+        Micro-steps of the longest slate.
+    """
+    batch, n, width = memory.shape
+    thinks = query_weights.shape[0] > 0
+    heads = reasoning_memory.shape[1] // 2
+    longest = 0
+    left, logits = np.empty(n, np.int64), np.empty(n, np.float32)
+    weights, scores = np.empty(n, np.float32), np.empty(n, np.float32)
+    powers = np.empty(n, np.int32)
+    twos = powers.view(np.float32)
+    from_token, from_state = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
+    seen, query, mixed = np.empty(3 * width, np.float32), np.empty(width, np.float32), mix_bias[0].copy()
+    hidden, readout, for_user = start[0].copy(), start[0].copy(), mix_bias[0].copy()
+    one = np.float32(1.0)
+    for row in range(batch):
+        count = 0
+        for j in range(n):
+            if mask[row, j]:
+                left[count] = j
+                count += 1
+        hidden[:] = start[row]
+        readout[:] = hidden
+        position, here, step, knows_user = 0, 0, 0, False
+        while position < slate_length[row]:
+            for j in range(count):
+                item = left[j]
+                logits[j] = _dot(pointer_keys[row, item], readout) + pointer_bias[row, item]
+            total = _exponentials(logits, count, one, powers, twos, weights)
+            best, largest = np.float32(-np.inf), np.float32(-np.inf)
+            for j in range(count):
+                largest = max(largest, logits[j])
+            spread = np.float32(0.0)
+            for j in range(count):
+                spread += weights[j] * (logits[j] - largest)
+            log_total = np.float32(math.log(total))
+            entropy = log_total - spread / total
+            doubt = entropy
+            if gate == NORMALISED:
+                doubt = entropy / np.float32(math.log(np.float32(max(count, 2))))
+            elif gate == MARGIN:
+                first, second = np.float32(0.0), np.float32(0.0)
+                for j in range(count):
+                    if weights[j] > first:
+                        first, second = weights[j], first
+                    elif weights[j] > second:
+                        second = weights[j]
+                doubt = one - (first - second) / total
+            entropies[row, step], uncertainties[row, step] = entropy, doubt
+
+            if (
+                thinks
+                and doubt > entropy_threshold[row]
+                and here < reasoning_budget[row]
+                and micro_step_budget[row] - step - (slate_length[row] - position) > 0
+            ):
+                if not knows_user:
+                    for_user[:] = 0.0
+                    _add_product(user[row], mix_weights[3 * width :], for_user)
+                    knows_user = True
+                seen[:width] = readout
+                seen[width:] = 0.0
+                query[:] = query_bias
+                _add_product(readout, query_weights, query)
+                part = width // heads
+                for head in range(heads):
+                    asked = query[head * part : (head + 1) * part]
+                    recalled = seen[width + head * part : width + (head + 1) * part]
+                    for j in range(count):
+                        scores[j] = _dot(reasoning_memory[row, head, left[j]], asked)
+                    total = _exponentials(scores, count, one, powers, twos, weights)
+                    for j in range(count):
+                        share, value = weights[j] / total, reasoning_memory[row, heads + head, left[j]]
+                        for i in range(part):
+                            recalled[i] += share * value[i]
+                total = _exponentials(logits, count, one / reasoning_temperature[row], powers, twos, weights)
+                token = seen[2 * width :]
+                for j in range(count):
+                    share, value = weights[j] / total, memory[row, left[j]]
+                    for i in range(width):
+                        token[i] += share * value[i]
+                mixed[:] = mix_bias[min(here, mix_bias.shape[0] - 1)]
+                mixed += for_user
+                _add_product(seen, mix_weights[: 3 * width], mixed)
+                for i in range(mixed.shape[0]):
+                    mixed[i] = max(mixed[i], np.float32(0.0))
+                readout += write_bias
+                _add_product(mixed, write_weights, readout)
+                chosen[row, step], reasoned[row, step] = NO_ITEM, True
+                probabilities[row, step], propensities[row, step] = 0.0, 0.0
+                here += 1
+                step += 1
+                continue
+
+            scale = one / selection_temperature[row]
+            drawn = noise[row, min(position, noise.shape[1] - 1)]
+            place = 0
+            for j in range(count):
+                value = logits[j] * scale + drawn[left[j]]
+                if value > best:
+                    best, place = value, j
+            probabilities[row, step] = weights[place] / total
+            total = _exponentials(logits, count, scale, powers, twos, weights)
+            propensities[row, step] = weights[place] / total
+            item = left[place]
+            chosen[row, step], reasoned[row, step] = item, False
+            for j in range(place, count - 1):
+                left[j] = left[j + 1]
+            count -= 1
+            from_token[:] = gates_bias
+            _add_product(memory[row, item], token_weights, from_token)
+            from_state[: 2 * width] = 0.0
+            from_state[2 * width :] = state_bias
+            _add_product(hidden, state_weights, from_state)
+            for i in range(width):
+                reset = one / (one + np.float32(math.exp(-(from_token[i] + from_state[i]))))
+                keep = one / (one + np.float32(math.exp(-(from_token[width + i] + from_state[width + i]))))
+                new = np.float32(math.tanh(from_token[2 * width + i] + reset * from_state[2 * width + i]))
+                hidden[i] = (hidden[i] - new) * keep + new
+            readout[:] = hidden
+            position += 1
+            here = 0
+            step += 1
+        for rest in range(step, chosen.shape[1]):
+            chosen[row, rest], reasoned[row, rest] = NO_ITEM, False
+        longest = max(longest, step)
+    return longest

@@ -1,0 +1,130 @@
+"""Native decoding against the host-driven step graph, the reference, on whole lists."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+
+from export.bundle import Trained, write_bundle
+from export.parity import TorchRunner, compare, random_requests
+from model.checkpoint import load_policy
+from model.contract import NO_ITEM, RECORD
+from model.features.assembly import collate
+from model.manifest import DECODE, BundleError, Gate, GateKind
+from service.engine import native
+from service.engine.generation import stack_controls
+from service.engine.loaded_model import LoadedModel
+from service.engine.native import NativeRunner
+from service.engine.runner import SessionSettings, SlateRunner, StepRunner
+
+THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
+
+
+def write(
+    directory: Path, gate: GateKind = "normalised", reasoner: str = "deep", decoder: str = "gru"
+) -> LoadedModel:
+    """A tiny bundle with this gate, opened as `auto` opens it."""
+    features = tiny_features()
+    policy = tiny_policy(features, reasoner, decoder=decoder)
+    policy.config = policy.config.model_copy(
+        update={"reasoner": policy.config.reasoner.model_copy(update={"gate": gate})}
+    )
+    trained_gate = Gate(
+        kind=gate,
+        threshold=THRESHOLDS[gate],
+        quantile=0.6,
+        trigger_rate=0.4,
+        tokens_per_list=4.0,
+        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
+    )
+    write_bundle(
+        Trained(tiny_config(reasoner, decoder=decoder), policy, features, trained_gate, {}), directory
+    )
+    return LoadedModel.open(directory)
+
+
+@pytest.mark.parametrize("gate", THRESHOLDS)
+def test_every_gate_writes_the_step_graphs_lists(gate: GateKind, tmp_path: Path) -> None:
+    """Several B, N, K, paddings, seeds, budgets, temperatures, thresholds and micro-step budgets."""
+    model = write(tmp_path, gate)
+    assert isinstance(model.runner, NativeRunner)
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 150, seed=3)
+    result = compare(step, model.runner, requests)
+    assert result.identical == 150
+    slates = [model.generate([arrays], [control])[0] for arrays, control in requests]
+    assert {slate.stop for slate in slates} == {"entropy", "budget", "deadline"}
+    expected = replace(model, runner=step)
+    for (arrays, control), slate in zip(requests, slates, strict=True):
+        (theirs,) = expected.generate([arrays], [control])
+        assert slate.stop == theirs.stop
+        for position, reference in zip(slate.positions, theirs.positions, strict=True):
+            assert position.index == reference.index
+            assert position.reasoning_tokens == reference.reasoning_tokens
+            for name in ("probability", "propensity", "entropy_before", "entropy_after", "uncertainty"):
+                assert getattr(position, name) == pytest.approx(getattr(reference, name), abs=2e-5), name
+
+
+def test_records_keep_the_contract(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    requests = random_requests(model.features, model.manifest, 8, seed=1)
+    candidates = [len(arrays["candidate_numeric"]) for arrays, _ in requests]
+    controls = [control for _, control in requests]
+    found = model.runner.run(
+        collate([arrays for arrays, _ in requests]), stack_controls(controls, candidates)
+    )
+    assert list(found) == [spec.name for spec in RECORD]
+    for spec in RECORD:
+        assert found[spec.name].dtype == spec.dtype
+        assert found[spec.name].shape == found["chosen"].shape
+    written = (found["chosen"] != NO_ITEM).sum(axis=0)
+    assert written.tolist() == [control.slate_length for control in controls]
+    assert not (found["reasoned"] & (found["chosen"] != NO_ITEM)).any()
+
+
+def test_trained_without_reasoning_decodes_natively_too(tmp_path: Path) -> None:
+    model = LoadedModel.open(build_tiny_bundle(tmp_path, "none"))
+    assert isinstance(model.runner, NativeRunner)
+    requests = random_requests(model.features, model.manifest, 60)
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    assert compare(step, model.runner, requests).identical == 60
+
+
+def test_parity_notices_other_decode_weights(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    assert isinstance(model.runner, NativeRunner)
+    reference = StepRunner(bundle, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 40)
+    model.runner._weights[native.WEIGHTS.index("write_bias")] += np.float32(0.5)
+    assert compare(reference, model.runner, requests).identical < 40
+
+
+@pytest.mark.parametrize(("reasoner", "decoder"), [("paper", "gru"), ("pause", "gru"), ("deep", "lstm")])
+def test_what_it_does_not_know_is_refused_and_auto_takes_the_graph(
+    reasoner: str, decoder: str, tmp_path: Path
+) -> None:
+    model = write(tmp_path, reasoner=reasoner, decoder=decoder)
+    assert isinstance(model.runner, SlateRunner)
+    with pytest.raises(BundleError, match=f"cannot be decoded natively: the bundle has no {DECODE}"):
+        LoadedModel.open(tmp_path, SessionSettings(decoding="native"))
+
+
+def test_without_numba_auto_takes_the_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "find_spec", lambda _: None)
+    assert isinstance(LoadedModel.open(bundle).runner, SlateRunner)
+    with pytest.raises(BundleError, match="Numba is not installed"):
+        LoadedModel.open(bundle, SessionSettings(decoding="native"))
+
+
+def test_a_setting_chooses_the_path(bundle: Path) -> None:
+    kinds = {"graph": SlateRunner, "step": StepRunner, "native": NativeRunner, "auto": NativeRunner}
+    for decoding, kind in kinds.items():
+        assert isinstance(LoadedModel.open(bundle, SessionSettings(decoding=decoding)).runner, kind)  # type: ignore[arg-type]
+
+
+def test_native_lists_are_torchs(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    requests = random_requests(model.features, model.manifest, 60, seed=9)
+    assert compare(TorchRunner(load_policy(bundle, model.features)), model.runner, requests).identical == 60
