@@ -45,7 +45,7 @@ DATA = {
         _world("simulator", controls=True),
         Data("ranklens", "ranklens", "ndcg@10", WITH_GRPO, controls=True, first_stage=True),
         _world("simulator-n100", controls=True, candidates=100),
-        Data("movietweetings", "movietweetings", "ndcg@10", WITH_GRPO),
+        Data("movietweetings", "movietweetings", "ndcg@10", ("item CTR", *WITH_GRPO)),  # ratings, no rates
         _world("simulator-twice", strength=2.0),
         _world("simulator-none", strength=0.0),
     )
