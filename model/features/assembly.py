@@ -156,7 +156,8 @@ class FeatureAssembler:
     def _known(self, rows: NDArray[np.int64], timestamp: float) -> tuple[Floats, NDArray[np.int32]]:
         """What the catalogue knows of items: copies of its item columns and token slots."""
         numbers = self._items.take(rows, axis=0)
-        self.catalogue.write_ages(numbers, rows, timestamp)
+        if len(rows):
+            self.catalogue.write_ages(numbers, rows, timestamp)
         return numbers, self.catalogue.tokens.take(rows, axis=0)
 
     def _write_sent(
