@@ -18,6 +18,7 @@ from service.twins import twin
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Faults = Iterator[tuple[str, str]]
+_LONG = (str, list)
 
 
 def parse(model: type[Parsed], body: bytes) -> Parsed:
@@ -118,7 +119,7 @@ def _feature_faults(field: str, features: Features, settings: Settings) -> Fault
     if len(features) > settings.max_features:
         yield field, f"at most {settings.max_features} features, got {len(features)}"
     for name, value in features.items():
-        if isinstance(value, float | int | None):
+        if not isinstance(value, _LONG):
             continue
         if len(value) > settings.max_feature_values:
             yield f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}"

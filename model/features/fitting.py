@@ -216,18 +216,19 @@ class RecordEncoder:
         self, field: FieldSpec, records: Sequence[Mapping[str, Any]]
     ) -> tuple[list[int], list[list[int]]]:
         """Rows that have the field, and the padded token ids of each."""
-        name, slots, known = field.name, field.slots, self.fitted.vocabulary[key(field)]
+        name, slots, known = field.name, field.slots, self.fitted.vocabulary[key(field)].get
+        padding = [0] * slots
         rows, ids = [], []
         for row, record in enumerate(records):
             value = record.get(name)
             if value is None:
                 continue
-            if isinstance(value, str):
-                found = [known[value]] if value in known else []
-            else:
-                found = [known[single] for single in map(str, as_list(value)) if single in known][:slots]
+            values = value if isinstance(value, list) else as_list(value)
+            found = [known(one if isinstance(one, str) else str(one), 0) for one in values]
+            if 0 in found:
+                found = [token for token in found if token]
             rows.append(row)
-            ids.append(found + [0] * (slots - len(found)))
+            ids.append((found + padding)[:slots])
         return rows, ids
 
 
