@@ -81,22 +81,28 @@ class Histogram:
         self._written = list(self.counts)
 
 
+Family = library.Counter | library.Gauge | library.Histogram
 Instrument = TypeVar("Instrument", bound=Counter | Gauge | Histogram)
 
 
 class Labelled(Generic[Instrument]):
     """The instruments of one name, by the values of their labels. Each is made when first asked for."""
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_family", "_made", "_make")
 
-    def __init__(self, make: Callable[[tuple[str, ...]], Instrument]) -> None:
-        self._make, self._made = make, dict[tuple[str, ...], Instrument]()
+    def __init__(self, family: Family, make: Callable[[tuple[str, ...]], Instrument]) -> None:
+        self._family, self._make, self._made = family, make, dict[tuple[str, ...], Instrument]()
 
     def labels(self, *values: str) -> Instrument:
         found = self._made.get(values)
         if found is None:
             found = self._made[values] = self._make(values)
         return found
+
+    def remove(self, *values: str) -> None:
+        """Forget an instrument and its series. Not between workers: the library cannot take theirs back."""
+        if self._made.pop(values, None) is not None:
+            self._family.remove(*values)
 
     def write(self) -> None:
         for instrument in self._made.values():
@@ -124,7 +130,7 @@ class Instruments:
 
     def counters(self, name: str, text: str, *labels: str, initial: Iterable[str] = ()) -> Labelled[Counter]:
         family = library.Counter(self._prefix + name, text, labels, registry=self._registry)
-        made = Labelled(lambda values: Counter(family.labels(*values)))
+        made = Labelled(family, lambda values: Counter(family.labels(*values)))
         self._all.append(made)
         for value in initial:
             made.labels(value)
@@ -141,7 +147,7 @@ class Instruments:
         family = library.Gauge(
             self._prefix + name, text, labels, registry=self._registry, multiprocess_mode=together
         )
-        made = Labelled(lambda values: Gauge(family.labels(*values)))
+        made = Labelled(family, lambda values: Gauge(family.labels(*values)))
         self._all.append(made)
         return made
 
@@ -155,7 +161,7 @@ class Instruments:
         self, name: str, text: str, bounds: tuple[float, ...], *labels: str, initial: Iterable[str] = ()
     ) -> Labelled[Histogram]:
         family = library.Histogram(self._prefix + name, text, labels, buckets=bounds, registry=self._registry)
-        made = Labelled(lambda values: Histogram(family.labels(*values), bounds))
+        made = Labelled(family, lambda values: Histogram(family.labels(*values), bounds))
         self._all.append(made)
         for value in initial:
             made.labels(value)

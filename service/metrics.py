@@ -209,6 +209,15 @@ class Metrics:
             counts = partial(self._counts, len(gate.reference.entropy))
             self._drift = Drift(gate.reference, counts, drift_window)
 
+    def model_gone(self, manifest: Manifest) -> None:
+        """Report a model that is served no longer."""
+        name = (manifest.name, manifest.version)
+        if _SHARED:
+            self.model_loaded.labels(*name).set(0)
+            return
+        self.model_loaded.remove(*name)
+        self.model_created_timestamp.remove(*name)
+
     async def text(self) -> bytes:
         """The exposition format. Put together in a thread, for it takes milliseconds."""
         self.write()

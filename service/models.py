@@ -1,13 +1,14 @@
-"""The models being served: loading, warm-up, look-up by name. One bundle, for now.
+"""The models being served: loading, warm-up, swap, look-up by name. One bundle, for now.
 
 Knows nothing of requests.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, time
+from typing import Self
 
 from model.features.assembly import Candidates
 from model.features.history import ANONYMOUS
@@ -23,13 +24,30 @@ from service.settings import Settings
 WARM_UP_ROUNDS = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServedModel:
-    """A loaded model and the scheduler that runs it."""
+    """A loaded model and the scheduler that runs it. `with served:` holds it for a request."""
 
     model: LoadedModel
     scheduler: Scheduler
     loaded_at: datetime
+    _requests: int = 0
+    _let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> Self:
+        self._requests += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._requests -= 1
+        self._let_go.set()
+
+    async def retire(self) -> None:
+        """Stop, once no request holds it. To be called when none can begin to."""
+        while self._requests:
+            self._let_go.clear()
+            await self._let_go.wait()
+        await self.scheduler.stop()
 
     @property
     def info(self) -> ModelInfo:
@@ -54,16 +72,27 @@ class Models:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
         self._served: dict[str, ServedModel] = {}
+        self._loading = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._served)
 
     async def load(self, bundle: Path) -> None:
-        """Open a bundle, warm it up, then serve it.
+        """Open a bundle, warm it up, then serve it in place of the model of that name, if there is one.
+
+        From one request to the next the new model answers. Those that began with the old one end with it;
+        then it is stopped, and this returns.
 
         Raises:
             BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
         """
+        async with self._loading:
+            old = await self._swap_in(bundle)
+        if old is not None:
+            await old.retire()
+
+    async def _swap_in(self, bundle: Path) -> ServedModel | None:
+        """Serve a bundle. Returns the model it takes the place of."""
         settings, metrics = self._settings, self._metrics
         sessions = SessionSettings(
             provider=settings.provider,
@@ -80,10 +109,14 @@ class Models:
             seconds_per_micro_step=await asyncio.to_thread(warm_up, model),
         )
         scheduler.start()
+        old = self._served.get(model.manifest.name)
         self._served[model.manifest.name] = ServedModel(model, scheduler, datetime.now(UTC))
+        if old is not None:
+            metrics.model_gone(old.model.manifest)
         metrics.model(
             model.manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window
         )
+        return old
 
     def get(self, name: str | None = None) -> ServedModel:
         """A served model.

@@ -88,13 +88,13 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 async def rerank_body(request: Request, model: str | None) -> bytes:
     """The body of the answer to either rerank route."""
     service, arrived = service_of(request), monotonic()
-    served = service.models.get(model)
-    content = await _read(request)
-    with service.metrics.stage("parse"):
-        wanted = parse(RerankRequest, content)
-        request_id = _request_id(request, wanted.request_id)
-        check_rerank(wanted, service.settings)
-    return msgspec.json.encode(await service.reranker.rerank(served, wanted, request_id, arrived))
+    with service.models.get(model) as served:
+        content = await _read(request)
+        with service.metrics.stage("parse"):
+            wanted = parse(RerankRequest, content)
+            request_id = _request_id(request, wanted.request_id)
+            check_rerank(wanted, service.settings)
+        return msgspec.json.encode(await service.reranker.rerank(served, wanted, request_id, arrived))
 
 
 @router.post(
