@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint type train evidence evidence-quick serve load clean
+.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -18,8 +18,11 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 demo: setup  ## train quickly, export, serve and re-rank real lists
 	$(RUN) demo.py
 
-test: setup  ## all tests, a real Redis included
+test: setup prometheus  ## all tests, a real Redis included
 	$(RUN) -m pytest
+
+prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
+	$(RUN) -m deploy.prometheus.local
 
 lint: setup  ## ruff
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -1,0 +1,71 @@
+"""Prometheus's rules: valid, unit-tested both ways, and each alert in the runbook."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.prometheus.local import FOLDER, binary, get
+
+ROOT = FOLDER.parents[1]
+ALERTS: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((FOLDER / "rules/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+NAMES = [alert["alert"] for alert in ALERTS]
+TESTS = sorted((FOLDER / "tests").glob("*.yml"))
+
+
+def promtool(*arguments: str) -> str:
+    get()
+    run = subprocess.run([binary("promtool"), *arguments], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_the_configuration_is_valid() -> None:
+    said = promtool("check", "config", str(FOLDER / "prometheus.yml"))
+    assert "2 rule files found" in said
+    assert f"{len(ALERTS)} rules found" in said
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_the_rules_do_as_their_unit_tests_say(path: Path) -> None:
+    assert "SUCCESS" in promtool("test", "rules", str(path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_is_tested_to_fire_and_then_to_clear(name: str) -> None:
+    def minutes(text: str) -> float:
+        units = {"h": 60.0, "m": 1.0, "s": 1 / 60}
+        return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
+
+    both = 0
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            checks = [check for check in test["alert_rule_test"] if check["alertname"] == name]
+            fires = [minutes(check["eval_time"]) for check in checks if check["exp_alerts"]]
+            clear = [minutes(check["eval_time"]) for check in checks if not check["exp_alerts"]]
+            both += bool(fires and clear and max(clear) > max(fires))
+    assert both
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
+def test_an_alert_says_how_urgent_it_is_and_where_help_is(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in ("page", "ticket")
+    assert alert["annotations"]["summary"]
+    file, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    sections = re.split(r"^## ", (ROOT / file).read_text(), flags=re.MULTILINE)
+    (section,) = (text for text in sections if text.partition("\n")[0].strip().lower() == anchor)
+    assert anchor == alert["alert"].lower()
+    assert "**Look at**" in section
+    assert "**Do**" in section
+
+
+def test_the_runbook_is_about_alerts_there_are() -> None:
+    headings = re.findall(r"^## (Rerank\w+)$", (ROOT / "docs/runbook.md").read_text(), flags=re.MULTILINE)
+    assert sorted(headings) == sorted(NAMES)
