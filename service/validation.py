@@ -77,12 +77,24 @@ def _rerank_faults(request: RerankRequest, settings: Settings) -> Faults:
     for index, item in enumerate(request.items):
         if item.features:
             yield from _feature_faults(f"items.{index}.features", item.features, settings)
+    if request.features_f32 is not None:
+        yield from _matrix_name_faults(request.features_f32.names, settings)
     yield from _feature_faults("context", request.context, settings)
     timestamp = request.context.get("timestamp")
     if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= 1e11):
         yield "context.timestamp", "expected unix seconds"
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield "reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}"
+
+
+def _matrix_name_faults(names: Sequence[str], settings: Settings) -> Faults:
+    if len(names) > settings.max_feature_values:
+        yield "features_f32.names", f"at most {settings.max_feature_values} names, got {len(names)}"
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield f"features_f32.names.{index}", f"{name!r} is there twice"
+        seen.add(name)
 
 
 def _context_faults(body: ContextBody, settings: Settings) -> Faults:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.contract import ENCODER_INPUTS, FEEDBACK_IMPRESSION, FEEDBACK_POSITIVE
 from model.features.catalogue import UNKNOWN, Catalogue
-from model.features.fitting import FittedFeatures, RecordEncoder
+from model.features.fitting import FittedFeatures, Matrix, RecordEncoder
 from model.features.history import UserContext, collapse
 from model.features.schema import FieldSpec
 
@@ -36,12 +36,14 @@ class Candidates(NamedTuple):
         features: raw features sent with a candidate, which go before the catalogue's; None for most.
         scores: the caller's score of each candidate, NaN where absent; None where no score was sent.
         rows: their rows of the catalogue, if they were looked up before.
+        matrix: numbers sent for all of them, which go before the catalogue's and after `features`.
     """
 
     ids: Sequence[str]
     features: Sequence[Mapping[str, Any] | None] | None = None
     scores: Sequence[float] | None = None
     rows: NDArray[np.int64] | None = None
+    matrix: Matrix | None = None
 
 
 class FeatureAssembler:
@@ -118,6 +120,8 @@ class FeatureAssembler:
         """
         rows = self.catalogue.rows(candidates.ids) if candidates.rows is None else candidates.rows
         numbers, tokens = self._known(rows, timestamp)
+        if candidates.matrix is not None:
+            self.catalogue.encoder.write_matrix(candidates.matrix, numbers, timestamp)
         if candidates.features is not None:
             self._write_sent(candidates.features, numbers, tokens, timestamp)
         history_rows, liked = self._history(user)

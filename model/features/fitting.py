@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,17 @@ def fit(
     )
 
 
+class Matrix(NamedTuple):
+    """Raw numbers of many records: `values` is `[n, names] float32`, NaN where absent.
+
+    A column is a numeric field, an age as unix seconds, the length of a text, or, as `name[i]`, one number of
+    a vector. Names of no such field are passed over.
+    """
+
+    names: Sequence[str]
+    values: NDArray[np.float32]
+
+
 class RecordEncoder:
     """Writes raw records of one scope into token slots and scaled numeric columns."""
 
@@ -195,14 +206,7 @@ class RecordEncoder:
         """
         if self._scalars:
             raw = np.array([_raw_numbers(field, records) for field in self._scalars], np.float64)
-            missing = np.isnan(raw)
-            if self._aged:
-                raw[self._aged] = (timestamp - raw[self._aged]) / SECONDS_PER_YEAR
-            if self._logged:
-                raw[self._logged] = np.copysign(np.log1p(np.abs(raw[self._logged])), raw[self._logged])
-            scaled = _clipped((raw - self._means) / self._stds).T
-            kept = numbers[:, self._scalar_columns]
-            numbers[:, self._scalar_columns] = np.where(missing.T, kept, scaled) if missing.any() else scaled
+            self._write_scalars(raw, numbers, timestamp)
         for field, place in self._vectors:
             rows, vectors = _raw_vectors(field, records)
             if rows:
@@ -211,6 +215,34 @@ class RecordEncoder:
             rows, ids = self._token_ids(field, records)
             if rows:
                 tokens[rows, place] = ids
+
+    def write_matrix(self, matrix: "Matrix", numbers: NDArray[np.float32], timestamp: float) -> None:
+        """Overwrite the columns that the matrix names and has numbers for; `numbers` as for `write_rows`."""
+        places = {name: place for place, name in enumerate(matrix.names)}
+        scalars = [(row, places[f.name]) for row, f in enumerate(self._scalars) if f.name in places]
+        if scalars:
+            raw = np.full((len(self._scalars), len(numbers)), np.nan)
+            rows, columns = zip(*scalars, strict=True)
+            raw[list(rows)] = matrix.values.T[list(columns)]
+            self._write_scalars(raw, numbers, timestamp)
+        for field, place in self._vectors:
+            sent = [places.get(f"{field.name}[{i}]") for i in range(field.columns)]
+            own = [place.start + i for i, column in enumerate(sent) if column is not None]
+            values = matrix.values[:, [column for column in sent if column is not None]]
+            numbers[:, own] = np.where(np.isnan(values), numbers[:, own], values)
+
+    def _write_scalars(
+        self, raw: NDArray[np.float64], numbers: NDArray[np.float32], timestamp: float
+    ) -> None:
+        """Scale raw numbers, `[scalar fields, n]`, into their columns; NaN leaves what is there."""
+        missing = np.isnan(raw)
+        if self._aged:
+            raw[self._aged] = (timestamp - raw[self._aged]) / SECONDS_PER_YEAR
+        if self._logged:
+            raw[self._logged] = np.copysign(np.log1p(np.abs(raw[self._logged])), raw[self._logged])
+        scaled = _clipped((raw - self._means) / self._stds).T
+        kept = numbers[:, self._scalar_columns]
+        numbers[:, self._scalar_columns] = np.where(missing.T, kept, scaled) if missing.any() else scaled
 
     def _token_ids(
         self, field: FieldSpec, records: Sequence[Mapping[str, Any]]

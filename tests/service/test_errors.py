@@ -1,5 +1,6 @@
 """Bad input: every error has its status, its type and one shape, and names the field."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -28,6 +29,11 @@ def item(**features: Any) -> dict[str, Any]:
 
 
 ONE = [{"id": "i1"}]
+
+
+def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
+    encoded = b64encode(data).decode() if isinstance(data, bytes) else data
+    return {"items": ONE, "features_f32": {"names": names, "data": encoded}}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,16 @@ ONE = [{"id": "i1"}]
         (item(embedding=[1, 2]), "items.1.features.embedding"),
         (item(embedding=["a", "b", "c", "d"]), "items.1.features.embedding"),
         (item(embedding=[1e300, 0, 0, 0]), "items.1.features.embedding"),
+        (matrix(["price"], b"\0" * 5), "features_f32.data"),
+        (matrix(["price"], b"\0" * 8), "features_f32.data"),
+        (matrix(["price"], b"\0\0\x80\x7f"), "features_f32.data"),
+        (matrix(["price"], "AAAAA"), "features_f32.data"),
+        (matrix(["price"], "\u00e9AAA"), "features_f32.data"),
+        (matrix(["price", "price"], b"\0" * 8), "features_f32.names.1"),
+        (matrix(["price", "genres"], b"\0" * 8), "features_f32.names.1"),
+        (matrix(["price", ""], b"\0" * 8), "features_f32.names.1"),
+        (matrix([], b""), "features_f32.names"),
+        ({"items": ONE, "features_f32": {"names": ["price"]}}, "features_f32.data"),
     ],
 )  # fmt: skip
 async def test_the_field_is_named(client: Client, body: Any, field: str) -> None:
@@ -99,6 +115,7 @@ async def test_every_fault_is_listed(client: Client) -> None:
         ({"max_features": 1}, {"items": ONE, "context": {"a": 1, "b": 2}}, "context"),
         ({"max_feature_values": 2}, item(a=["x", "y", "z"]), "items.1.features.a"),
         ({"max_feature_values": 2}, item(a="xyz"), "items.1.features.a"),
+        ({"max_feature_values": 2}, matrix(["a", "b", "c"], b"\0" * 12), "features_f32.names"),
         ({"max_reasoning_tokens": 1}, {"items": ONE, "reasoning": {"max_tokens": 2}}, "reasoning.max_tokens"),
     ],
 )

@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rerank_client import Client, Serve
 
@@ -138,6 +140,32 @@ async def test_an_unknown_item_is_ranked_from_its_features(client: Client) -> No
     answer = (await client.rerank(items)).json()
     assert answer["missing_ids"] == ["new"]
     assert all(result["score"] is not None for result in answer["results"])
+
+
+async def test_a_matrix_says_what_json_says(client: Client) -> None:
+    rng = np.random.default_rng(0)
+    listed = [*ITEMS, "new", "nothing"]
+    values = rng.normal(size=(len(listed), 6)).astype("<f4")
+    values[3] = values[-1] = np.nan
+    values[4, 1] = np.nan
+    names = ["embedding[0]", "price", "no such feature", "embedding[1]", "embedding[2]", "embedding[3]"]
+    sent = {"names": names, "data": b64encode(values.tobytes()).decode()}
+    items = []
+    for item, row in zip(listed, values.tolist(), strict=True):
+        price = None if math.isnan(row[1]) else row[1]
+        embedding = None if math.isnan(row[0]) else [row[0], *row[3:]]
+        items.append({"id": item, "features": {"price": price, "embedding": embedding}})
+    as_json = (await client.rerank(items, top_n=30)).json()
+    as_matrix = (await client.rerank(listed, features_f32=sent, top_n=30)).json()
+    assert as_matrix["results"] == as_json["results"]
+    assert as_matrix["missing_ids"] == as_json["missing_ids"] == ["new", "nothing"]
+    assert as_matrix["results"][-1] == {"id": "nothing", "index": 25, "score": None, "propensity": None}
+    assert as_matrix["results"] != (await client.rerank(listed, top_n=30)).json()["results"]
+    cheap = [{"id": item, "features": {"price": 1.0}} for item in listed]
+    for item in items:
+        item["features"]["price"] = 1.0
+    own_first = (await client.rerank(cheap, features_f32=sent, top_n=30)).json()
+    assert own_first["results"] == (await client.rerank(items, top_n=30)).json()["results"]
 
 
 async def test_an_unknown_item_without_features_is_put_last(client: Client) -> None:
