@@ -136,13 +136,7 @@ class Encoder(nn.Module):
         )
         recalled = self._recall(own, past, present)
         others = masked_mean(own, candidate_mask.float())
-        shape = own.shape
-        mixed = self.mix(
-            torch.cat(
-                [own, recalled, user.unsqueeze(1).expand(shape), others.unsqueeze(1).expand(shape)], dim=-1
-            )
-        )
-        memory = own + mixed
+        memory = own + self._mixed(own, recalled, user, others)
         for layer in self.attention:
             memory = layer(memory, candidate_mask)
         memory = self.norm(memory) * candidate_mask.unsqueeze(-1)
@@ -156,6 +150,13 @@ class Encoder(nn.Module):
             .transpose(1, 2)
             .contiguous(),
         )
+
+    def _mixed(self, own: Tensor, recalled: Tensor, user: Tensor, others: Tensor) -> Tensor:
+        """`mix` of the four side by side; what all candidates share is multiplied once. `[B, N, D]`."""
+        first, columns = self.mix[0], 2 * own.shape[-1]
+        each = F.linear(torch.cat([own, recalled], dim=-1), first.weight[:, :columns])
+        same = F.linear(torch.cat([user, others], dim=-1), first.weight[:, columns:], first.bias)
+        return self.mix[1:](each + same.unsqueeze(1))
 
     def _recall(self, own: Tensor, past: Tensor, present: Tensor) -> Tensor:
         """Attention of each candidate over the history; zeros for a cold user. `[B, N, D]`."""

@@ -1,0 +1,339 @@
+"""What the encoders are worth on long lists, and what they cost: `python -m evidence.large_lists`.
+
+One simulated world a seed, with lists of every length in it. Every encoder imitates, for equally many
+updates, the lists that a beam search of the true click model finds; the epoch is chosen on validation lists.
+Then true value of the test lists, by length, and milliseconds a list through the exported graph. Finished
+fits are kept, so that a second call repeats the timing alone: run that when nothing else runs.
+
+Legend: N candidates.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evidence.data import CONFIGS
+from evidence.figures import BLUE, GREY, RED
+from evidence.fit import commit
+from evidence.results import RESULTS, difference
+from export.bundle import Trained, write_bundle
+from model.checkpoint import save_tensors, save_text
+from model.config import RunConfig, read_config
+from model.datasets.features import DatasetFeatures
+from model.datasets.simulator import World, item_numbers, load
+from model.datasets.slate import Dataset, LoggedSlate, Split
+from model.examples import Example, examples
+from model.features.assembly import collate
+from model.manifest import Gate
+from model.phase import RunLog
+from model.policy import Policy
+from model.progress import console, progress
+from model.sizes import feature_sizes
+from model.train import held_out_score, with_changes
+from model.train_policy import calibrate, decode, imitate
+from service.engine.generation import Controls, stack_controls
+from service.engine.loaded_model import LoadedModel
+
+CONFIG = CONFIGS / "large-lists.toml"
+ENCODERS: dict[str, dict[str, Any]] = {
+    "light": {"self_attention_layers": 0},
+    "inducing": {"attention": "inducing", "self_attention_layers": 2},
+    "full": {"attention": "full", "self_attention_layers": 2},
+}
+"""Changes to the configuration's encoder, by name."""
+
+RECOMMENDED, REFERENCE = "inducing", "full"
+TIMED = (24, 50, 200, 500, 1000, 2000)
+BEAMS = 4
+LONG, LONG_SHARE, HELD_OUT_SHARE = 500, 4, 2
+"""Of the training lists from LONG candidates on every fourth is taught, of the validation lists every second
+is looked at: what fits into minutes."""
+
+LISTS, ROUNDS = 8, 12
+COLOURS = {"light": GREY, "inducing": RED, "full": BLUE}
+
+Values = dict[str, NDArray[np.float32]]
+Milliseconds = dict[str, dict[int, float]]
+
+
+class Seed(NamedTuple):
+    """One world, made ready for all encoders."""
+
+    config: RunConfig
+    world: World
+    dataset: Dataset  # without the lists that are left out
+    features: DatasetFeatures
+    taught: list[Example]  # training lists with the oracle's slate in the place of what was shown
+    held_out: list[Example]
+    test: list[Example]
+
+
+def open_seed(config: RunConfig, seed: int) -> Seed:
+    config = with_changes(config, {"seed": seed, "simulator": {"seed": seed}})
+    world, dataset = World(config.simulator), load(config.simulator)
+    world.log()  # this is where its users come from
+    features = DatasetFeatures.fit(dataset, config.features)
+    train = [s for n, s in enumerate(dataset.slates["train"]) if len(s.labels) < LONG or n % LONG_SHARE == 0]
+    slates: dict[Split, list[LoggedSlate]] = {
+        "train": train,
+        "validation": list(dataset.slates["validation"][::HELD_OUT_SHARE]),
+        "test": list(dataset.slates["test"]),
+    }
+    shown = oracle(world, train, config)
+    return Seed(
+        config,
+        world,
+        replace(dataset, slates=slates),
+        features,
+        [
+            row._replace(shown=np.array(slate))
+            for row, slate in zip(examples(train, features, training=True), shown, strict=True)
+        ],
+        examples(slates["validation"], features, training=False),
+        examples(slates["test"], features, training=False),
+    )
+
+
+def lengths_of(config: RunConfig) -> tuple[int, ...]:
+    """The numbers of candidates that the world's lists have."""
+    asked = config.simulator.candidates
+    return asked if isinstance(asked, tuple) else (asked,)
+
+
+def oracle(world: World, slates: list[LoggedSlate], config: RunConfig) -> list[list[int]]:
+    """The lists a beam search that knows the click model finds."""
+    length = config.policy.slate_length
+    return [
+        world.beam(slate.user_id, item_numbers(slate), length, BEAMS)
+        for slate in progress(slates, "beam search of the click model")
+    ]
+
+
+def references(data: Seed) -> Values:
+    """True values of what needs no training, by name."""
+    slates, length = data.dataset.slates["test"], data.config.policy.slate_length
+    by_relevance = [
+        np.argsort(-data.world.relevance(slate.user_id, item_numbers(slate)))[:length].tolist()
+        for slate in slates
+    ]
+    found = {"relevance sort": by_relevance, "beam-4 oracle": oracle(data.world, list(slates), data.config)}
+    return {name: _worth(data, orders) for name, orders in found.items()}
+
+
+def fit(data: Seed, encoder: str, directory: Path) -> NDArray[np.float32]:
+    """Train, and the true value of each test list. Leaves the policy and its configuration."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = with_changes(data.config, {"policy": policy_changes(data.config, encoder)})
+    torch.manual_seed(config.seed)
+    policy, log = Policy(config.policy, feature_sizes(data.features.serving)), RunLog(directory)
+    imitate(
+        config,
+        directory,
+        log,
+        policy,
+        data.taught,
+        data.held_out,
+        held_out_score(data.dataset),
+        score_before=None,
+    )
+    log.close()
+    gate = calibrate(policy, data.held_out, config.policy.reasoner.gate_quantile)
+    orders = [
+        slate[written].tolist()
+        for rollout in decode(policy, data.test, gate.threshold)
+        for slate, written in zip(rollout.slate, rollout.written, strict=True)
+    ]
+    save_text(directory / "config.json", config.model_dump_json(indent=1))
+    save_text(directory / "gate.json", gate.model_dump_json(indent=1))
+    save_tensors(directory / "policy.pt", policy.state_dict())
+    return _worth(data, orders)
+
+
+def policy_changes(config: RunConfig, encoder: str) -> dict[str, Any]:
+    return {"encoder": {**config.policy.encoder.model_dump(), **ENCODERS[encoder]}}
+
+
+def all_fits(config: RunConfig, seeds: list[int], root: Path) -> Values:
+    """True value of every test list by `encoder|seed|N`, references among the encoders."""
+    values: Values = {}
+    for seed in seeds:
+        path = root / str(seed)
+        data: Seed | None = None
+        for name in ("references", *ENCODERS):
+            finished = path / name / "values.npz"
+            if not finished.exists():
+                data = data or open_seed(config, seed)
+                console.print(f"[bold]seed {seed}, {name}[/]")
+                started = time.monotonic()
+                found = references(data) if name == "references" else {name: fit(data, name, path / name)}
+                lengths = np.array([len(row.labels) for row in data.test])
+                finished.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(
+                    finished,
+                    **{
+                        f"{who}|{seed}|{n}": worth[lengths == n]
+                        for who, worth in found.items()
+                        for n in lengths_of(data.config)
+                    },
+                )
+                console.print(f"seed {seed}, {name}: {time.monotonic() - started:.0f} s")
+            with np.load(finished) as kept:
+                values |= dict(kept)
+    return values
+
+
+def timings(config: RunConfig, root: Path, timed: tuple[int, ...] = TIMED) -> Milliseconds:
+    """Median milliseconds a list by encoder and N: the policies of the first seed as they are served, one
+    list a call, one thread, all encoders in turn on the same lists."""
+    sizes = {**config.simulator.model_dump(), "lists": 2 * LISTS * len(timed), "candidates": timed}
+    dataset = load(config.simulator.model_validate(sizes))
+    features = DatasetFeatures.fit(dataset, config.features)
+    rows = examples(dataset.slates["train"], features, training=False)
+    with tempfile.TemporaryDirectory() as directory:
+        models = {name: _served(root / name, features, Path(directory) / name) for name in ENCODERS}
+        times: Milliseconds = {name: {} for name in models}
+        for n in timed:
+            lists = [collate([row.inputs]) for row in rows if len(row.labels) == n][:LISTS]
+            samples: dict[str, list[float]] = {name: [] for name in models}
+            for number, (name, model) in enumerate(_turns(models)):
+                for inputs in lists:
+                    controls = stack_controls(
+                        [Controls.default(model.manifest, config.policy.slate_length)], [n]
+                    )
+                    started = time.perf_counter()
+                    model.runner.run(inputs, controls)
+                    if number >= len(models):  # the first turn warms up
+                        samples[name].append(time.perf_counter() - started)
+            for name, taken in samples.items():
+                times[name][n] = round(1000.0 * float(np.median(taken)), 3)
+    return times
+
+
+def _turns(models: dict[str, LoadedModel]) -> Iterator[tuple[str, LoadedModel]]:
+    for _ in range(ROUNDS + 1):
+        yield from models.items()
+
+
+def _served(fitted: Path, features: DatasetFeatures, directory: Path) -> LoadedModel:
+    """The fitted policy as a bundle."""
+    config = RunConfig.model_validate_json((fitted / "config.json").read_text())
+    policy = Policy(config.policy, feature_sizes(features.serving))
+    policy.load_state_dict(torch.load(fitted / "policy.pt", weights_only=True))
+    gate = Gate.model_validate_json((fitted / "gate.json").read_text())
+    write_bundle(Trained(config, policy, features.serving, gate, {}), directory)
+    return LoadedModel.open(directory)
+
+
+def report(values: Values, times: Milliseconds, config: RunConfig, seeds: list[int]) -> dict[str, Any]:
+    """Everything that is known, as it is kept with the project."""
+
+    def keys(who: str, n: int) -> list[str]:
+        return [f"{who}|{seed}|{n}" for seed in seeds]
+
+    quality = []
+    for who in ("relevance sort", *ENCODERS, "beam-4 oracle"):
+        for n in lengths_of(config):
+            row: dict[str, Any] = {
+                "lists_by": who,
+                "n": n,
+                "test_lists": sum(len(values[key]) for key in keys(who, n)),
+                "true_value": float(np.mean([values[key].mean() for key in keys(who, n)])),
+            }
+            if who in ENCODERS and who != REFERENCE:
+                mean, low, high = difference(values, keys(who, n), keys(REFERENCE, n))
+                row[f"minus_{REFERENCE}"] = {"mean": mean, "low": low, "high": high}
+            quality.append(row)
+    growth = {name: round(found[1000] / found[50], 2) for name, found in times.items()}
+    return {
+        "command": "python -m evidence.large_lists",
+        "commit": commit(),
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, one thread used",
+        "seeds": seeds,
+        "epochs": config.imitation.epochs,
+        "recommended": RECOMMENDED,
+        "growth_50_to_1000": growth[RECOMMENDED],
+        "p50_ms_1000": times[RECOMMENDED][1000],
+        "growth_by_encoder": growth,
+        "p50_ms": {name: {str(n): ms for n, ms in found.items()} for name, found in times.items()},
+        "quality": quality,
+    }
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Quality and milliseconds over N."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    worth = {(row["lists_by"], row["n"]): row for row in found["quality"]}
+    lengths = sorted({n for _, n in worth})
+    for shift, name in ((0.97, "light"), (1.03, "inducing")):
+        gaps = [worth[name, n][f"minus_{REFERENCE}"] for n in lengths]
+        shares = 100 / np.array([worth[REFERENCE, n]["true_value"] for n in lengths])
+        means, lows, highs = (
+            shares * np.array([gap[key] for gap in gaps]) for key in ("mean", "low", "high")
+        )
+        left.errorbar(
+            shift * np.array(lengths),
+            means,
+            (means - lows, highs - means),
+            fmt="o-",
+            color=COLOURS[name],
+            label=name,
+        )
+    left.axhline(0, color=COLOURS[REFERENCE], label=REFERENCE)
+    left.set(xscale="log", xlabel="candidates N", ylabel="true value against full attention, %")
+    for name, times in found["p50_ms"].items():
+        right.plot([int(n) for n in times], list(times.values()), "o-", color=COLOURS[name], label=name)
+    right.set(xscale="log", yscale="log", xlabel="candidates N", ylabel="ms a list, one thread, p50")
+    for axes, ticks in ((left, lengths), (right, [int(n) for n in found["p50_ms"][REFERENCE]])):
+        axes.set_xticks(ticks, [str(n) for n in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    ticks = [1, 2, 5, 10, 20, 50]
+    right.set_yticks(ticks, [str(tick) for tick in ticks])
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _worth(data: Seed, orders: list[list[int]]) -> NDArray[np.float32]:
+    pairs = zip(data.dataset.slates["test"], orders, strict=True)
+    return np.array([data.world.value_of(slate, order) for slate, order in pairs], np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evidence.large_lists", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--runs", type=Path, default=Path("runs/large_lists"), help="where fits are kept")
+    parser.add_argument("--fits-only", action="store_true", help="neither timing nor results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds: list[int] = arguments.seeds
+    config = with_changes(read_config(CONFIG), {"imitation": {"epochs": arguments.epochs}})
+    values = all_fits(config, seeds, arguments.runs)
+    if arguments.fits_only:
+        return
+    found = report(values, timings(config, arguments.runs / str(seeds[0])), config, seeds)
+    save_text(RESULTS / "large_lists.json", json.dumps(found, indent=1) + "\n")
+    draw(found, Path("docs/images/large-lists.png"))
+    console.print(json.dumps({key: found[key] for key in ("growth_by_encoder", "p50_ms")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
