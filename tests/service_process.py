@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from redis_server import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 class Process:

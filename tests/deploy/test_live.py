@@ -1,0 +1,133 @@
+"""Every panel's query and every rule, asked of a real Prometheus that watches the real service under load.
+
+Rates look back 15 s, for Prometheus scrapes every second here and the load is young. Rules keep their own
+windows: a rate over three days of which there are ten seconds is the rate of those. An alert that is quiet
+has no data by its nature; so its comparisons are asked for their outcome (`> bool`), which is there whenever
+both sides are.
+"""
+
+import json
+import math
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from redis_server import RedisServer, free_port
+from service_process import Process
+
+from deploy.grafana.generate import DASHBOARDS
+from deploy.prometheus.local import FOLDER, Prometheus, binary, get
+
+LOAD_S = 12
+RATE_INTERVAL = "15s"
+
+
+def put_load(port: int, over: Event) -> None:
+    """Reranks of all kinds with feedback, and requests that fail in every way a caller can make them."""
+    known = [{"id": f"i{n}"} for n in range(24)]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        for number in range(10**6):
+            if over.is_set():
+                return
+            items = known[: 6 + number % 19]
+            answer = client.post("/v1/rerank", json={"items": items, "user_id": f"u{number % 7}"}).json()
+            event = {"type": "click", "item_id": items[0]["id"]}
+            body = {"recommendation_id": answer["recommendation_id"], "events": [event]}
+            client.post("/v1/feedback", json=body)
+            client.post("/v1/rerank", json={"items": [*items, {"id": "new"}], "user_id": f"cold{number}"})
+            client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6})
+            client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6, "strict": True})
+            client.post("/v1/rerank", json={"items": []})
+            client.get("/v1/users/nobody/context")
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path) -> Iterator[Process]:
+    redis = RedisServer()
+    redis.start()
+    process = Process(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0")
+    process.until_ready()
+    yield process
+    process.client.close()
+    process.running.terminate()
+    process.running.communicate(timeout=20)
+    redis.client.close()
+    redis.stop()
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: Process) -> Iterator[Prometheus]:
+    get()
+    over = Event()
+    load = Thread(target=put_load, args=(service.port, over))
+    with Prometheus(f"127.0.0.1:{service.port}", free_port(), interval_s=1) as prometheus:
+        load.start()
+        time.sleep(LOAD_S)
+        yield prometheus
+        over.set()
+        load.join()
+
+
+def finite(result: list[dict[str, Any]]) -> bool:
+    return any(math.isfinite(float(series["value"][1])) for series in result)
+
+
+def queries() -> list[Any]:
+    return [
+        pytest.param(target["expr"], id=f"{path.stem}:{panel['title']}:{target['refId']}")
+        for path in sorted(DASHBOARDS.glob("*.json"))
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel.get("targets", ())
+    ]
+
+
+def rules(kind: str) -> list[Any]:
+    files = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("rules/*.yml"))]
+    found = [rule for file in files for group in file["groups"] for rule in group["rules"] if kind in rule]
+    return [pytest.param(rule, id=rule[kind]) for rule in found]
+
+
+@pytest.mark.parametrize("expr", queries())
+def test_a_panel_has_data(prometheus: Prometheus, expr: str) -> None:
+    asked = expr.replace("$__rate_interval", RATE_INTERVAL).replace("$instance", ".*")
+    assert "$" not in asked, "a variable Grafana would have to know"
+    assert finite(prometheus.query(asked)), asked
+
+
+@pytest.mark.parametrize("rule", rules("record"))
+def test_a_recording_rule_has_data(prometheus: Prometheus, rule: dict[str, Any]) -> None:
+    assert finite(prometheus.query(rule["expr"]))
+    assert finite(prometheus.query(rule["record"])), "recorded by Prometheus itself"
+
+
+@pytest.mark.parametrize("rule", rules("alert"))
+def test_an_alert_compares_what_there_is(prometheus: Prometheus, rule: dict[str, Any]) -> None:
+    outcome = re.sub(r" (==|>|<) ", r" \1 bool ", rule["expr"]).replace("absent(", "(")
+    assert outcome != rule["expr"]
+    found = prometheus.query(outcome)
+    assert finite(found)
+    assert {series["metric"].get("job") for series in found} == {"rerank"}
+
+
+def test_prometheus_is_content_with_every_rule(prometheus: Prometheus) -> None:
+    found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(found) == len(rules("record")) + len(rules("alert"))
+    assert {rule["name"]: rule.get("lastError", "") for rule in found if rule["health"] != "ok"} == {}
+    assert finite(prometheus.query('up{job="rerank"} == 1'))
+
+
+def test_every_series_is_of_a_known_kind(service: Process, prometheus: Prometheus) -> None:
+    """Names, units and help texts as Prometheus's own linter wants them."""
+    text = service.client.get("/metrics").text
+    run = subprocess.run(
+        [binary("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30
+    )
+    assert (run.returncode, run.stdout + run.stderr) == (0, "")
