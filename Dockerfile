@@ -1,7 +1,7 @@
-# The serving image: the package `service` and what it imports of `model`. No torch, no pip, no build tools.
+# Three images: `service` (the default), `trainer` and `load`. docs/deployment.md says how they are run.
 #
 #   docker build -t eglr-reranker .
-#   docker run --read-only --cap-drop ALL --stop-timeout 30 -p 127.0.0.1:8080:8080 \
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --stop-timeout 30 -p 127.0.0.1:8080:8080 \
 #     -v "$PWD/bundles/ranklens:/bundle:ro" eglr-reranker
 #
 # For CUDA, NEVER BUILT AND NEVER RUN ON A GPU. The base must bring what the onnxruntime-gpu of the day
@@ -20,23 +20,26 @@ RUN command -v python3 || { apt-get update \
     && rm -rf /var/lib/apt/lists/*; }
 
 
-FROM base AS builder
-# cpu or gpu: which of the extras in pyproject.toml, that is, which ONNX Runtime.
-ARG RUNTIME=cpu
+# What every image's packages are installed with; none of it gets into an image.
+FROM base AS installer
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-
-# The dependencies alone, so that a change of the source does not install them again.
 WORKDIR /build
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt deploy/requirements.py ./
+RUN python3 -m venv /venv
+
+
+# The packages alone, so that a change of the source does not install them again.
+FROM installer AS service-packages
+# cpu or gpu: which ONNX Runtime. EXTRAS: more of the extras in pyproject.toml, such as "otel".
+ARG RUNTIME=cpu
+ARG EXTRAS=""
 RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME'" >&2; exit 1 ;; esac \
-    && python3 -m venv /venv \
-    && /venv/bin/python -c 'import sys, tomllib; \
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")' "$RUNTIME" \
-       > requirements.txt \
+    && python3 requirements.py "$RUNTIME" "$EXTRAS" > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
     && /venv/bin/pip uninstall -y pip setuptools
 
+
+FROM service-packages AS service-build
 WORKDIR /app
 COPY model/__init__.py model/contract.py model/manifest.py model/reference.py model/
 COPY model/features model/features
@@ -46,13 +49,52 @@ RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash model s
     && /venv/bin/python -c 'import service.server, service.supervisor'
 
 
-FROM base
+FROM installer AS trainer-packages
+# torch from here instead, such as an index of builds for the CPU alone, which are far smaller.
+ARG PIP_EXTRA_INDEX_URL=""
+RUN python3 requirements.py cpu train > requirements.txt \
+    && /venv/bin/pip install -c constraints.txt -r requirements.txt
+
+
+FROM installer AS load-packages
+RUN python3 requirements.py loadtest > requirements.txt \
+    && /venv/bin/pip install -c constraints.txt -r requirements.txt \
+    && /venv/bin/pip uninstall -y pip setuptools
+
+
+# Trains and exports: CONFIG of configs/, on data in /data, into /bundles/NAME.
+FROM base AS trainer
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    EGLR_DATA_DIR=/data MPLCONFIGDIR=/tmp CONFIG=ranklens
+COPY --from=trainer-packages /venv /venv
+WORKDIR /app
+COPY model model
+COPY service service
+COPY export export
+COPY configs configs
+USER 10001:10001
+CMD ["sh", "-c", "python -m model.train --config configs/$CONFIG.toml --run /tmp/run && exec python -m export --run /tmp/run --bundle /bundles/$CONFIG"]
+
+
+# Locust, with its page on 8089; arguments are Locust's.
+FROM base AS load
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --from=load-packages /venv /venv
+WORKDIR /app
+COPY loadtest loadtest
+USER 10001:10001
+EXPOSE 8089
+ENTRYPOINT ["locust", "-f", "loadtest/locustfile.py", "--items-file", "/bundle"]
+
+
+# The package `service` and what it imports of `model`. No torch, no pip, no build tools.
+FROM base AS service
 LABEL org.opencontainers.image.title="eglr-reranker" \
       org.opencontainers.image.description="Online generative re-ranking with entropy-guided latent reasoning" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-COPY --from=builder /venv /venv
-COPY --from=builder /app /app
+COPY --from=service-packages /venv /venv
+COPY --from=service-build /app /app
 WORKDIR /app
 USER 10001:10001
 

