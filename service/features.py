@@ -18,7 +18,7 @@ from model.features.catalogue import UNKNOWN
 from model.features.fitting import Matrix, RecordEncoder
 from model.features.history import UserContext
 from service.errors import InvalidRequestError
-from service.schemas import Features, FieldError, RerankRequest
+from service.schemas import Features, FieldError, Item, RerankRequest
 
 logger = logging.getLogger(__name__)
 
@@ -107,16 +107,7 @@ def assemble(
     Raises:
         InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
     """
-    items = [request.items[index] for index in selection.candidates]
-    features = [item.features for item in items]
-    scores = [math.nan if item.score is None else item.score for item in items]
-    listed = Candidates(
-        ids=[item.id for item in items],
-        features=features if any(features) else None,
-        scores=scores if assembler.schema.initial_score else None,
-        rows=selection.rows,
-        matrix=selection.matrix,
-    )
+    listed = _candidates(assembler, request, selection)
     timestamp = _timestamp(request.context)
     with np.errstate(all="ignore"):  # overflow is looked for below
         try:
@@ -127,10 +118,28 @@ def assemble(
                 raise InvalidRequestError(faults) from None
             logger.warning("a stored profile does not fit the model and was left out")
             arrays = assembler.request(listed, UserContext({}, user.history), request.context, timestamp)
-    # What comes from the catalogue alone is finite.
+    if listed.features is None and listed.matrix is None and not (user.profile or request.context):
+        return arrays  # what comes from the catalogue alone is finite
     if not (np.isfinite(arrays["candidate_numeric"]).all() and np.isfinite(arrays["user_numeric"]).all()):
         raise InvalidRequestError.of("items", "the features hold numbers too large to compare")
     return arrays
+
+
+def _candidates(assembler: FeatureAssembler, request: RerankRequest, selection: Selection) -> Candidates:
+    items: Sequence[Item] = request.items
+    if selection.unrankable:
+        items = [items[index] for index in selection.candidates]
+    features = [item.features for item in items]
+    scores = None
+    if assembler.schema.initial_score:
+        scores = [math.nan if item.score is None else item.score for item in items]
+    return Candidates(
+        ids=[item.id for item in items],
+        features=features if any(features) else None,
+        scores=scores,
+        rows=selection.rows,
+        matrix=selection.matrix,
+    )
 
 
 def check_profile(assembler: FeatureAssembler, profile: Features) -> None:

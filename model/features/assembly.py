@@ -315,8 +315,8 @@ def _share_below(values: NDArray[Any]) -> Floats:
     """
     n, columns = values.shape
     by_column = np.ascontiguousarray(values.T)
-    first_of_column = np.arange(0, n * columns, n)
-    order = (by_column.argsort(axis=1) + first_of_column[:, None]).ravel()
+    first_of_column, its_row = _firsts(n, columns)
+    order = (by_column.argsort(axis=1) + its_row).ravel()
     ordered = by_column.take(order)
     edge = np.ones(n * columns + 1, bool)
     np.not_equal(ordered[1:], ordered[:-1], out=edge[1:-1])
@@ -325,8 +325,15 @@ def _share_below(values: NDArray[Any]) -> Floats:
     start, end = edges[:-1], edges[1:]
     below = np.empty(n * columns)
     below[order] = (start + end).repeat(end - start)
-    shares: Floats = ((below.reshape(columns, n) - 2.0 * first_of_column[:, None]) / (2.0 * n)).T
+    shares: Floats = ((below.reshape(columns, n) - 2.0 * its_row) / (2.0 * n)).T
     return shares.astype(np.float32)
+
+
+@lru_cache(maxsize=4096)
+def _firsts(n: int, columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each of the columns begins when they follow one another. `[columns]` and `[columns, 1]`."""
+    first = np.arange(0, n * columns, n)
+    return first, first[:, None]
 
 
 def _at_least_one_slot(tokens: NDArray[np.int32]) -> NDArray[np.int32]:
