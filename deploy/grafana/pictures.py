@@ -29,7 +29,7 @@ PICTURES = {
         ("service", "Rate"),
         ("service", "Duration of a rerank"),
         ("service", "Time by stage"),
-        ("service", "Answers by code"),
+        ("service", "Batch size"),
         ("service", "Queue"),
         ("service", "Fallbacks by reason"),
     ],
@@ -58,7 +58,7 @@ Series = tuple[str, list[float], list[float]]
 
 def panel_of(dashboard: str, title: str) -> dict[str, Any]:
     panels = json.loads((DASHBOARDS / f"{dashboard}.json").read_text())["panels"]
-    return next(panel for panel in panels if panel["title"] == title)
+    return next(panel for panel in panels if panel["title"] == title and panel["type"] != "row")
 
 
 def answers(address: str, target: dict[str, Any], start: float, end: float) -> list[Series]:
