@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from loadtest.timeline import Part, Timeline
 
 SETTLING_S = 1.0
-"""Left out at the start of each level: streams are being started or stopped."""
+"""Left out at the start of each level, while streams are started or stopped; the rest is whole seconds."""
 
 
 def summarise(
@@ -29,9 +30,8 @@ def summarise(
         return None if rate_per_user is None else users * rate_per_user
 
     def level(part: "Level") -> dict[str, Any]:
-        start_s, end_s = started_s + part.start_s + SETTLING_S, started_s + part.end_s
-        seconds = len(range(-int(-start_s // 1), -int(-end_s // 1)))
-        figures = _figures(timeline.part(start_s, end_s), seconds)
+        start, end = ceil(started_s + part.start_s + SETTLING_S), floor(started_s + part.end_s)
+        figures = _figures(timeline.part(start, end), max(0, end - start))
         return {**part._asdict(), "offered_per_s": offered(part.users), **figures}
 
     run_time_s = levels[-1].end_s

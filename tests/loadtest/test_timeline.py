@@ -59,7 +59,7 @@ def test_what_workers_send_adds_up() -> None:
 
 
 def test_summary_by_level_and_second() -> None:
-    """Ten a second, then forty; the first second of each level is left out of the level."""
+    """Ten a second, then forty; of a level count whole seconds, its first one left out."""
     timeline, started_s = Timeline(), 1000.25
     for second in range(1000, 1011):
         for number in range(10 if second < 1006 else 40):
@@ -67,8 +67,8 @@ def test_summary_by_level_and_second() -> None:
     summary = summarise(timeline, started_s, [Level(0.0, 5.0, 2), Level(5.0, 10.0, 8)], rate_per_user=5.0)
     low, high = summary["levels"]
     assert (low["offered_per_s"], high["offered_per_s"], summary["most_offered_per_s"]) == (10.0, 40.0, 40.0)
-    assert (low["reranks"], low["reranks_per_s"]) == (40, 10.0)
-    assert (high["reranks"], high["reranks_per_s"]) == (160, 40.0)
+    assert (low["reranks"], low["reranks_per_s"]) == (30, 10.0)
+    assert (high["reranks"], high["reranks_per_s"]) == (120, 40.0)
     assert (low["p99_ms"], high["p50_ms"]) == (pytest.approx(5, rel=0.02), pytest.approx(20, rel=0.02))
     assert (low["fallback_ratio"], high["fallback_ratio"]) == (0.1, 0.025)
     assert summary["reranks"] == 6 * 10 + 5 * 40
