@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -27,11 +28,12 @@ from loadtest.plots import draw
 DEFAULTS = {
     "--shape": "ramp",
     "--run-time": "2m",
-    "--users": "36",
+    "--users": "20",
     "--user-rate": "5",
 }
-"""Up to 180 requests a second, which two cores shared by service and load can bear."""
+"""An open loop of up to 100 requests a second, which two cores shared by service and load can bear."""
 START_TIMEOUT_S = 60.0
+STALL_AFTER_S = 5.0
 NOT_STARTED = 3
 
 
@@ -46,17 +48,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--bundle", type=Path, required=True, help="served, unless there is a --host")
     parser.add_argument("--host", help="address of a running service, such as http://127.0.0.1:8080")
     parser.add_argument("--output", type=Path, default=Path("reports/load"), help="folder of the report")
+    parser.add_argument(
+        "--stall-s",
+        type=float,
+        default=0.0,
+        help=f"{STALL_AFTER_S:g} s into the run the service stands still for so long (not with --host)",
+    )
     options, rest = parser.parse_known_args(arguments)
     if "--replay" not in rest:
         given = {word.partition("=")[0] for word in rest}
+        given |= {"--user-rate"} if "--pause-s" in given else set()  # a closed loop is asked for
         rest += [word for name, value in DEFAULTS.items() if name not in given for word in (name, value)]
     options.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the service is stopped
     try:
         if options.host is not None:
             return run(options.host, options.bundle, options.output, rest)
-        with served(options.bundle, options.output / "service.log") as address:
-            return run(address, options.bundle, options.output, rest)
+        with served(options.bundle, options.output / "service.log") as (address, service):
+            stall = Timer(STALL_AFTER_S, stand_still, (service, options.stall_s))
+            if options.stall_s:
+                stall.start()
+            try:
+                return run(address, options.bundle, options.output, rest)
+            finally:
+                stall.cancel()
     except NotStartedError as error:
         print(error, file=sys.stderr)
         return NOT_STARTED
@@ -92,13 +107,24 @@ def report(summary: dict[str, Any], output: Path) -> None:
         f"p99 {summary['p99_ms']} ms, errors {summary['error_ratio']:.2%}, "
         f"fallbacks {summary['fallback_ratio']:.2%}; {output}/"
     )
+    if summary["late_ratio"] > 0.01:
+        print(f"load: {summary['late_ratio']:.1%} were sent late: the sender is at its limit, add workers")
     for line in summary["breaches"]:
         print(f"load: objective missed: {line}")
 
 
+def stand_still(service: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """As a long garbage collection or a neighbour on the same cores would have it."""
+    service.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    service.send_signal(signal.SIGCONT)
+
+
 @contextmanager
-def served(bundle: Path, log: Path) -> Iterator[str]:
+def served(bundle: Path, log: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A service of the bundle on a free loopback port, stopped at the end whatever happens.
+
+    Yields its address and its process.
 
     Raises:
         NotStartedError: with the last line of its log.
@@ -114,8 +140,9 @@ def served(bundle: Path, log: Path) -> Iterator[str]:
                 if service.poll() is not None or time.monotonic() > give_up:
                     raise NotStartedError(f"the service does not start: {log.read_text().strip()[-500:]}")
                 time.sleep(0.1)
-            yield address
+            yield address, service
         finally:
+            service.send_signal(signal.SIGCONT)
             service.terminate()
             try:
                 service.wait(timeout=30)

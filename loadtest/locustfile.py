@@ -35,11 +35,12 @@ from replay import read_replay
 from shapes import SHAPES, levels
 from slo import Measured, Objectives, breaches
 from summary import summarise
-from timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, OK, Timeline
+from timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, LATE, OK, Timeline
 
 RERANK_ROUTE, FEEDBACK_ROUTE = "/v1/rerank", "/v1/feedback"
 PROGRESS_S = 10.0
 TIMEOUT_S = 10.0
+LATE_S = 0.05
 
 Body = dict[str, Any]
 React = Callable[[Mapping[str, Any]], Body | None]
@@ -163,7 +164,10 @@ class Caller(FastHttpUser):
 
     def exchange(self, body: Body, react: React, due_s: float | None = None) -> None:
         """A rerank and the feedback on it. Latency counts from `due_s`, unix seconds, if it is given."""
-        answer = self._rerank(body, time.time() if due_s is None else due_s)
+        now_s = time.time()
+        if due_s is not None and now_s - due_s > LATE_S:
+            timeline.add(due_s, LATE, (now_s - due_s) * 1000)
+        answer = self._rerank(body, now_s if due_s is None else due_s)
         given = None if answer is None else react(answer)
         if given is not None:
             with self.client.post(FEEDBACK_ROUTE, json=given, catch_response=True) as response:

@@ -61,6 +61,7 @@ def _figures(part: "Part", seconds: float) -> dict[str, Any]:
         "p99_ms": _rounded(part.percentile_ms(0.99)),
         "error_ratio": round(part.error_ratio, 6),
         "fallback_ratio": round(part.fallback_ratio, 6),
+        "late_ratio": round(part.late_ratio, 6),
     }
 
 

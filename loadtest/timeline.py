@@ -15,6 +15,8 @@ GROWTH = log1p(0.02)
 OK, FALLBACK, ERROR = "ok", "fallback", "error"
 RERANKS = (OK, FALLBACK, ERROR)
 FEEDBACK, FEEDBACK_ERROR = "feedback", "feedback_error"
+LATE = "late"
+"""A rerank that the sender was late to send, counted beside its outcome: a sender at its limit."""
 
 
 class Part(NamedTuple):
@@ -34,7 +36,12 @@ class Part(NamedTuple):
 
     @property
     def requests(self) -> int:
-        return self.counts.total()
+        return self.counts.total() - self.counts[LATE]
+
+    @property
+    def late_ratio(self) -> float:
+        """Of the reranks."""
+        return self.counts[LATE] / self.reranks if self.reranks else 0.0
 
     @property
     def errors(self) -> int:

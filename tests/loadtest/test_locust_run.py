@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from redis_server import free_port
 
-from loadtest.__main__ import served
+from loadtest.__main__ import served, stand_still
 
 ROOT = Path(__file__).parents[2]
 LOCUST = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "--only-summary"]
@@ -22,7 +21,7 @@ LOCUST = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--hea
 @pytest.fixture(scope="module")
 def address(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a running service."""
-    with served(bundle, tmp_path_factory.mktemp("service") / "log") as address:
+    with served(bundle, tmp_path_factory.mktemp("service") / "log") as (address, _):
         yield address
 
 
@@ -134,7 +133,7 @@ def test_a_master_judges_what_two_workers_measured(address: str, bundle: Path, t
 def test_an_open_loop_tells_of_a_pause_that_a_closed_one_hides(bundle: Path, tmp_path: Path) -> None:
     """The service stands still for a second: of a closed loop's requests one waits, of an open one's many."""
     runs = {"open": ("--user-rate", "40"), "closed": ("--pause-s", "0.01")}
-    with served(bundle, tmp_path / "log") as address:
+    with served(bundle, tmp_path / "log") as (address, service):
         common = ["--host", address, "--items-file", str(bundle), "--run-time", "4s", "--burst-share", "0"]
         started = [
             start(*common, *options, "--summary-file", str(tmp_path / f"{name}.json"))
@@ -145,12 +144,8 @@ def test_an_open_loop_tells_of_a_pause_that_a_closed_one_hides(bundle: Path, tmp
             assert time.monotonic() < give_up
             metrics = httpx.get(f"{address}/metrics").text
             time.sleep(0.1)
-        port = address.rpartition(":")[2]
-        (service,) = [child for child in psutil.Process().children() if port in child.cmdline()]
         time.sleep(0.5)
-        service.suspend()
-        time.sleep(1.0)
-        service.resume()
+        stand_still(service, 1.0)
         for run in started:
             run.communicate(timeout=60)
     opened, closed = (json.loads((tmp_path / f"{name}.json").read_text()) for name in runs)

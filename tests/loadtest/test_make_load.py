@@ -54,7 +54,7 @@ def test_a_service_that_does_not_start_is_3(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_service_is_stopped_whatever_happens(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="whatever"), served(bundle, tmp_path / "log") as address:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="whatever"), served(bundle, tmp_path / "log") as (address, _):  # noqa: PT012
         assert urlopen(f"{address}/livez").status == 200
         raise RuntimeError("whatever")
     with pytest.raises(URLError):
