@@ -56,7 +56,7 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
 	$(RUN) -m pytest tests/test_deployment.py tests/deploy
 
-container-test: setup  ## build the image on a stand-in base and re-rank through it; root and Debian only
+container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))
 
 clean:  ## remove the environment and all that was built

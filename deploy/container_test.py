@@ -1,4 +1,4 @@
-"""Builds the service's image and re-ranks through it: `python -m deploy.container_test [--bundle DIR]`.
+"""Builds the images of service and Locust and runs them: `python -m deploy.container_test [--bundle DIR]`.
 
 For a machine without a container registry: the base image is a stand-in, Debian with its own Python, made by
 debootstrap once and kept by podman. So this proves the Dockerfile and what it builds, not the real base.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGE = "localhost/eglr-reranker:container-test"
+IMAGE, LOAD_IMAGE = "localhost/eglr-reranker:container-test", "localhost/eglr-reranker-load:container-test"
 PACKAGES = {
     "buildah": "buildah",
     "podman": "podman",
@@ -60,6 +60,7 @@ READY_TIMEOUT_S = 60
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="what is served; a tiny untrained bundle if absent")
+    parser.add_argument("--extras", default="", help="more extras of pyproject.toml for the service's image")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle and a Redis
     missing = sorted(package for command, package in PACKAGES.items() if shutil.which(command) is None)
@@ -73,11 +74,11 @@ def main() -> int:
         base = re.search(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
         assert base is not None
         make_base(f"docker.io/library/{base[1]}", Path(scratch) / "root")
-        build()
+        build(IMAGE, "service", extras=arguments.extras)
+        build(LOAD_IMAGE, "load")
         bundle = Path(scratch) / "bundle"
         copy_bundle(arguments.bundle, bundle)
         try_image(bundle)
-        print(f"image: {image_sizes(Path(scratch) / 'image.tar')}")
     print("container-test: ok")
     return 0
 
@@ -109,14 +110,16 @@ def make_base(name: str, root: Path) -> None:
     shutil.rmtree(root)
 
 
-def build() -> None:
-    """The image, from the Dockerfile as it is."""
+def build(name: str, target: str, **arguments: str) -> None:
+    """An image, from the Dockerfile as it is."""
     started = time.monotonic()
     run(
         *("buildah", "bud", "--quiet", "--isolation", "chroot", "--pull=never", "--network", "host"),
-        *("--format", "docker", "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro", "-t", IMAGE, ROOT),
+        *("--format", "docker", "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--target", target, "-t", name),
+        *(f"--build-arg={argument.upper()}={value}" for argument, value in arguments.items()),
+        ROOT,
     )
-    print(f"built in {time.monotonic() - started:.0f} s")
+    print(f"{target}: built in {time.monotonic() - started:.0f} s, {image_sizes(name)}", flush=True)
 
 
 def copy_bundle(given: Path | None, target: Path) -> None:
@@ -139,6 +142,7 @@ def try_image(bundle: Path) -> None:
         check_reranks(one, bundle)
         print(f"one worker: {one.resident_mb():.0f} MB resident")
         run("podman", "healthcheck", "run", one.name)
+        check_load(bundle)
         one.stop()
     from redis_server import RedisServer
 
@@ -268,13 +272,23 @@ def check_reranks(service: Container, bundle: Path) -> None:
         assert service.ask("/v1/rerank", asked)[1]["context"] == "hit", "whichever worker answers"
 
 
-def image_sizes(archive: Path) -> str:
+def check_load(bundle: Path) -> None:
+    """Locust's image asks for five seconds, confined too: errors fail it, slowness does not."""
+    options = ("--headless", "--users", "2", "--run-time", "5s", "--slo-p99-ms", "60000")
+    target = ("--host", f"http://127.0.0.1:{Container.port}")
+    confined = (*CONFINED, "-v", f"{bundle}:/bundle:ro")
+    run("podman", "run", "--rm", *confined, LOAD_IMAGE, *target, *options, stderr=subprocess.STDOUT)
+
+
+def image_sizes(name: str) -> str:
     """As `docker images` counts it, and as it travels: every layer, gzip."""
-    unpacked = int(run("podman", "image", "inspect", "--format", "{{.Size}}", IMAGE))
-    run("podman", "save", "--quiet", "--output", archive, IMAGE)
-    with archive.open("rb") as plain, gzip.open(f"{archive}.gz", "wb", compresslevel=6) as packed:
-        shutil.copyfileobj(plain, packed)
-    travels = Path(f"{archive}.gz").stat().st_size
+    unpacked = int(run("podman", "image", "inspect", "--format", "{{.Size}}", name))
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, packed = Path(scratch) / "image.tar", Path(scratch) / "image.tar.gz"
+        run("podman", "save", "--quiet", "--output", archive, name)
+        with archive.open("rb") as plain, gzip.open(packed, "wb", compresslevel=6) as target:
+            shutil.copyfileobj(plain, target)
+        travels = packed.stat().st_size
     return f"{unpacked / 1e6:.0f} MB unpacked, {travels / 1e6:.0f} MB compressed, the base included"
 
 

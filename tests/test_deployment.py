@@ -384,3 +384,15 @@ def test_kubernetes_fits_the_image(kubernetes: dict[str, Any], bundle: Path) -> 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert container["image"] == f"eglr-reranker:{version}"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_container_test_says_what_it_lacks(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "deploy.container_test"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert "buildah, conmon, debootstrap, podman, runc" in run.stderr
