@@ -172,7 +172,15 @@ def main() -> None:
     parser.add_argument("--redis-url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        serve(Settings(bundle=options.bundle, port=options.serve, redis_url=options.redis_url))
+        serve(
+            Settings(
+                bundle=options.bundle,
+                port=options.serve,
+                redis_url=options.redis_url,
+                redis_socket_timeout_ms=1000,
+                redis_pool_wait_ms=1000,
+            )
+        )
         return
 
     pin_client()

@@ -36,6 +36,6 @@ def test_features_fit_the_bundle(bundle: Path) -> None:
     fields = {field.name for field in features.fitted.feature_schema.of("item")}
     assert all(set(item["features"]) == fields for item in json.loads(full)["items"])
     request = parse(RerankRequest, full)
-    selection = select(features, request.items)
+    selection = select(features, request)
     assert not selection.missing_ids
-    assemble(features, request, selection.candidates, ANONYMOUS)
+    assemble(features, request, selection, ANONYMOUS)
