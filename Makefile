@@ -1,4 +1,4 @@
-.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load check-deploy container-test clean
+.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -58,6 +58,13 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))
+
+bench: setup  ## measure engine, service and memory on BUNDLE; minutes, results into docs/performance.md
+	$(RUN) -m bench --bundle $(BUNDLE)
+
+bench-peers: setup  ## the same beside LitServe, BentoML and Ray Serve, which it installs under build/
+	$(RUN) -m bench.peers --bundle $(BUNDLE)
+	$(RUN) -m bench.report
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv build runs bundles reports *.egg-info

@@ -1,0 +1,34 @@
+"""`make bench`: engine, service, stages and memory, one after the other, then the report. A few minutes."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import report
+from bench.machine import ROOT
+from model.manifest import BundleError, read_manifest
+from model.progress import console
+
+PARTS = ("engine", "serving", "stages", "memory")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        read_manifest(arguments.bundle)
+    except BundleError as error:
+        console.print(f"{error}\n`make train` makes the bundle that is measured, in an hour or so.")
+        return 2
+    for number, part in enumerate(PARTS, 1):
+        console.print(f"{number} of {len(PARTS)}: {part}")
+        command = [sys.executable, "-m", f"bench.{part}", "--bundle", str(arguments.bundle)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    report.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Our service beside other model servers: `python -m bench.peers --bundle DIR`.
+
+Each peer gets an environment of its own under `build/peers`, made on the first run. All servers are
+pinned to one core, the client to the other. They take turns: at each number of connections, round by
+round, each is measured while the others are stopped (SIGSTOP), so that idle ones cost nobody anything.
+A ratio is the median over rounds of ours over theirs in the same round.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from bench.client import closed_loop
+from bench.machine import ROOT, keep
+from bench.payloads import workload
+from bench.peers.work import BUNDLE
+from bench.servers import Server, is_answer, ours, pin_client, running, tell_users
+from bench.serving import CONNECTIONS, cost, requests
+from model.progress import console, progress
+
+WARM_UP_S = 0.3
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A model server: its folder here, the package whose version counts, how it is started and tuned."""
+
+    name: str
+    package: str
+    command: tuple[str, ...]
+    tuning: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Path:
+        return ROOT / "build/peers" / self.name
+
+    @property
+    def requirements(self) -> Path:
+        return Path(__file__).parent / self.name / "requirements.txt"
+
+
+PEERS = (
+    Peer(
+        "litserve",
+        "litserve",
+        ("python", "-m", "bench.peers.litserve.server"),
+        "one API server and one worker process; batches of what is queued, at most 16, without waiting; the "
+        "raw body crosses to the worker; uvloop and httptools; access log off. Tried: its ZeroMQ queue.",
+    ),
+    Peer(
+        "bentoml",
+        "bentoml",
+        (
+            "bentoml",
+            "serve",
+            "bench.peers.bentoml.server:Reranker",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+        ),
+        "one worker; asynchronous endpoint that gets the raw body; its adaptive batching, at most 16; "
+        "metrics, traces and access log off. Tried: without batching.",
+    ),
+    Peer(
+        "ray_serve",
+        "ray",
+        ("python", "-m", "bench.peers.ray_serve.server"),
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED (the replica takes HTTP itself); one replica; `serve.batch` of at "
+        "most 16 that never waits; access log and dashboard off; all its processes on the one core.",
+        {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+    ),
+)
+
+
+def install(peer: Peer) -> None:
+    """Make the peer's environment, unless it is there and of these requirements."""
+    made_of = peer.place / "requirements.txt"
+    wanted = peer.requirements.read_text()
+    if made_of.exists() and made_of.read_text() == wanted:
+        return
+    console.print(f"making the environment of {peer.name}, once")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", peer.place], check=True)
+    pip = [peer.place / "bin/pip", "install", "--quiet", "-r", peer.requirements]
+    subprocess.run(pip, check=True)
+    made_of.write_text(wanted)
+
+
+def version(peer: Peer) -> str:
+    code = f"from importlib.metadata import version; print(version({peer.package!r}))"
+    command = [peer.place / "bin/python", "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def only(server: Server, servers: list[Server]) -> Iterator[None]:
+    """Stop every other server for so long."""
+    others = [process for other in servers if other is not server for process in other.processes]
+    for process in others:
+        _signal(process, psutil.Process.suspend)
+    try:
+        yield
+    finally:
+        for process in others:
+            _signal(process, psutil.Process.resume)
+
+
+def _signal(process: psutil.Process, send: Any) -> None:
+    with suppress(psutil.NoSuchProcess):
+        send(process)
+
+
+def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Rows of every server, and ratios of ours over each peer's."""
+    load = workload(bundle, "ids")
+    sent = requests(load)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        ours_now = stack.enter_context(running("ours", ours(bundle), sent[0]))
+        tell_users(ours_now, load)
+        servers = [ours_now]
+        for peer in PEERS:
+            console.print(f"starting {peer.name}")
+            program, *arguments = peer.command
+            command = [str(peer.place / "bin" / program), *arguments]
+            environment = {BUNDLE: str(bundle), **peer.environment}
+            servers.append(stack.enter_context(running(peer.name, command, sent[0], environment)))
+        pin_client()
+        for number in progress(range(rounds), "peers"):
+            for connections in CONNECTIONS:
+                for server in servers:
+                    loop = partial(closed_loop, server.port, sent, connections, judge=is_answer)
+                    with only(server, servers):
+                        loop(seconds=WARM_UP_S)
+                        row = cost(server, partial(loop, seconds=seconds))
+                    rows.append({"server": server.name, "connections": connections, "round": number, **row})
+    return {"ratios": ratios(rows), "rows": rows}
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Peer -> connections -> median over rounds of our requests a second over its own."""
+    speed = {(row["server"], row["connections"], row["round"]): row["per_second"] for row in rows}
+    rounds = sorted({row["round"] for row in rows})
+    return {
+        peer.name: {
+            str(c): round(median(speed["ours", c, n] / speed[peer.name, c, n] for n in rounds), 2)
+            for c in sorted({row["connections"] for row in rows})
+        }
+        for peer in PEERS
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    for peer in PEERS:
+        install(peer)
+    peers = {peer.name: {"version": version(peer), "tuning": peer.tuning} for peer in PEERS}
+    results = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
+    command = "python -m bench.peers --bundle DIR"
+    path = keep("peers", {"peers": peers, **results}, "onnxruntime", "fastapi", "uvicorn", command=command)
+    console.print(f"{path}: {json.dumps(results['ratios'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Everything of a rerank but the server: the same functions that our service calls, for every peer.
+
+Left to the peer: HTTP, processes, queue and batching. Left out for the peer, which has it easier by that:
+metrics, deadlines, request ids, traces, and a store that is more than a dictionary.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+from uuid import uuid4
+
+import msgspec
+
+from bench.payloads import users
+from loadtest.payloads import read_item_ids
+from model.features.assembly import Arrays
+from model.features.history import ANONYMOUS
+from service.engine.generation import Slate
+from service.engine.loaded_model import LoadedModel
+from service.features import assemble, select
+from service.models import ServedModel
+from service.reranking import _controls, _Rerank, _respond
+from service.schemas import RerankRequest
+from service.settings import Settings
+from service.validation import check_rerank, parse
+
+BUNDLE = "BENCH_BUNDLE"
+PORT = "BENCH_PORT"
+MAX_BATCH_SIZE = 16
+"""As our service's own."""
+
+
+@dataclass
+class Job:
+    """A request that is ready for the model."""
+
+    rerank: _Rerank
+    inputs: Arrays
+
+
+class Work:
+    """Opens the bundle and knows the users."""
+
+    def __init__(self, bundle: Path | None = None) -> None:
+        bundle = bundle or Path(os.environ[BUNDLE])
+        self._settings = Settings(bundle=bundle)
+        self._model = LoadedModel.open(bundle)
+        self._served = ServedModel(self._model, cast(Any, None), datetime.now(UTC))
+        self._users = users(read_item_ids(bundle))
+
+    def prepare(self, body: bytes) -> Job:
+        """Parse, validate, look the user up, assemble features."""
+        request, features = parse(RerankRequest, body), self._model.features
+        check_rerank(request, self._settings)
+        selection = select(features, request)
+        controls = _controls(self._served, request, len(selection.candidates))
+        known = self._users.get(request.user_id or "")
+        arrived, request_id = monotonic(), uuid4().hex
+        rerank = _Rerank(request, request_id, self._served, arrived, arrived + 1, selection, controls)
+        rerank.recommendation_id = uuid4().hex
+        rerank.context = "miss" if known is None else "hit"
+        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS))
+
+    def infer(self, jobs: list[Job]) -> list[Slate]:
+        """One call of the graph for a batch."""
+        return self._model.generate([job.inputs for job in jobs], [job.rerank.controls for job in jobs])
+
+    def answer(self, job: Job, slate: Slate) -> bytes:
+        """The response's body."""
+        return msgspec.json.encode(_respond(job.rerank, slate, None))

@@ -1,0 +1,164 @@
+"""Stored results as Markdown tables, one function a block of docs/performance.md."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.marks import COMMANDS, PEER_NAMES, Results, marks
+
+Row = Mapping[str, Any]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,.{digits}f}"
+
+
+def marks_table(results: Mapping[str, Results]) -> str:
+    made = marks(results)
+    rows = [
+        (
+            mark["name"],
+            number(mark["value"], 2),
+            f"{mark['bound']} {mark['mark']:g}",
+            "yes" if mark["holds"] else "**no**",
+            f"`{mark['command']}`",
+        )
+        for mark in made
+    ]
+    held = sum(mark["holds"] for mark in made)
+    return f"{held} of {len(made)} hold.\n\n" + table(("what", "measured", "mark", "holds", "command"), rows)
+
+
+def engine_table(engine: Results) -> str:
+    rows: Sequence[Row] = engine["rows"]
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    cases: dict[tuple[int, int, int], dict[str, Row]] = {}
+    for row in rows:
+        cases.setdefault((row["candidates"], row["s_max"], row["batch"]), {})[row["variant"]] = row
+    lines = []
+    for (n, s_max, batch), found in sorted(cases.items()):
+        first = next(iter(found.values()))
+        times = [
+            f"{found[v]['us_per_request']:.0f} ({found[v]['times_floor']:.1f})" if v in found else "-"
+            for v in variants
+        ]
+        lines.append((n, s_max, batch, f"{first['micro_steps']:.1f}", f"{first['floor_us']:.0f}", *times))
+    return table(("N", "S_max", "B", "micro-steps", "floor", *variants), lines)
+
+
+def closed_table(serving: Results) -> str:
+    rows: Sequence[Row] = serving["closed"]
+    lines = [
+        (
+            f"{row['kind']}, contexts in {'Redis' if row['store'] == 'redis' else 'the process'}",
+            row["connections"],
+            f"{row['per_second']:.0f}",
+            number(row["p50_ms"], 2),
+            number(row["p99_ms"], 2),
+            f"{row['server_cpu_us']:.0f}",
+        )
+        for row in sorted(rows, key=lambda row: (row["kind"] != "ids", row["store"], row["connections"]))
+    ]
+    return table(("payload", "c", "requests/s", "p50 ms", "p99 ms", "server CPU µs a request"), lines)
+
+
+def open_table(serving: Results) -> str:
+    lines = [
+        (
+            f"{100 * row['fraction']:.0f} %",
+            f"{row['offered_per_second']:.0f}",
+            f"{row['per_second']:.0f}",
+            number(row["p50_ms"], 2),
+            number(row["p90_ms"], 2),
+            number(row["p99_ms"], 2),
+            f"{row['p99_ms'] / row['p50_ms']:.1f}",
+            row["failed"],
+        )
+        for row in serving["open"]
+    ]
+    head = ("of saturation", "offered/s", "answered/s", "p50 ms", "p90 ms", "p99 ms", "p99/p50", "fallbacks")
+    return table(head, lines)
+
+
+def stages_table(stages: Results) -> str:
+    names = list(stages["rows"][0]["stages_us"])
+    lines = [
+        (
+            row["case"],
+            row["connections"],
+            f"{row['other_cpu_us']:.0f}",
+            f"{row['engine_cpu_us']:.0f}",
+            *(f"{row['stages_us'][name]:.0f}" for name in names),
+        )
+        for row in stages["rows"]
+    ]
+    return table(("request", "c", "CPU without inference", "CPU of inference", *names), lines)
+
+
+def peers_table(peers: Results) -> str:
+    rows: Sequence[Row] = peers["rows"]
+    servers = list(dict.fromkeys(row["server"] for row in rows))
+    lines = []
+    for server in servers:
+        speed = []
+        for c in sorted({row["connections"] for row in rows}):
+            found = sorted(
+                row["per_second"] for row in rows if (row["server"], row["connections"]) == (server, c)
+            )
+            rate = f"{found[len(found) // 2]:.0f}"
+            speed.append(rate if server == "ours" else f"{rate} ({peers['ratios'][server][str(c)]:.1f} x)")
+        about = peers["peers"].get(server, {"version": ""})
+        name = "this service" if server == "ours" else f"{PEER_NAMES[server]} {about['version']}"
+        lines.append((name, *speed))
+    columns = [f"c = {c}" for c in sorted({row["connections"] for row in rows})]
+    tuning = [f"- {PEER_NAMES[name]}: {about['tuning']}" for name, about in peers["peers"].items()]
+    return table(("requests/s", *columns), lines) + "\n\n" + "\n".join(tuning)
+
+
+def memory_table(memory: Results) -> str:
+    served, swaps = memory["requests"], memory["swaps"]
+    runs = [
+        (f"{served['requests']:,} requests of 5 to 500 candidates", served),
+        (f"{swaps['swaps']} bundle swaps, reranks under way", swaps),
+    ]
+    head = ("", "after warm-up, MiB", "highest, MiB", "growth")
+    lines = [
+        (name, run["after_warm_up_mib"], run["highest_mib"], f"{100 * run['growth']:.1f} %")
+        for name, run in runs
+    ]
+    head_of_allocators = ("ONNX Runtime's allocator", "highest, MiB", "growth", "µs a request")
+    allocators = [
+        (row["allocator"], row["highest_mib"], f"{100 * row['growth']:.1f} %", f"{row['us_per_request']:.0f}")
+        for row in memory["allocators"]
+    ]
+    return table(head, lines) + "\n\n" + table(head_of_allocators, allocators)
+
+
+BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
+    "engine": ("engine", engine_table),
+    "closed": ("serving", closed_table),
+    "open": ("serving", open_table),
+    "stages": ("stages", stages_table),
+    "peers": ("peers", peers_table),
+    "memory": ("memory", memory_table),
+}
+"""Block -> the results it is made of, and how."""
+
+
+def blocks(results: Mapping[str, Results]) -> dict[str, str]:
+    """Every block's Markdown, with what it was measured on."""
+    made = {"marks": marks_table(results)}
+    for name, (source, make) in BLOCKS.items():
+        if source not in results:
+            made[name] = f"Not measured yet: `{COMMANDS[source]}`."
+            continue
+        found = results[source]
+        at = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+        made[name] = f"{make(found)}\n\n{found['hardware']}; {at}; commit {found['commit']}."
+    return made

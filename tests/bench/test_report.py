@@ -1,0 +1,139 @@
+"""The report renders whatever is stored, and every mark has its row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import figures, marks, report
+from bench.tables import blocks
+
+ABOUT = {"hardware": "2-core machine", "versions": {"python": "3.11"}, "commit": "abc"}
+
+
+def engine_row(variant: str, batch: int, s_max: int, us: float) -> dict[str, Any]:
+    size = {"variant": variant, "batch": batch, "candidates": 50, "s_max": s_max}
+    return {**size, "micro_steps": 14.0, "us_per_request": us, "floor_us": 100.0, "times_floor": us / 100}
+
+
+def run_row(**named: Any) -> dict[str, Any]:
+    timing = {"p50_ms": 2.0, "p90_ms": 3.0, "p99_ms": 5.0, "per_second": 900.0, "failed": 0}
+    return {**timing, "server_cpu_us": 800.0, **named}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """One of each, with figures that hold some marks and miss others."""
+    peer_rows = [
+        run_row(server=server, connections=c, round=0, per_second=speed)
+        for server, speed in {"ours": 1000.0, "litserve": 500.0, "bentoml": 250.0, "ray_serve": 250.0}.items()
+        for c in marks.CONNECTIONS
+    ]
+    flat = {"after_warm_up_mib": 100.0, "highest_mib": 102.0, "growth": 0.02, "resident_mib": [100.0, 102.0]}
+    found = {
+        "engine": {
+            "rows": [
+                engine_row("graph", batch, s, us)
+                for batch, times in {1: (300.0, 350.0), 16: (200.0, 300.0)}.items()
+                for s, us in zip((0, 3), times, strict=True)
+            ]
+        },
+        "serving": {
+            "share_of_engine": 0.75,
+            "p99_over_p50_at_70": 4.5,
+            "saturation_per_second": 1000.0,
+            "closed": [run_row(store="memory", kind="ids", connections=32)],
+            "open": [run_row(fraction=0.7, offered_per_second=700.0)],
+        },
+        "stages": {
+            "rows": [
+                {
+                    "case": case,
+                    "connections": 1,
+                    "other_cpu_us": us,
+                    "engine_cpu_us": 400.0,
+                    "stages_us": {"parse": 20.0, "infer": 400.0},
+                }
+                for case, us in {"ids, anonymous": 140.0, "features, anonymous": 400.0}.items()
+            ]
+        },
+        "peers": {
+            "peers": {peer: {"version": "1", "tuning": "none"} for peer in marks.PEER_MARKS},
+            "ratios": {
+                peer: {str(c): ratio for c in marks.CONNECTIONS}
+                for peer, ratio in {"litserve": 2.0, "bentoml": 4.0, "ray_serve": 4.0}.items()
+            },
+            "rows": peer_rows,
+        },
+        "memory": {
+            "requests": {"requests": 1000, **flat},
+            "swaps": {"swaps": 10, **flat, "growth": 0.2},
+            "allocators": [{"allocator": "arena off", "us_per_request": 500.0, **flat}],
+        },
+        "large_lists": {
+            "growth_50_to_1000": 20.0,
+            "p50_ms_1000": 12.0,
+            "recommended": "light",
+            "quality": [
+                {"lists_by": "light", "n": n, "true_value": 2.0, "minus_full": {"mean": mean}}
+                for n, mean in ((50, 0.1), (1000, -0.01), (2000, -1.0))
+            ],
+        },
+    }
+    return {name: {**ABOUT, **value} for name, value in found.items()}
+
+
+def test_every_mark_is_judged(results: dict[str, Any]) -> None:
+    made = {mark["name"]: mark for mark in marks.marks(results)}
+    assert len(made) == 24
+    missed = {name for name, mark in made.items() if not mark["holds"]}
+    assert missed == {
+        "engine, N = 50: time over the arithmetic floor, batch of 16",
+        "large-list encoder: p50 at N = 1000, ms",
+        *(f"service over Ray Serve, c = {c}: requests/s" for c in (1, 8, 32, 64)),
+        "service, open loop at 70 % of saturation: p99 / p50",
+        "CPU a request without inference, µs: full features",
+        "resident memory, 100 bundle swaps: growth, %",
+        "price of reasoning, N = 50: time at S_max = 3 over S_max = 0",
+    }
+    assert made["price of reasoning, N = 50: time at S_max = 3 over S_max = 0"]["value"] == 1.5
+    lost = made["large-list encoder: value lost to full attention, worst N up to 1000, %"]
+    assert lost["value"] == pytest.approx(0.5)
+
+
+def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> None:
+    results["engine"]["rows"] += [engine_row("native", batch, s, 150.0) for batch in (1, 16) for s in (0, 3)]
+    made = marks.marks(results)
+    assert made[0]["value"] == 1.5
+    assert made[0]["holds"]
+
+
+def test_what_was_not_measured_holds_nothing() -> None:
+    made = marks.marks({})
+    assert len(made) == 24
+    assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
+
+
+def test_the_page_has_a_place_for_every_table(results: dict[str, Any]) -> None:
+    page = report.PAGE.read_text()
+    filled = report.fill(page, blocks(results))
+    assert "250 (4.0 x)" in filled
+    assert "14 of 24 hold" in filled
+    assert report.fill(filled, blocks(results)) == filled
+    assert "`make bench-peers`" in report.fill(page, blocks({}))
+    with pytest.raises(ValueError, match="marks"):
+        report.fill("", blocks(results))
+
+
+def test_figures_are_drawn(results: dict[str, Any], tmp_path: Path) -> None:
+    figures.draw(results, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"performance-{name}.png" for name in ("open-loop", "peers", "memory")
+    }
+
+
+def test_stored_marks_have_every_row() -> None:
+    stored = json.loads((report.ROOT / "bench/results/marks.json").read_text())
+    assert [mark["name"] for mark in stored] == [spec.name for spec in marks.specs()]
+    assert all(set(mark) >= {"name", "value", "mark", "holds", "command"} for mark in stored)
