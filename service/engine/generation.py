@@ -48,7 +48,7 @@ class Controls:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make ten of them cost a list 10 microseconds
 class Position:
     """One position of the slate, as generated.
 

@@ -43,6 +43,30 @@ def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-untyped-def]
+    """`out = weights @ table[rows] / total` of the first `count`: `[N]`, `[N] int64`, `[N, Y]`, `[Y]`."""
+    out[:] = 0.0
+    whole = count - count % 4
+    for j in range(0, whole, 4):
+        a, b, c, d = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+        first, second, third, fourth = (
+            table[rows[j]],
+            table[rows[j + 1]],
+            table[rows[j + 2]],
+            table[rows[j + 3]],
+        )
+        for i in range(out.shape[0]):
+            out[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
+    for j in range(whole, count):
+        a, first = weights[j], table[rows[j]]
+        for i in range(out.shape[0]):
+            out[i] += a * first[i]
+    share = np.float32(1.0) / total
+    for i in range(out.shape[0]):
+        out[i] *= share
+
+
+@_compiled
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0.0)
     for i in range(x.shape[0]):
@@ -51,17 +75,14 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untyped-def]
-    """`out = exp(x * scale - max)` of the first `count`, and their sum.
+def _exp(x, count, powers, twos):  # type: ignore[no-untyped-def]
+    """`x = exp(x)` of the first `count`, within what float32 can hold.
 
-    exp(z) = 2^n exp(r), with r small enough for a polynomial, so that it is vector instructions too. `twos`
-    is `powers`, `[N] int32`, read as float32: a float whose exponent bits are n + 127 is 2^n.
+    exp(x) = 2^n exp(r), with r small enough for a polynomial, so that it is vector instructions. `twos` is
+    `powers`, `[N] int32`, read as float32: a float whose exponent bits are n + 127 is 2^n.
     """
-    largest = x[0] * scale
     for j in range(count):
-        largest = max(largest, x[j] * scale)
-    for j in range(count):
-        z = max(x[j] * scale - largest, np.float32(-87.0))
+        z = min(max(x[j], np.float32(-87.0)), np.float32(87.0))
         n = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
         r = z - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
         p = np.float32(1.9875691500e-4)
@@ -71,10 +92,22 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
         p = p * r + np.float32(1.6666665459e-1)
         p = p * r + np.float32(5.0000001201e-1)
         powers[j] = (np.int32(n) + np.int32(127)) << np.int32(23)
-        out[j] = p * r * r + r + np.float32(1.0)
+        x[j] = p * r * r + r + np.float32(1.0)
+    for j in range(count):
+        x[j] *= twos[j]
+
+
+@_compiled
+def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untyped-def]
+    """`out = exp(x * scale - max)` of the first `count`, and their sum."""
+    largest = x[0] * scale
+    for j in range(count):
+        largest = max(largest, x[j] * scale)
+    for j in range(count):
+        out[j] = x[j] * scale - largest
+    _exp(out, count, powers, twos)
     total = np.float32(0.0)
     for j in range(count):
-        out[j] *= twos[j]
         total += out[j]
     return total
 
@@ -131,9 +164,10 @@ def decode(  # type: ignore[no-untyped-def]
     longest = 0
     left, logits = np.empty(n, np.int64), np.empty(n, np.float32)
     weights, scores = np.empty(n, np.float32), np.empty(n, np.float32)
-    powers = np.empty(n, np.int32)
+    powers = np.empty(max(n, 2 * width), np.int32)
     twos = powers.view(np.float32)
     from_token, from_state = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
+    new = np.empty(width, np.float32)
     seen, query, mixed = np.empty(3 * width, np.float32), np.empty(width, np.float32), mix_bias[0].copy()
     hidden, readout, for_user = start[0].copy(), start[0].copy(), mix_bias[0].copy()
     one = np.float32(1.0)
@@ -183,26 +217,18 @@ def decode(  # type: ignore[no-untyped-def]
                     _add_product(user[row], mix_weights[3 * width :], for_user)
                     knows_user = True
                 seen[:width] = readout
-                seen[width:] = 0.0
                 query[:] = query_bias
                 _add_product(readout, query_weights, query)
                 part = width // heads
                 for head in range(heads):
                     asked = query[head * part : (head + 1) * part]
-                    recalled = seen[width + head * part : width + (head + 1) * part]
                     for j in range(count):
                         scores[j] = _dot(reasoning_memory[row, head, left[j]], asked)
                     total = _exponentials(scores, count, one, powers, twos, weights)
-                    for j in range(count):
-                        share, value = weights[j] / total, reasoning_memory[row, heads + head, left[j]]
-                        for i in range(part):
-                            recalled[i] += share * value[i]
+                    recalled = seen[width + head * part : width + (head + 1) * part]
+                    _weighted_mean(weights, total, left, count, reasoning_memory[row, heads + head], recalled)
                 total = _exponentials(logits, count, one / reasoning_temperature[row], powers, twos, weights)
-                token = seen[2 * width :]
-                for j in range(count):
-                    share, value = weights[j] / total, memory[row, left[j]]
-                    for i in range(width):
-                        token[i] += share * value[i]
+                _weighted_mean(weights, total, left, count, memory[row], seen[2 * width :])
                 mixed[:] = mix_bias[min(here, mix_bias.shape[0] - 1)]
                 mixed += for_user
                 _add_product(seen, mix_weights[: 3 * width], mixed)
@@ -236,11 +262,17 @@ def decode(  # type: ignore[no-untyped-def]
             from_state[: 2 * width] = 0.0
             from_state[2 * width :] = state_bias
             _add_product(hidden, state_weights, from_state)
+            for i in range(2 * width):  # reset and update gates, 1 / (1 + exp(-x))
+                from_token[i] = -(from_token[i] + from_state[i])
+            _exp(from_token, 2 * width, powers, twos)
+            for i in range(width):  # tanh(x) = 1 - 2 / (1 + exp(2 x))
+                reset = one / (one + from_token[i])
+                new[i] = (from_token[2 * width + i] + reset * from_state[2 * width + i]) * np.float32(2.0)
+            _exp(new, width, powers, twos)
             for i in range(width):
-                reset = one / (one + np.float32(math.exp(-(from_token[i] + from_state[i]))))
-                keep = one / (one + np.float32(math.exp(-(from_token[width + i] + from_state[width + i]))))
-                new = np.float32(math.tanh(from_token[2 * width + i] + reset * from_state[2 * width + i]))
-                hidden[i] = (hidden[i] - new) * keep + new
+                update = one / (one + from_token[width + i])
+                fresh = one - np.float32(2.0) / (one + new[i])
+                hidden[i] = (hidden[i] - fresh) * update + fresh
             readout[:] = hidden
             position += 1
             here = 0
