@@ -106,7 +106,8 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
     """The slate graph out of the two others.
 
     Inputs are `ENCODER_INPUTS` and `CONTROLS`; outputs are `RECORD` stacked over micro-steps, `[M, B]`.
-    The Loop ends when every slate is full; the weights of the step stand outside it.
+    The Loop ends when every slate is full. The step's weights, and those of its nodes that would compute the
+    same in every micro-step, stand outside it.
     """
     body = _prefixed(step.graph, "step/", keep=_names(step.graph.input) | _names(step.graph.output))
     outer = GraphProto()
@@ -126,11 +127,14 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
     starts = {spec.name: "slate/zeros" if spec.name in counters else past(spec.name) for spec in specs}
     starts["selectable"] = "candidate_mask"
 
+    given = _names(body.initializer) | {spec.name for spec in (*MEMORY, *CONTROLS)}
+    always, each_step = _hoisted(body.node, given, {past(name): start for name, start in starts.items()})
+
     loop_body = GraphProto(name="micro_step")
     loop_body.input.append(helper.make_tensor_value_info("slate/iteration", TensorProto.INT64, []))
     loop_body.input.append(helper.make_tensor_value_info("slate/going", TensorProto.BOOL, []))
     loop_body.input.extend(_value_info(spec, past(spec.name)) for spec in specs)
-    loop_body.node.extend(body.node)
+    loop_body.node.extend(each_step)
     loop_body.node.extend(
         [
             helper.make_node("Less", [present("position"), "slate_length"], ["slate/writing"]),
@@ -153,7 +157,7 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
         body=loop_body,
     )
     outer.initializer.extend(body.initializer)
-    outer.node.extend([*zeros, loop])
+    outer.node.extend([*zeros, *always, loop])
     outer.node.extend(
         helper.make_node("Identity", [name], [spec.name]) for name, spec in zip(stacked, RECORD, strict=True)
     )
@@ -250,6 +254,30 @@ def _prefixed(graph: GraphProto, prefix: str, keep: set[str]) -> GraphProto:
         node.input[:] = [renamed(name) for name in node.input]
         node.output[:] = [renamed(name) for name in node.output]
     return copy
+
+
+def _hoisted(
+    nodes: Iterable[NodeProto], given: set[str], starts: dict[str, str]
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Nodes that compute the same in every micro-step, and the others; both in order.
+
+    Args:
+        given: names that stay what they are.
+        starts: what each state tensor is before the first micro-step; a state tensor keeps its shape.
+    """
+    always: list[NodeProto] = []
+    each_step: list[NodeProto] = []
+    known = given | {""}
+    for node in nodes:
+        if node.op_type == "Shape" and node.input[0] in starts:
+            node.input[0] = starts[node.input[0]]
+            known.add(node.input[0])
+        if known.issuperset(node.input):
+            always.append(node)
+            known.update(node.output)
+        else:
+            each_step.append(node)
+    return always, each_step
 
 
 def _value_info(spec: TensorSpec, name: str) -> onnx.ValueInfoProto:

@@ -12,6 +12,7 @@ from typing import Self
 
 from model.features.assembly import Candidates
 from model.features.history import ANONYMOUS
+from service.engine.cpu_quota import threads_each
 from service.engine.generation import Controls
 from service.engine.loaded_model import LoadedModel
 from service.engine.runner import PROVIDERS, SessionSettings
@@ -97,7 +98,7 @@ class Models:
         sessions = SessionSettings(
             provider=settings.provider,
             decoding=settings.decoding,
-            intra_op_threads=settings.intra_op_threads,
+            intra_op_threads=settings.intra_op_threads or threads_each(settings.workers),
             require_provider=settings.require_provider,
         )
         model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)

@@ -54,7 +54,11 @@ class Settings(BaseSettings):
         "auto is native where bundle and installation allow it, else graph, and step on cuda",
     )
     require_provider: bool = Field(True, description="refuse to start when the provider is not active")
-    intra_op_threads: PositiveInt = Field(1, description="threads inside one ONNX Runtime operator")
+    intra_op_threads: PositiveInt | None = Field(
+        None,
+        description="threads inside one ONNX Runtime operator; if absent, the cores this process may use, by "
+        "its container's quota, over `workers`",
+    )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
     max_concurrency: PositiveInt = Field(
         64, description="most requests queued or in inference; more are overload"
