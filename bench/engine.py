@@ -96,7 +96,9 @@ def prepare(engine: Engine, case: Case, seed: int = SEED) -> Prepared:
     model = engine.model
     requests = draw_requests(model, case.candidates, LISTS, seed)
     length = min(model.manifest.slate_length, case.candidates)
-    control = replace(Controls.default(model.manifest, length), reasoning_budget=case.s_max)
+    without = replace(Controls.default(model.manifest, length), reasoning_budget=0)
+    threshold = calibrated(model, requests, without)
+    control = replace(without, reasoning_budget=case.s_max, entropy_threshold=threshold)
     batches = [list(batch) for batch in _batches(requests, case.batch)]
     fed = [collate(batch) for batch in batches]
 
@@ -113,6 +115,14 @@ def prepare(engine: Engine, case: Case, seed: int = SEED) -> Prepared:
     )
     slates = [slate for batch in batches for slate in model.generate(batch, [control] * len(batch))]
     return Prepared(case, calls, slates, products)
+
+
+def calibrated(model: LoadedModel, requests: Sequence[Arrays], without: Controls) -> float:
+    """The threshold at which these lists reason as often as the bundle's own: random candidates are harder to
+    tell apart than those it was calibrated on."""
+    slates = [model.generate([request], [without])[0] for request in requests]
+    met = [position.uncertainty for slate in slates for position in slate.positions]
+    return float(np.quantile(met, model.manifest.gate.quantile))
 
 
 def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:

@@ -128,7 +128,8 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
     starts["selectable"] = "candidate_mask"
 
     given = _names(body.initializer) | {spec.name for spec in (*MEMORY, *CONTROLS)}
-    always, each_step = _hoisted(body.node, given, {past(name): start for name, start in starts.items()})
+    begins = {past(name): start for name, start in starts.items()}
+    always, each_step = _hoisted(body.node, given, begins, stay=_names(body.output))
 
     loop_body = GraphProto(name="micro_step")
     loop_body.input.append(helper.make_tensor_value_info("slate/iteration", TensorProto.INT64, []))
@@ -257,13 +258,14 @@ def _prefixed(graph: GraphProto, prefix: str, keep: set[str]) -> GraphProto:
 
 
 def _hoisted(
-    nodes: Iterable[NodeProto], given: set[str], starts: dict[str, str]
+    nodes: Iterable[NodeProto], given: set[str], starts: dict[str, str], stay: set[str]
 ) -> tuple[list[NodeProto], list[NodeProto]]:
     """Nodes that compute the same in every micro-step, and the others; both in order.
 
     Args:
         given: names that stay what they are.
         starts: what each state tensor is before the first micro-step; a state tensor keeps its shape.
+        stay: outputs of the loop's body, which a node inside has to write.
     """
     always: list[NodeProto] = []
     each_step: list[NodeProto] = []
@@ -272,7 +274,7 @@ def _hoisted(
         if node.op_type == "Shape" and node.input[0] in starts:
             node.input[0] = starts[node.input[0]]
             known.add(node.input[0])
-        if known.issuperset(node.input):
+        if known.issuperset(node.input) and stay.isdisjoint(node.output):
             always.append(node)
             known.update(node.output)
         else:
