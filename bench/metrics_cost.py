@@ -24,7 +24,7 @@ from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, 
 from service.instruments import Counter, Gauge, Histogram, Labelled
 from service.metrics import Metrics
 
-ROUNDS, REQUESTS, SIZES = 8, 2000, (24,)
+ROUNDS, REQUESTS, SIZES = 10, 1000, (24,)
 
 
 class Nothing:

@@ -28,6 +28,7 @@ from service.tracing import RequestRecord, current
 
 FAST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075)
 LATENCY_SECONDS = (*FAST_SECONDS, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, *LATENCY_SECONDS)
 TOKENS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
 BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 AGE_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400)
@@ -70,7 +71,7 @@ class Metrics:
         self.stage_duration = make.histograms(
             "stage_duration_seconds",
             "Time of a rerank in each stage.",
-            LATENCY_SECONDS,
+            STAGE_SECONDS,
             "stage",
             initial=stages,
         )
