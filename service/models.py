@@ -4,6 +4,7 @@ Knows nothing of requests.
 """
 
 import asyncio
+import gc
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +92,8 @@ class Models:
             old = await self._swap_in(bundle)
         if old is not None:
             await old.retire()
+            del old
+            gc.collect()  # reference cycles hold it, and would for several swaps
 
     async def _swap_in(self, bundle: Path) -> ServedModel | None:
         """Serve a bundle. Returns the model it takes the place of."""

@@ -77,9 +77,17 @@ PEERS = (
         "ray_serve",
         "ray",
         ("python", "-m", "bench.peers.ray_serve.server"),
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED (the replica takes HTTP itself); one replica; `serve.batch` of at "
-        "most 16 that never waits; access log and dashboard off; all its processes on the one core.",
-        {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED and RAY_SERVE_ENABLE_HA_PROXY (HAProxy, of one thread, in front of "
+        "the replica's own HTTP); one replica; `serve.batch` of at most 16 that never waits; access log and "
+        "dashboard off; all its processes on the one core. Tried: its Python proxy, slower by far.",
+        {
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "3600",  # it is stopped while others are measured
+        },
     ),
 )
 

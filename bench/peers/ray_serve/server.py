@@ -1,4 +1,4 @@
-"""Ray Serve, throughput-optimised as its documentation has it: one replica, batches that never wait."""
+"""Ray Serve, throughput-optimised and behind its HAProxy: one replica, batches that never wait."""
 
 import os
 import signal
