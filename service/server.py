@@ -4,6 +4,7 @@ On SIGTERM or SIGINT readiness fails first, for `drain_s`, while requests are st
 closes, open requests get `shutdown_timeout_s` to finish.
 """
 
+import multiprocessing
 import os
 import signal
 from socket import socket
@@ -24,7 +25,6 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._service, self._drain_s = app.state.service, drain_s
         self._close_at = float("inf")
-        self._parent = os.getppid()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signal handler: takes notes, for `on_tick` to act on."""
@@ -39,8 +39,14 @@ class DrainingServer(uvicorn.Server):
 class Worker(DrainingServer):
     """One of several: drains as well when its supervisor is gone, so that none is ever left behind."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config, app, drain_s)
+        supervisor = multiprocessing.parent_process()
+        assert supervisor is not None
+        self._supervisor = supervisor.pid
+
     async def on_tick(self, counter: int) -> bool:
-        if os.getppid() != self._parent and not self._service.draining:
+        if os.getppid() != self._supervisor and not self._service.draining:
             self.handle_exit(signal.SIGTERM, None)
         return await super().on_tick(counter)
 

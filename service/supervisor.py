@@ -195,12 +195,23 @@ def _bound(family: int, address: Any, shared: bool) -> socket.socket:
 
 @contextmanager
 def _metrics_directory() -> Iterator[None]:
-    """An empty directory for the workers' figures: the given one, without what an earlier run left in it."""
+    """An empty directory for the workers' figures: the given one, without what an earlier run left in it.
+
+    Raises:
+        SystemExit: it cannot be written.
+    """
     given = os.environ.get(METRICS_DIRECTORY)
-    directory = Path(given or tempfile.mkdtemp(prefix="rerank-metrics-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob("*.db"):
-        stale.unlink()
+    try:
+        directory = Path(given or tempfile.mkdtemp(prefix="rerank-metrics-"))
+        directory.mkdir(parents=True, exist_ok=True)
+        for stale in directory.glob("*.db"):
+            stale.unlink()
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        logger.error(
+            "several workers need a writable %s or temporary directory: %s", METRICS_DIRECTORY, error
+        )
+        raise SystemExit(STARTUP_FAILURE) from error
     os.environ[METRICS_DIRECTORY] = str(directory)
     try:
         yield

@@ -266,7 +266,7 @@ def test_compose_fits_the_images(compose: dict[str, Any]) -> None:
     }
     assert inside["service"] == argument("EXPOSE")
     assert inside["load"] == argument("EXPOSE", "load")
-    assert services["load"]["command"] == ["--host", f"http://service:{inside['service']}"]
+    assert services["load"]["environment"] == {"LOCUST_HOST": f"http://service:{inside['service']}"}
     (bundle,) = services["load"]["volumes"]
     assert command("load", "ENTRYPOINT")[-2:] == ["--items-file", bundle["target"]]
     folders = {mount.split(":")[-1] for mount in services["trainer"]["volumes"]}

@@ -26,7 +26,7 @@ def process(bundle: Path) -> Iterator[Process]:
 
 
 def test_sigterm_fails_readiness_then_drains_and_exits_with_0(bundle: Path) -> None:
-    process = Process(bundle, "--drain-s", "3")
+    process = Process(bundle, "--drain-s", "60")
     process.until_ready()
 
     def keep_asking() -> list[int]:
@@ -47,6 +47,7 @@ def test_sigterm_fails_readiness_then_drains_and_exits_with_0(bundle: Path) -> N
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")
         assert process.client.get("/livez").status_code == 200
         assert rerank(process.port).status_code == 200, "still answered while draining"
+        process.running.send_signal(signal.SIGTERM)  # enough of it
         code, logs = process.until_closed()
         answered = [answer for one in asking for answer in one.result()]
     process.client.close()

@@ -32,9 +32,17 @@ class Workers(Process):
         super().__init__(
             bundle,
             *("--workers", "2", "--redis-url", redis_url, "--redis-socket-timeout-ms", "5000"),
-            *("--redis-connect-timeout-ms", "5000", "--drain-s", "3", *arguments),
+            *("--redis-connect-timeout-ms", "5000", *arguments),
             PROMETHEUS_MULTIPROC_DIR=str(figures),
         )
+
+    def end(self) -> tuple[int, str]:
+        """Stop without the wait."""
+        if self.running.poll() is None:
+            self.running.terminate()
+            time.sleep(0.3)
+            self.running.terminate()
+        return self.until_closed()
 
     def pids(self) -> set[int]:
         children = Path(f"/proc/{self.running.pid}/task/{self.running.pid}/children")
@@ -67,18 +75,19 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture
-def workers(bundle: Path, redis_server: RedisServer, tmp_path: Path) -> Iterator[Workers]:
+def workers(
+    request: pytest.FixtureRequest, bundle: Path, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[Workers]:
+    """Two that are ready. They drain for a minute, or for as long as a parameter says."""
     (tmp_path / "counter_1.db").write_bytes(b"left over")
     (tmp_path / "notes").write_text("somebody else's")
-    workers = Workers(bundle, redis_server.url, tmp_path)
+    drain_s = getattr(request, "param", "60")
+    workers = Workers(bundle, redis_server.url, tmp_path, "--drain-s", drain_s)
     until(lambda: workers.listening() == 2, "two workers ready")
     yield workers
     workers.client.close()
-    for _ in range(2):
-        workers.running.terminate()
-        time.sleep(0.2)
     try:
-        workers.running.communicate(timeout=20)
+        workers.end()
     finally:
         workers.running.kill()
 
@@ -119,8 +128,7 @@ def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     assert workers.value("rerank_worker_restarts_total") == 1
     until(lambda: workers.reranks_by_worker().total() == 2 * REQUESTS, "what the dead one counted counts")
     assert not list(workers.figures.glob(f"gauge_live*_{victim}.db")), "what it held is held no more"
-    workers.running.terminate()
-    code, logs = workers.until_closed()
+    code, logs = workers.end()
     assert code == 0, logs
     assert "by signal SIGKILL; restarting it in 0.5 s" in logs
 
@@ -141,6 +149,7 @@ def test_sigterm_drains_every_worker(workers: Workers) -> None:
         workers.running.terminate()
         time.sleep(0.5)
         ready = {httpx.get(f"http://127.0.0.1:{workers.port}/readyz").status_code for _ in range(10)}
+        workers.running.terminate()
         code, logs = workers.until_closed()
         answered = [answer for one in asking for answer in one.result()]
     assert code == 0, logs
@@ -150,6 +159,7 @@ def test_sigterm_drains_every_worker(workers: Workers) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.parametrize("workers", ["0"], indirect=True)
 def test_workers_do_not_outlive_their_supervisor(workers: Workers) -> None:
     pids = workers.pids()
     workers.running.kill()
@@ -178,6 +188,13 @@ def test_a_taken_port_is_not_shared_with_a_stranger(
         code, logs = process.until_closed()
     assert code == STARTUP_FAILURE
     assert "Address already in use" in logs
+
+
+def test_figures_need_a_place(bundle: Path) -> None:
+    process = Workers(bundle, "redis://127.0.0.1:1", Path("/proc/nowhere"))
+    code, logs = process.until_closed()
+    assert code == STARTUP_FAILURE
+    assert "several workers need a writable PROMETHEUS_MULTIPROC_DIR" in logs
 
 
 def test_workers_that_would_not_share_users_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
