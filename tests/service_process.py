@@ -28,7 +28,7 @@ class Process:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def until_ready(self) -> None:
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while time.monotonic() < give_up:
             assert self.running.poll() is None, self.running.stderr and self.running.stderr.read()
             try:
@@ -39,7 +39,7 @@ class Process:
         raise AssertionError("the service does not become ready")
 
     def until_closed(self) -> tuple[int, str]:
-        _, logs = self.running.communicate(timeout=20)
+        _, logs = self.running.communicate(timeout=60)
         return self.running.returncode, logs
 
 

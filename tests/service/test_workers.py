@@ -68,7 +68,7 @@ class Workers(Process):
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < give_up, what
         time.sleep(0.05)
@@ -83,10 +83,10 @@ def workers(
     (tmp_path / "notes").write_text("somebody else's")
     drain_s = getattr(request, "param", "60")
     workers = Workers(bundle, redis_server.url, tmp_path, "--drain-s", drain_s)
-    until(lambda: workers.listening() == 2, "two workers ready")
-    yield workers
-    workers.client.close()
     try:
+        until(lambda: workers.listening() == 2, "two workers ready")
+        yield workers
+        workers.client.close()
         workers.end()
     finally:
         workers.running.kill()
