@@ -9,6 +9,7 @@ Found on the PATH, else taken from Debian's package, unpacked under `build/`, wh
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -164,6 +165,7 @@ def main() -> None:
         sys.exit(str(error))
     if arguments.target is None:
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that Prometheus ends too
     with Prometheus(arguments.target, arguments.port, arguments.interval_s) as prometheus:
         print(f"{prometheus.address} watches {arguments.target}")
         try:
