@@ -110,6 +110,7 @@ class Models:
             metrics,
             max_batch_size=settings.max_batch_size,
             max_concurrency=settings.max_concurrency,
+            inline_ms=settings.inline_ms,
             seconds_per_micro_step=await asyncio.to_thread(warm_up, model),
         )
         scheduler.start()

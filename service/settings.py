@@ -60,6 +60,9 @@ class Settings(BaseSettings):
         "its container's quota, over `workers`",
     )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
+    inline_ms: NonNegativeFloat = Field(
+        5.0, description="a batch expected to take less runs on the event loop, a longer one in a thread"
+    )
     max_concurrency: PositiveInt = Field(
         64, description="most requests queued or in inference; more are overload"
     )

@@ -1,8 +1,10 @@
-"""Which requests are generated next: an admission limit, a queue, and one worker thread.
+"""Which requests are generated next: an admission limit, a queue, and one worker.
 
 The worker runs whatever is queued as one batch, up to `max_batch_size`, and never waits for more: under
-light load a request is alone and fast, under heavy load batches form by themselves. Time is shed in this
-order: reasoning (through the micro-step budget), then requests whose deadline passed in the queue. A
+light load a request is alone and fast, under heavy load batches form by themselves. A batch that is expected
+to be short runs on the event loop itself, for handing it to a thread and back takes longer than a lone
+request's inference; a long one runs in a thread, so that health checks and deadlines go on. Time is shed in
+this order: reasoning (through the micro-step budget), then requests whose deadline passed in the queue. A
 batch's slates are written together, so a request may wait for a longer one beside it.
 
 Knows nothing of HTTP, users or the caller's order. Times are `time.monotonic()` seconds.
@@ -54,10 +56,13 @@ class Scheduler:
         max_batch_size: int,
         max_concurrency: int,
         seconds_per_micro_step: float,
+        inline_ms: float = 0.0,
     ) -> None:
-        """`seconds_per_micro_step` is a first estimate, as measured by a warm-up; batches refine it."""
+        """`seconds_per_micro_step` is a first estimate, as measured by a warm-up; batches refine it. A batch
+        expected to take less than `inline_ms` runs on the event loop."""
         self._generate, self._metrics = generate, metrics
         self._max_batch_size, self._max_concurrency = max_batch_size, max_concurrency
+        self._inline_s = inline_ms / 1000
         self._queue: deque[_Job] = deque()
         self._running: list[_Job] = []
         self._wake = asyncio.Event()
@@ -97,23 +102,29 @@ class Scheduler:
             ModelError: the model failed on this very request.
         """
         self.admit()
-        slate = asyncio.get_running_loop().create_future()
-        job = _Job(inputs, controls, deadline, monotonic(), slate, current())
+        loop, now = asyncio.get_running_loop(), monotonic()
+        job = _Job(inputs, controls, deadline, now, loop.create_future(), current())
         self._queue.append(job)
         self._wake.set()
+        timer = loop.call_later(max(0.0, deadline - now), self._expire, job)
         try:
-            await asyncio.wait([job.slate], timeout=max(0.0, deadline - monotonic()))
-            if job.slate.done():
-                return job.slate.result()
-            if job in self._queue:
-                raise self._too_late(job)
-            if job.record is not None:
-                job.record.stage("infer", job.taken_at, monotonic(), failed=True)
-            raise DeadlineExceededError("infer")
+            return await job.slate
         finally:
-            job.slate.cancel()
-            if job in self._queue:
+            timer.cancel()
+            if job.taken_at == math.inf and job in self._queue:  # its caller left
                 self._queue.remove(job)
+
+    def _expire(self, job: _Job) -> None:
+        """The job's deadline passed, queued or in inference."""
+        if job.slate.done():
+            return
+        if job in self._queue:
+            self._queue.remove(job)
+            _fail(job, self._too_late(job))
+            return
+        if job.record is not None:
+            job.record.stage("infer", job.taken_at, monotonic(), failed=True)
+        _fail(job, DeadlineExceededError("infer"))
 
     async def _work(self) -> None:
         while True:
@@ -166,10 +177,13 @@ class Scheduler:
         started = monotonic()
         controls = [self._within_deadline(job, started) for job in batch]
         inputs = [job.inputs for job in batch]
-        loop = asyncio.get_running_loop()
         failed = True
         try:
-            slates = await loop.run_in_executor(self._executor, self._generate, inputs, controls)
+            if self._longest(controls) < self._inline_s:
+                slates = self._generate(inputs, controls)
+            else:
+                loop = asyncio.get_running_loop()
+                slates = await loop.run_in_executor(self._executor, self._generate, inputs, controls)
             failed = False
         finally:
             ended = monotonic()
@@ -178,6 +192,11 @@ class Scheduler:
         newest = (ended - started) / max(slate.micro_steps for slate in slates)
         self._seconds_per_micro_step += SMOOTHING * (newest - self._seconds_per_micro_step)
         return slates
+
+    def _longest(self, controls: Sequence[Controls]) -> float:
+        """Seconds a batch takes if it spends every reasoning token it may."""
+        micro_steps = max(request.slate_length * (1 + request.reasoning_budget) for request in controls)
+        return micro_steps * self._seconds_per_micro_step
 
     def _within_deadline(self, job: _Job, now: float) -> Controls:
         """Controls whose micro-step budget is what the estimate fits into the remaining time."""

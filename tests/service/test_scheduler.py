@@ -24,12 +24,14 @@ class Model:
 
     def __init__(self, poison: int = -1) -> None:
         self.batches: list[list[Controls]] = []
+        self.threads: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.poison = poison
 
     def generate(self, inputs: Sequence[Any], controls: Sequence[Controls]) -> list[Slate]:
         assert self.gate.wait(5)
+        self.threads.append(threading.get_ident())
         self.batches.append(list(controls))
         if any(request.slate_length == self.poison for request in controls):
             raise RuntimeError("poisoned")
@@ -51,7 +53,7 @@ Running = Callable[..., AbstractAsyncContextManager[Scheduler]]
 @pytest.fixture
 def running() -> Running:
     @asynccontextmanager
-    async def running(model: Model, **limits: int) -> AsyncIterator[Scheduler]:
+    async def running(model: Model, **limits: float) -> AsyncIterator[Scheduler]:
         given = {"max_batch_size": 4, "max_concurrency": 8, **limits}
         scheduler = Scheduler(
             model.generate, Metrics(), seconds_per_micro_step=SECONDS_PER_MICRO_STEP, **given
@@ -73,6 +75,18 @@ async def test_a_lone_request_does_not_wait_for_others(running: Running) -> None
     async with running(model) as scheduler:
         assert await submit(scheduler, 3) == slate(3)
     assert [len(batch) for batch in model.batches] == [1]
+
+
+async def test_only_a_batch_expected_to_be_long_leaves_the_event_loop(running: Running) -> None:
+    model, here = Model(), threading.get_ident()
+    per_item_ms = 1000 * SECONDS_PER_MICRO_STEP * (1 + controls().reasoning_budget)
+    async with running(model, inline_ms=2.5 * per_item_ms) as scheduler:
+        await submit(scheduler, 2)
+        assert model.threads == [here]
+    model = Model()
+    async with running(model, inline_ms=2.5 * per_item_ms) as scheduler:
+        await submit(scheduler, 3)
+        assert model.threads != [here]
 
 
 async def test_what_queues_up_meanwhile_is_the_next_batch(running: Running) -> None:

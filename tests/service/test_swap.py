@@ -42,6 +42,7 @@ class Held:
 async def test_requests_end_with_the_model_they_began_with(client: Client, newer: Path) -> None:
     models, gate = client.service.models, threading.Event()
     old = models.get()
+    old.scheduler._inline_s = 0.0  # a model known to be slow
     old.scheduler._generate = replace(old.model, runner=Held(old.model.runner, gate)).generate
     waiting = [asyncio.create_task(client.rerank(ITEMS, deadline_ms=9000)) for _ in range(3)]
     while not old.scheduler._running:
