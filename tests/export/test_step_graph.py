@@ -288,7 +288,7 @@ def test_a_file_that_is_no_graph_is_refused(bundle: Path, tmp_path: Path) -> Non
     manifest["hashes"][SLATE] = sha256(broken / SLATE)
     (broken / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="cannot load"):
-        LoadedModel.open(broken)
+        LoadedModel.open(broken, SessionSettings(decoding="graph"))
 
 
 def test_a_provider_that_is_not_active_is_refused_or_allowed(bundle: Path) -> None:
