@@ -82,16 +82,23 @@ def serve(settings: Settings) -> None:
     uvicorn.run(with_bare, port=settings.port, loop="uvloop", access_log=False, log_level="warning")
 
 
-def figures(server: Server) -> dict[str, float]:
-    """Seconds so far: CPU, and wall time by stage."""
+def cpu(server: Server) -> dict[str, float]:
+    """CPU seconds so far, of the process and of the engine."""
     with urlopen(f"http://127.0.0.1:{server.port}/cpu") as answer:
-        sums: dict[str, float] = json.load(answer)
+        seconds: dict[str, float] = json.load(answer)
+    return seconds
+
+
+def walls(server: Server) -> dict[str, float]:
+    """Wall seconds so far, by stage."""
     with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
-        for family in text_string_to_metric_families(answer.read().decode()):
-            for sample in family.samples:
-                if sample.name == "rerank_stage_duration_seconds_sum":
-                    sums[sample.labels["stage"]] = sample.value
-    return sums
+        families = text_string_to_metric_families(answer.read().decode())
+    return {
+        sample.labels["stage"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "rerank_stage_duration_seconds_sum"
+    }
 
 
 def measure(server: Server, case: str, load: Workload, connections: int, seconds: float) -> dict[str, Any]:
@@ -103,9 +110,11 @@ def measure(server: Server, case: str, load: Workload, connections: int, seconds
 def window(server: Server, case: str, load: Workload, connections: int, seconds: float) -> dict[str, Any]:
     bare = case == "bare"
     requests = [post(BARE if bare else RERANK, body) for body in load.bodies]
-    before = figures(server)
+    # The CPU of a scrape is not a request's, so the scrapes stand outside.
+    walls_before, before = walls(server), cpu(server)
     run = closed_loop(server.port, requests, connections, seconds, is_ok if bare else is_answer)
-    after = figures(server)
+    after = cpu(server) | walls(server)
+    before |= walls_before
     count = len(run.latencies_ms)
     spent = {name: round((after[name] - before.get(name, 0.0)) / count * 1e6, 1) for name in after}
     return {
