@@ -9,7 +9,7 @@ Legend: B requests, N candidates, K slate length, M micro-steps.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ from model.progress import console, progress
 from service.engine.generation import Controls, stack_controls
 from service.engine.loaded_model import LoadedModel
 from service.engine.native import NativeRunner, why_not_native
-from service.engine.runner import Runner, SessionSettings, SlateRunner, StepRunner
+from service.engine.runner import Arrays, Named, Runner, SessionSettings, SlateRunner, StepRunner
 
-Arrays = dict[str, NDArray[Any]]
 Request = tuple[Arrays, Controls]
 
 BATCH_SIZES = (1, 3, 8, 32)
@@ -56,7 +55,7 @@ class TorchRunner:
         self._policy = policy.eval()
 
     @torch.no_grad()
-    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         step = StepControls(*(torch.from_numpy(controls[spec.name]) for spec in CONTROLS))
         memory = self._policy.encode(tensors)

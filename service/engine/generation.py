@@ -3,6 +3,7 @@
 Legend: B requests, N candidates, M micro-steps, P noise positions.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,7 @@ class Controls:
         reasoning_budget: most reasoning tokens per position.
         seed: sample with this seed; None decodes greedily.
         micro_step_budget: reason only while the slate still fits in this many micro-steps.
+        deadline: `time.monotonic()` seconds, for a runner that sees the clock between micro-steps.
     """
 
     slate_length: int
@@ -35,6 +37,7 @@ class Controls:
     selection_temperature: float
     seed: int | None = None
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
+    deadline: float = math.inf
 
     @classmethod
     def default(cls, manifest: Manifest, slate_length: int) -> "Controls":

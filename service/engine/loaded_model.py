@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from model.features.assembly import Arrays, FeatureAssembler, collate
 from model.features.catalogue import Catalogue
 from model.features.fitting import FittedFeatures
@@ -42,4 +44,6 @@ class LoadedModel:
         """
         candidates = [len(request["candidate_numeric"]) for request in inputs]
         assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
-        return read_slates(controls, self.runner.run(collate(inputs), stack_controls(controls, candidates)))
+        deadlines = np.array([request.deadline for request in controls])
+        records = self.runner.run(collate(inputs), stack_controls(controls, candidates), deadlines)
+        return read_slates(controls, records)

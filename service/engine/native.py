@@ -4,17 +4,15 @@ The same inputs and records as the graphs' runners. Knows bundles with a GRU dec
 none; needs the extra `native`. Legend: B requests, D width, M micro-steps.
 """
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import CONTROLS, MEMORY, RECORD, past
 from model.manifest import DECODE, ENCODER, BundleError, Manifest
-from service.engine.runner import Arrays, SessionSettings, open_session
+from service.engine.runner import Arrays, Named, SessionSettings, open_session
 
 WEIGHTS = (
     *("token_weights", "state_weights", "gates_bias", "state_bias"),
@@ -51,7 +49,7 @@ class NativeRunner:
             self._weights = [np.ascontiguousarray(weights[name]) for name in WEIGHTS]
         self.provider = self._encoder.get_providers()[0]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         encoded = self._encoder.run(self._encoded, dict(inputs))
         length, budget = controls["slate_length"], controls["reasoning_budget"]
         most = int((length * (1 + budget)).max())

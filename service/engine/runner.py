@@ -10,6 +10,7 @@ Legend: B requests, N candidates, M micro-steps, P noise positions.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -29,17 +30,23 @@ class ProviderUnavailableError(BundleError):
     """The asked execution provider is not active; ONNX Runtime would have fallen back silently."""
 
 
+Named = Mapping[str, NDArray[Any]]
+
+
 class Runner(Protocol):
     """Writes slates for a batch."""
 
     provider: str
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         """Run a batch to the end of every slate.
 
         Args:
             inputs: one array for each of `ENCODER_INPUTS`.
             controls: one array for each of `CONTROLS`.
+            deadlines: `[B]`, `time.monotonic()` seconds. A runner that comes back to the host between
+                micro-steps spends no more reasoning tokens in a row whose slate would else be late; the
+                others have only the micro-step budget among the controls.
 
         Returns:
             One array for each of `RECORD`, stacked over micro-steps: `[M, B]`.
@@ -99,7 +106,7 @@ class SlateRunner:
         self._outputs = [spec.name for spec in RECORD]
         self.provider = self._session.get_providers()[0]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         records = self._session.run(self._outputs, {**inputs, **controls})
         return dict(zip(self._outputs, records, strict=True))
 
@@ -123,7 +130,7 @@ class StepRunner:
         self._counters = {spec.name for spec in COUNTERS}
         self.provider = self._step.get_providers()[0]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], controls: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         device = "cuda" if self.provider == PROVIDERS["cuda"] else "cpu"
         step = self._step.io_binding()
         self._bind_start(step, inputs, device)
@@ -131,8 +138,15 @@ class StepRunner:
             step.bind_cpu_input(spec.name, controls[spec.name])
         state_outputs = [present(name) for name in self._state]
         rows: list[list[NDArray[Any]]] = []
-        position = np.zeros_like(controls["slate_length"])
-        while (position < controls["slate_length"]).any():
+        length, budget = controls["slate_length"], controls["micro_step_budget"]
+        position, started = np.zeros_like(length), monotonic()
+        while (position < length).any():
+            if deadlines is not None:
+                now = monotonic()
+                a_step = (now - started) / max(1, len(rows))
+                late = now + (length - position) * a_step >= deadlines
+                budget = np.where(late, 0, budget)
+                step.bind_cpu_input("micro_step_budget", budget)
             for name in state_outputs:
                 step.bind_output(name, device)
             for name in self._reported:
@@ -146,7 +160,7 @@ class StepRunner:
             step.clear_binding_outputs()
         return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(self._reported)}
 
-    def _bind_start(self, step: Any, inputs: Mapping[str, NDArray[Any]], device: str) -> None:
+    def _bind_start(self, step: Any, inputs: Named, device: str) -> None:
         """Run the encoder and bind its memory and the initial state as the step's inputs."""
         encoder = self._encoder.io_binding()
         for spec in ENCODER_INPUTS:

@@ -202,7 +202,7 @@ class Scheduler:
         """Controls whose micro-step budget is what the estimate fits into the remaining time."""
         fitting = int((job.deadline - now) / self._seconds_per_micro_step)
         budget = min(max(job.controls.slate_length, fitting), UNLIMITED_MICRO_STEPS)
-        return replace(job.controls, micro_step_budget=budget)
+        return replace(job.controls, micro_step_budget=budget, deadline=job.deadline)
 
 
 def _fail(job: _Job, fault: Exception) -> None:

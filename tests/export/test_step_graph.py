@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import onnx
@@ -298,3 +300,16 @@ def test_a_provider_that_is_not_active_is_refused_or_allowed(bundle: Path) -> No
     assert model.runner.provider == "CPUExecutionProvider"
     assert isinstance(model.runner, StepRunner)  # no control flow where a device was asked for
     assert isinstance(LoadedModel.open(bundle, SessionSettings(decoding="graph")).runner, SlateRunner)
+
+
+def test_a_deadline_between_micro_steps_sheds_reasoning_and_keeps_the_list(bundle: Path) -> None:
+    """Only the host-driven path sees the clock; a row that is not late reasons on beside one that is."""
+    model = LoadedModel.open(bundle, SessionSettings(decoding="step"))
+    arrays, control = random_requests(model.features, model.manifest, 1, seed=3)[0]
+    free = replace(control, entropy_threshold=-1.0, reasoning_budget=2, seed=None, micro_step_budget=10_000)
+    late = replace(free, deadline=monotonic())
+    patient, hurried = model.generate([arrays, arrays], [free, late])
+    assert patient.reasoning_tokens == 2 * free.slate_length
+    assert (hurried.reasoning_tokens, hurried.stop) == (0, "deadline")
+    (none,) = model.generate([arrays], [replace(free, micro_step_budget=0)])
+    assert [p.index for p in hurried.positions] == [p.index for p in none.positions]

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ class Failing:
 
     provider: str = "CPUExecutionProvider"
 
-    def run(self, inputs: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, *batch: Any) -> dict[str, Any]:
         raise RuntimeError("no more")
 
 
@@ -34,9 +33,9 @@ class Held:
     gate: threading.Event
     provider: str = "CPUExecutionProvider"
 
-    def run(self, inputs: Mapping[str, Any], controls: Mapping[str, Any]) -> Any:
+    def run(self, *batch: Any) -> Any:
         assert self.gate.wait(10)
-        return self.real.run(inputs, controls)
+        return self.real.run(*batch)
 
 
 @dataclass
@@ -46,8 +45,8 @@ class Confused:
     real: Any
     provider: str = "CPUExecutionProvider"
 
-    def run(self, inputs: Mapping[str, Any], controls: Mapping[str, Any]) -> Any:
-        records = self.real.run(inputs, controls)
+    def run(self, *batch: Any) -> Any:
+        records = self.real.run(*batch)
         return {**records, "probability": np.full_like(records["probability"], np.nan)}
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import threading
 import weakref
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ class Held:
     def __init__(self, real: Any, gate: threading.Event) -> None:
         self._real, self._gate, self.provider = real, gate, real.provider
 
-    def run(self, inputs: Mapping[str, Any], controls: Mapping[str, Any]) -> Any:
+    def run(self, *batch: Any) -> Any:
         assert self._gate.wait(10)
-        return self._real.run(inputs, controls)
+        return self._real.run(*batch)
 
 
 async def test_requests_end_with_the_model_they_began_with(client: Client, newer: Path) -> None:
