@@ -102,26 +102,33 @@ def budget(results: Results, path: Path) -> None:
 
 
 def pareto(results: Results, path: Path) -> None:
-    """Quality against milliseconds a list through the exported graph."""
+    """Quality against milliseconds a list, through the exported graph and decoded natively."""
+    columns = {"ms_per_list": "through the exported graph", "ms_native": "native decoding"}
     timed = {
-        data: [row for row in results.rows.values() if row["dataset"] == data and row.get("ms_per_list")]
+        (data, column): {
+            (row["model"], row["control"])
+            for row in results.rows.values()
+            if row["dataset"] == data and row.get(column)
+        }
         for data in DATA
+        for column in columns
     }
-    names = [data for data, rows in timed.items() if rows]
-    figure, panels = plt.subplots(
-        1, max(len(names), 1), figsize=(8 * max(len(names), 1), 5), layout="constrained", squeeze=False
+    panels = [panel for panel, found in timed.items() if found]
+    figure, axes = plt.subplots(
+        1, max(len(panels), 1), figsize=(8 * max(len(panels), 1), 5.5), layout="constrained", squeeze=False
     )
-    for axes, data in zip(panels[0], names, strict=False):
-        for model, control in sorted({(r["model"], r["control"]) for r in timed[data]}, key=str):
+    for panel, (data, column) in zip(axes[0], panels, strict=False):
+        for model, control in sorted(timed[data, column], key=str):
             runs = results.runs(data, model, control)
-            ms = np.mean([row["ms_per_list"] for row in runs if row.get("ms_per_list")])
+            ms = np.mean([row[column] for row in runs if row.get(column)])
             value = results.mean(data, model, control, DATA[data].metric)
             ours = model == EGLR
-            axes.plot(ms, value, "o", color=RED if ours else BLUE)
+            panel.plot(ms, value, "o", color=RED if ours else BLUE)
             label = f"EGLR, {control or 'entropy gate'}" if ours else control or model
-            axes.annotate(label, (ms, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axes.set(xlabel="ms a list, one list a call, one thread", ylabel=DATA[data].metric, title=data)
-        axes.margins(x=0.15)
+            panel.annotate(label, (ms, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        panel.set(xlabel="ms a list, one list a call, one thread", ylabel=DATA[data].metric)
+        panel.set_title(f"{data}, {columns[column]}")
+        panel.margins(x=0.15)
     _save(figure, path)
 
 

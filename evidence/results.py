@@ -34,7 +34,8 @@ def collect(root: Path, target: Path = RESULTS) -> None:
     for path in sorted(root.glob(f"*/*/*/{ROWS}")):
         with np.load(path.with_name(VALUES)) as found:
             for row in json.loads(path.read_text()):
-                row = {"ms_per_list": rows.get(key(row), {}).get("ms_per_list"), **row}
+                timed = rows.get(key(row), {})
+                row = {name: timed.get(name) for name in ("ms_per_list", "ms_native")} | row
                 rows[key(row)] = row
                 own = row["control"] or ""
                 values[key(row)] = found[own]

@@ -1,36 +1,37 @@
-"""Milliseconds a list through the exported graph: `python -m evidence.timing`.
+"""Milliseconds a list through the exported graph, and natively: `python -m evidence.timing`.
 
 The policies of seed 0, exported, one list a call, one thread, all variants in turn on the same lists so
-that the machine's noise hits all alike. Run it when nothing else runs.
+that the machine's noise hits all alike. Native decoding is what is served where it knows the policy; the
+slate graph knows all of them. Run it when nothing else runs.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import torch
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA
-from evidence.grid import TRAININGS, Task
+from evidence.grid import TRAININGS, Task, Training
 from evidence.results import RESULTS, load, save
-from export.step_graph import compose_slate, export_encoder, export_step, state_specs
+from export.bundle import Trained, write_bundle
 from model.config import RunConfig
 from model.features.assembly import collate
-from model.manifest import SLATE
 from model.policy import Policy
 from model.progress import console, progress
 from model.train_policy import NEVER, calibrate
 from service.engine.generation import Controls, stack_controls
-from service.engine.runner import SessionSettings, SlateRunner
+from service.engine.native import NativeRunner, why_not_native
+from service.engine.runner import Runner, SessionSettings, SlateRunner
 
-LISTS, ROUNDS, WARM_UP = 200, 3, 20
+LISTS, ROUNDS, WARM_UP = 200, 9, 20
 
 
 class Variant(NamedTuple):
@@ -38,9 +39,18 @@ class Variant(NamedTuple):
 
     model: str
     control: str | None
-    runner: SlateRunner
+    runner: Runner
     controls: Controls
     lists: int = 1
+
+    @property
+    def key(self) -> tuple[str, str | None, str]:
+        """Model, control, and the column of the results that its time goes into."""
+        return (
+            self.model,
+            self.control,
+            "ms_native" if isinstance(self.runner, NativeRunner) else "ms_per_list",
+        )
 
 
 def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
@@ -53,8 +63,7 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
         config = RunConfig.model_validate_json((directory / "config.json").read_text()).policy
         policy = Policy(config, cell.sizes)
         policy.load_state_dict(torch.load(directory / "policy.pt", weights_only=True))
-        runner, budget = _runner(policy.eval()), config.reasoner.budget
-        quantile = config.reasoner.gate_quantile
+        budget, quantile = config.reasoner.budget, config.reasoner.gate_quantile
         threshold = calibrate(policy, cell.held_out, quantile).threshold if budget else NEVER
         own = Controls(
             slate_length=config.slate_length,
@@ -63,27 +72,34 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
             reasoning_temperature=config.reasoner.temperature,
             selection_temperature=config.selection_temperature,
         )
-        found.append(Variant(name, training.control, runner, own))
-        if not (training.decides and cell.data.controls):
-            continue
-        if not budget:
-            name_of = f"best of {SAMPLED_LISTS} lists by the evaluator"
-            found.append(Variant(name, name_of, runner, own, SAMPLED_LISTS))
-            continue
-        always = replace(own, entropy_threshold=ALWAYS)
-        found.append(Variant(name, "reasoning switched off", runner, replace(own, reasoning_budget=0)))
-        found.append(Variant(name, "always", runner, always))
-        for other in BUDGETS:
-            for kind, controls in (("always", always), ("entropy gate", own)):
-                changed = replace(controls, reasoning_budget=other)
-                found.append(Variant(name, f"{kind}, S = {other}", runner, changed))
-        for share in QUANTILES:
-            gated = replace(own, entropy_threshold=calibrate(policy, cell.held_out, share).threshold)
-            found.append(Variant(name, f"entropy gate, quantile {share}", runner, gated))
+        for runner in _runners(policy.eval(), cell):
+            found += _decoded(training, runner, own, cell, policy)
     return found
 
 
-def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None], float]:
+def _decoded(
+    training: Training, runner: Runner, own: Controls, cell: Cell, policy: Policy
+) -> Iterator[Variant]:
+    """Every way to decode a policy that has a row, but those that need the labels or the evaluator."""
+    name, budget = training.name, own.reasoning_budget
+    yield Variant(name, training.control, runner, own)
+    if not (training.decides and cell.data.controls):
+        return
+    if not budget:
+        yield Variant(name, f"best of {SAMPLED_LISTS} lists by the evaluator", runner, own, SAMPLED_LISTS)
+        return
+    always = replace(own, entropy_threshold=ALWAYS)
+    yield Variant(name, "reasoning switched off", runner, replace(own, reasoning_budget=0))
+    yield Variant(name, "always", runner, always)
+    for other in BUDGETS:
+        for kind, controls in (("always", always), ("entropy gate", own)):
+            yield Variant(name, f"{kind}, S = {other}", runner, replace(controls, reasoning_budget=other))
+    for share in QUANTILES:
+        gated = replace(own, entropy_threshold=calibrate(policy, cell.held_out, share).threshold)
+        yield Variant(name, f"entropy gate, quantile {share}", runner, gated)
+
+
+def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str], float]:
     """Mean over lists of the median over rounds, in milliseconds."""
     rows = cell.test[:LISTS]
     times = np.zeros((len(found), len(rows), ROUNDS))
@@ -99,14 +115,20 @@ def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None], fl
                 variant.runner.run(inputs, controls)
                 times[index, number, repeat] = time.perf_counter() - started
     means = 1000.0 * np.median(times, axis=2).mean(axis=1)
-    return {(v.model, v.control): float(mean) for v, mean in zip(found, means, strict=True)}
+    return {variant.key: float(mean) for variant, mean in zip(found, means, strict=True)}
 
 
-def _runner(policy: Policy) -> SlateRunner:
-    with tempfile.TemporaryDirectory() as directory:
-        graph = compose_slate(export_encoder(policy), export_step(policy), state_specs(policy))
-        onnx.save(graph, Path(directory) / SLATE)
-        return SlateRunner(Path(directory), SessionSettings())
+def _runners(policy: Policy, cell: Cell) -> list[Runner]:
+    """The slate graph, and native decoding where it knows the policy."""
+    gate = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
+    config = cell.config.model_copy(update={"policy": policy.config})
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        manifest = write_bundle(Trained(config, policy, cell.features, gate, {}), directory)
+        runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
+        if why_not_native(manifest) is None:
+            runners.append(NativeRunner(directory, manifest, SessionSettings()))
+    return runners
 
 
 def main() -> None:
@@ -119,11 +141,11 @@ def main() -> None:
     for data in arguments.data:
         cell = open_cell(DATA[data], 0, arguments.runs / data / "0")
         found = measure(cell, variants(data, arguments.runs, cell))
-        for (model, control), ms in found.items():
-            console.print(f"{data}  {model}, {control or 'as trained'}: {ms:.3f} ms")
+        for (model, control, column), ms in found.items():
+            console.print(f"{data}  {model}, {control or 'as trained'}: {column} {ms:.3f}")
             for row in rows.values():
                 if (row["dataset"], row["model"], row["control"]) == (data, model, control):
-                    row["ms_per_list"] = round(ms, 4)
+                    row[column] = round(ms, 4)
     save(rows, values, RESULTS)
 
 
