@@ -1,6 +1,7 @@
 """Resident memory of the service: `python -m bench.memory --bundle DIR`.
 
-A hundred thousand requests of random N over HTTP, then a hundred bundle swaps under load, each in a
+A hundred thousand requests of random N over HTTP, to a service whose store of recommendations is full after
+warm-up (it is bounded, and would only be seen to fill up), then a hundred bundle swaps under load, each in a
 process of its own. Flat means: what the process holds at its highest after warm-up, over what it held at
 the end of warm-up. Beside them the settings of ONNX Runtime's allocator, each in a fresh process: what it
 holds after the same batches of random sizes, and what they take.
@@ -33,13 +34,18 @@ WARM_UP = 0.1
 SIZES = tuple(int(size) for size in np.geomspace(5, 500, 60).round())
 """Candidates a request: from 5 to 500, short lists more often than long ones."""
 CONNECTIONS = 8
+RECOMMENDATIONS = 1000
 
 
 def over_requests(bundle: Path, count: int) -> dict[str, Any]:
     """Resident MiB while so many requests are answered."""
     sent = requests(workload(bundle, sizes=SIZES))
     resident, failed = [], 0
-    with running("memory", ours(bundle, default_deadline_ms=10_000), sent[0]) as server:
+    with running(
+        "memory",
+        ours(bundle, default_deadline_ms=10_000, memory_max_recommendations=RECOMMENDATIONS),
+        sent[0],
+    ) as server:
         source = cycle(sent)
         for _ in progress(range(SAMPLES), "requests"):
             run = send_all(server.port, islice(source, count // SAMPLES), CONNECTIONS, is_answer)
