@@ -30,9 +30,9 @@ RUN python3 -m venv /venv
 
 # The packages alone, so that a change of the source does not install them again.
 FROM installer AS service-packages
-# cpu or gpu: which ONNX Runtime. EXTRAS: more of the extras in pyproject.toml, such as "otel".
+# cpu or gpu: which ONNX Runtime. EXTRAS: more of the extras in pyproject.toml, such as "native otel".
 ARG RUNTIME=cpu
-ARG EXTRAS=""
+ARG EXTRAS="native"
 RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME'" >&2; exit 1 ;; esac \
     && python3 requirements.py "$RUNTIME" "$EXTRAS" > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
