@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from bench.marks import PEER_NAMES, Results
+from bench.peers.rates import best_rates
 
 
 def draw(results: Mapping[str, Results], directory: Path) -> None:
@@ -37,17 +38,13 @@ def open_loop(axes: Axes, serving: Results) -> None:
 
 
 def peers(axes: Axes, found: Results) -> None:
-    rows = found["rows"]
-    servers = list(dict.fromkeys(row["server"] for row in rows))
-    connections = sorted({row["connections"] for row in rows})
-    width = 0.8 / len(servers)
-    for place, server in enumerate(servers):
-        speed = []
-        for c in connections:
-            of_case = sorted(r["per_second"] for r in rows if (r["server"], r["connections"]) == (server, c))
-            speed.append(of_case[len(of_case) // 2])
-        at = [index + (place - (len(servers) - 1) / 2) * width for index in range(len(connections))]
-        axes.bar(at, speed, width, label=PEER_NAMES.get(server, "this service"))
+    rates = best_rates(found["rows"])
+    connections = sorted(rates["ours"])
+    width = 0.8 / len(rates)
+    for place, (server, of_server) in enumerate(rates.items()):
+        at = [index + (place - (len(rates) - 1) / 2) * width for index in range(len(connections))]
+        label = PEER_NAMES.get(server, "this service")
+        axes.bar(at, [of_server[c] for c in connections], width, label=label)
     axes.set_xticks(range(len(connections)), [f"c = {c}" for c in connections])
     axes.set(ylabel="requests/s on one core", title="Same model, payload and parser")
     axes.legend()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.marks import COMMANDS, PEER_NAMES, Results, marks
+from bench.peers.rates import best_rates
 
 Row = Mapping[str, Any]
 
@@ -102,23 +103,16 @@ def stages_table(stages: Results) -> str:
 
 
 def peers_table(peers: Results) -> str:
-    rows: Sequence[Row] = peers["rows"]
-    servers = list(dict.fromkeys(row["server"] for row in rows))
+    rates = best_rates(peers["rows"])
+    ours = rates["ours"]
     lines = []
-    for server in servers:
-        speed = []
-        for c in sorted({row["connections"] for row in rows}):
-            found = sorted(
-                row["per_second"] for row in rows if (row["server"], row["connections"]) == (server, c)
-            )
-            rate = f"{found[len(found) // 2]:.0f}"
-            speed.append(rate if server == "ours" else f"{rate} ({peers['ratios'][server][str(c)]:.1f} x)")
+    for server, of_server in rates.items():
         about = peers["peers"].get(server, {"version": ""})
         name = "this service" if server == "ours" else f"{PEER_NAMES[server]} {about['version']}"
-        lines.append((name, *speed))
-    columns = [f"c = {c}" for c in sorted({row["connections"] for row in rows})]
+        ratio = {c: "" if server == "ours" else f" ({ours[c] / rate:.1f} x)" for c, rate in of_server.items()}
+        lines.append((name, *(f"{of_server[c]:.0f}{ratio[c]}" for c in sorted(ours))))
     tuning = [f"- {PEER_NAMES[name]}: {about['tuning']}" for name, about in peers["peers"].items()]
-    return table(("requests/s", *columns), lines) + "\n\n" + "\n".join(tuning)
+    return table(("requests/s", *(f"c = {c}" for c in sorted(ours))), lines) + "\n\n" + "\n".join(tuning)
 
 
 def memory_table(memory: Results) -> str:

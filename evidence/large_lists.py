@@ -272,8 +272,6 @@ def report(values: Values, times: Milliseconds, config: RunConfig, seeds: list[i
         "seeds": seeds,
         "epochs": config.imitation.epochs,
         "recommended": RECOMMENDED,
-        "growth_50_to_1000": growth["graph"][RECOMMENDED],
-        "p50_ms_1000": times["graph"][RECOMMENDED][1000],
         "growth": growth,
         "p50_ms": times,
         "quality": quality,

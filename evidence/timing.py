@@ -80,7 +80,7 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
 def _decoded(
     training: Training, runner: Runner, own: Controls, cell: Cell, policy: Policy
 ) -> Iterator[Variant]:
-    """Every way to decode a policy that has a row, but those that need the labels or the evaluator."""
+    """Every way to decode a policy that is a matter of its controls alone, as the graph takes them."""
     name, budget = training.name, own.reasoning_budget
     yield Variant(name, training.control, runner, own)
     if not (training.decides and cell.data.controls):

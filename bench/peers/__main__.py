@@ -3,7 +3,7 @@
 Each peer gets an environment of its own under `build/peers`, made on the first run. All servers are
 pinned to one core, the client to the other. They take turns: at each number of connections, round by
 round, each is measured while the others are stopped (SIGSTOP), so that idle ones cost nobody anything.
-A ratio is the median over rounds of ours over theirs in the same round.
+Compared are the best rounds of each (`bench.peers.rates`).
 """
 
 import argparse
@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -23,6 +22,7 @@ import psutil
 from bench.client import closed_loop
 from bench.machine import ROOT, keep
 from bench.payloads import workload
+from bench.peers.rates import best_rates
 from bench.peers.work import BUNDLE
 from bench.servers import Server, is_answer, ours, pin_client, running, tell_users
 from bench.serving import CONNECTIONS, cost, requests
@@ -129,8 +129,8 @@ def _signal(process: psutil.Process, send: Any) -> None:
         send(process)
 
 
-def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Rows of every server, and ratios of ours over each peer's."""
+def measure(bundle: Path, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """A row for each server, number of connections and round."""
     load = workload(bundle, "ids")
     sent = requests(load)
     rows: list[dict[str, Any]] = []
@@ -153,20 +153,7 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
                         loop(seconds=WARM_UP_S)
                         row = cost(server, partial(loop, seconds=seconds))
                     rows.append({"server": server.name, "connections": connections, "round": number, **row})
-    return {"ratios": ratios(rows), "rows": rows}
-
-
-def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Peer -> connections -> median over rounds of our requests a second over its own."""
-    speed = {(row["server"], row["connections"], row["round"]): row["per_second"] for row in rows}
-    rounds = sorted({row["round"] for row in rows})
-    return {
-        peer.name: {
-            str(c): round(median(speed["ours", c, n] / speed[peer.name, c, n] for n in rounds), 2)
-            for c in sorted({row["connections"] for row in rows})
-        }
-        for peer in PEERS
-    }
+    return rows
 
 
 def main() -> None:
@@ -178,10 +165,10 @@ def main() -> None:
     for peer in PEERS:
         install(peer)
     peers = {peer.name: {"version": version(peer), "tuning": peer.tuning} for peer in PEERS}
-    results = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
+    rows = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
     command = "python -m bench.peers --bundle DIR"
-    path = keep("peers", {"peers": peers, **results}, "onnxruntime", "fastapi", "uvicorn", command=command)
-    console.print(f"{path}: {json.dumps(results['ratios'])}")
+    path = keep("peers", {"peers": peers, "rows": rows}, "onnxruntime", "fastapi", "uvicorn", command=command)
+    console.print(f"{path}: {json.dumps(best_rates(rows))}")
 
 
 if __name__ == "__main__":

@@ -60,10 +60,6 @@ def results() -> dict[str, Any]:
         },
         "peers": {
             "peers": {peer: {"version": "1", "tuning": "none"} for peer in marks.PEER_MARKS},
-            "ratios": {
-                peer: {str(c): ratio for c in marks.CONNECTIONS}
-                for peer, ratio in {"litserve": 2.0, "bentoml": 4.0, "ray_serve": 4.0}.items()
-            },
             "rows": peer_rows,
         },
         "memory": {
@@ -72,8 +68,8 @@ def results() -> dict[str, Any]:
             "allocators": [{"allocator": "arena off", "us_per_request": 500.0, **flat}],
         },
         "large_lists": {
-            "growth_50_to_1000": 20.0,
-            "p50_ms_1000": 12.0,
+            "growth": {"graph": {"light": 2.0}, "native": {"light": 20.0}},
+            "p50_ms": {"graph": {"light": {"1000": 12.0}}, "native": {"light": {"1000": 3.0}}},
             "recommended": "light",
             "quality": [
                 {"lists_by": "light", "n": n, "true_value": 2.0, "minus_full": {"mean": mean}}
