@@ -7,8 +7,8 @@ from typing import Any
 def best_rates(rows: Iterable[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """Server -> connections -> requests a second in its best round.
 
-    Every server at its best, ours too: in later rounds a lone connection waits 40 ms for BentoML, whose batcher
-    adapts to what it has seen, and a median would hold that against it.
+    Every server at its best, ours too: in later rounds a lone connection waits 40 ms for BentoML, whose
+    batcher adapts to what it has seen, and a median would hold that against it.
     """
     rates: dict[str, dict[int, float]] = {}
     for row in rows:
