@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,11 @@ def gains(results: Results, path: Path) -> None:
 def entropy(results: Results, path: Path) -> None:
     """Selection entropy by position before and after reasoning, and where the tokens go."""
     names = [data for data in DATA if results.runs(data, EGLR)]
-    figure, panels = plt.subplots(
-        1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False
-    )
-    for axes, data in zip(panels[0], names, strict=True):
+    lines = max(1, math.ceil(len(names) / 3))
+    figure, panels = plt.subplots(lines, 3, figsize=(12.6, 3.4 * lines), layout="constrained", squeeze=False)
+    for unused in panels.flat[len(names) :]:
+        unused.set_axis_off()
+    for axes, data in zip(panels.flat, names, strict=False):
         runs = results.runs(data, EGLR)
         places = np.arange(1, 1 + len(runs[0]["entropy_before"]))
         for name, colour in (("entropy_before", BLUE), ("entropy_after", RED)):
@@ -118,17 +120,19 @@ def pareto(results: Results, path: Path) -> None:
         1, max(len(panels), 1), figsize=(8 * max(len(panels), 1), 5.5), layout="constrained", squeeze=False
     )
     for panel, (data, column) in zip(axes[0], panels, strict=False):
+        labels = []
         for model, control in sorted(timed[data, column], key=str):
             runs = results.runs(data, model, control)
             ms = np.mean([row[column] for row in runs if row.get(column)])
             value = results.mean(data, model, control, DATA[data].metric)
             ours = model == EGLR
             panel.plot(ms, value, "o", color=RED if ours else BLUE)
-            label = f"EGLR, {control or 'entropy gate'}" if ours else control or model
-            panel.annotate(label, (ms, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
+            own = control if control and control not in model else model
+            label = f"EGLR, {control or 'entropy gate'}" if ours else own
+            labels.append((value, ms, label))
+        _beside(panel, labels)
         panel.set(xlabel="ms a list, one list a call, one thread", ylabel=DATA[data].metric)
         panel.set_title(f"{data}, {columns[column]}")
-        panel.margins(x=0.15)
     _save(figure, path)
 
 
@@ -154,6 +158,21 @@ def evaluator(results: Results, path: Path) -> None:
         axes.set(xlabel="expected clicks", title=data)
     panels[0][0].legend(fontsize=8)
     _save(figure, path)
+
+
+def _beside(panel: plt.Axes, labels: Sequence[tuple[float, float, str]]) -> None:
+    """Label points `(y, x, text)` in a column to the right of all of them, in their order of height."""
+    places = np.linspace(0.02, 0.98, len(labels))
+    for place, (y, x, text) in zip(places, sorted(labels), strict=True):
+        panel.annotate(
+            text,
+            (x, y),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.5},
+        )
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
