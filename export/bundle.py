@@ -12,12 +12,25 @@ import numpy as np
 import onnx
 
 from export.decode_weights import decode_weights
+from export.encode_weights import encode_weights
 from export.step_graph import compose_slate, export_encoder, export_step, memory_specs, state_specs
 from model.checkpoint import save_features, save_tensors, save_text
 from model.config import RunConfig
 from model.contract import CONTRACT_VERSION, OPSET
 from model.features.assembly import FeatureAssembler
-from model.manifest import CONFIG, DECODE, ENCODER, MANIFEST, POLICY, SLATE, STEP, Gate, Manifest, sha256
+from model.manifest import (
+    CONFIG,
+    DECODE,
+    ENCODE,
+    ENCODER,
+    MANIFEST,
+    POLICY,
+    SLATE,
+    STEP,
+    Gate,
+    Manifest,
+    sha256,
+)
 from model.policy import Policy
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -48,9 +61,12 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
     onnx.save(encoder, directory / ENCODER)
     onnx.save(step, directory / STEP)
     onnx.save(compose_slate(encoder, step, specs), directory / SLATE)
-    weights = decode_weights(policy)
-    if weights is not None:
-        np.savez(directory / DECODE, allow_pickle=False, **weights)
+    decoding = decode_weights(policy)
+    if decoding is not None:
+        np.savez(directory / DECODE, allow_pickle=False, **decoding)
+        encoding = encode_weights(policy)
+        if encoding is not None:
+            np.savez(directory / ENCODE, allow_pickle=False, **encoding)
     save_features(directory, trained.features)
     save_text(directory / CONFIG, trained.config.model_dump_json(indent=2))
     save_tensors(directory / POLICY, policy.state_dict())

@@ -15,8 +15,9 @@ from model.reference import Reference
 
 ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
 FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
-DECODE = "decode.npz"
-"""Weights of the micro-step for native decoding; only where it knows the decoder and the reasoner."""
+DECODE, ENCODE = "decode.npz", "encode.npz"
+"""Weights of the micro-step and of the encoder for native decoding; only where it knows decoder and reasoner,
+and the encoder."""
 CONFIG, POLICY = "config.json", "policy.pt"
 """The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
 training can go on from. The service reads neither."""
@@ -130,7 +131,7 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
-    optional = (DECODE,) if DECODE in manifest.hashes else ()
+    optional = [name for name in (DECODE, ENCODE) if name in manifest.hashes]
     for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
         if name not in manifest.hashes:
             raise BundleError(f"{path}: no hash of {name}")

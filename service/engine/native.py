@@ -1,18 +1,22 @@
-"""The encoder on ONNX Runtime, then all micro-steps of a batch in one compiled function.
+"""The encoder, then all micro-steps of a batch in one compiled function.
 
 The same inputs and records as the graphs' runners. Knows bundles with a GRU decoder and a deep reasoner, or
-none; needs the extra `native`. Legend: B requests, D width, M micro-steps.
+none; a light encoder is compiled too, any other runs on ONNX Runtime. Needs the extra `native`.
+Legend: B requests, D width, M micro-steps.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import CONTROLS, MEMORY, RECORD, past
-from model.manifest import DECODE, ENCODER, BundleError, Manifest
-from service.engine.runner import Arrays, Named, SessionSettings, open_session
+from model.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
+from service.engine.runner import PROVIDERS, Arrays, Named, SessionSettings, open_session
 
 WEIGHTS = (
     *("token_weights", "state_weights", "gates_bias", "state_bias"),
@@ -42,15 +46,21 @@ class NativeRunner:
             raise BundleError(f"{bundle}: cannot be decoded natively: {reason}")
         from service.engine.native_kernel import GATES, decode
 
+        self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
         self._decode, self._gate = decode, GATES[manifest.gate.kind]
-        self._encoder = open_session(bundle / ENCODER, settings)
-        self._encoded = [*(spec.name for spec in MEMORY), past("readout")]
+        if ENCODE in manifest.hashes and settings.provider == "cpu":
+            from service.engine.native_encoder import NativeEncoder
+
+            self._encode = NativeEncoder(bundle / ENCODE, settings.intra_op_threads).run
+            self.provider = PROVIDERS["cpu"]
+        else:
+            session = open_session(bundle / ENCODER, settings)
+            self._encode = partial(session.run, [*(spec.name for spec in MEMORY), past("readout")])
+            self.provider = session.get_providers()[0]
         with np.load(bundle / DECODE) as weights:
             self._weights = [np.ascontiguousarray(weights[name]) for name in WEIGHTS]
-        self.provider = self._encoder.get_providers()[0]
 
     def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
-        encoded = self._encoder.run(self._encoded, dict(inputs))
         length, budget = controls["slate_length"], controls["reasoning_budget"]
         most = int((length * (1 + budget)).max())
         rows = len(length)
@@ -58,7 +68,7 @@ class NativeRunner:
         steps = self._decode(
             self._gate,
             inputs["candidate_mask"],
-            *encoded,
+            *self._encode(inputs),
             *(controls[spec.name] for spec in CONTROLS),
             *self._weights,
             *records,

@@ -24,7 +24,7 @@ RAW, NORMALISED, MARGIN = 0, 1, 2
 GATES = {"raw": RAW, "normalised": NORMALISED, "margin": MARGIN}
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     options: Any = {"nogil": True, "fastmath": SUMS_IN_ANY_ORDER, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
@@ -32,7 +32,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(function)
 
 
-@_compiled
+@compiled
 def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
     """`out += x @ weights`: `[X]`, `[X, Y]`, `[Y]`, X a multiple of 4."""
     for i in range(0, x.shape[0], 4):
@@ -42,7 +42,7 @@ def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
             out[j] += a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
 
 
-@_compiled
+@compiled
 def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-untyped-def]
     """`out = weights @ table[rows] / total` of the first `count`: `[N]`, `[N] int64`, `[N, Y]`, `[Y]`."""
     out[:] = 0.0
@@ -66,7 +66,7 @@ def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-
         out[i] *= share
 
 
-@_compiled
+@compiled
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0.0)
     for i in range(x.shape[0]):
@@ -74,8 +74,8 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@_compiled
-def _exp(x, count, powers, twos):  # type: ignore[no-untyped-def]
+@compiled
+def exp(x, count, powers, twos):  # type: ignore[no-untyped-def]
     """`x = exp(x)` of the first `count`, within what float32 can hold.
 
     exp(x) = 2^n exp(r), with r small enough for a polynomial, so that it is vector instructions. `twos` is
@@ -97,7 +97,7 @@ def _exp(x, count, powers, twos):  # type: ignore[no-untyped-def]
         x[j] *= twos[j]
 
 
-@_compiled
+@compiled
 def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untyped-def]
     """`out = exp(x * scale - max)` of the first `count`, and their sum."""
     largest = x[0] * scale
@@ -105,14 +105,14 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
         largest = max(largest, x[j] * scale)
     for j in range(count):
         out[j] = x[j] * scale - largest
-    _exp(out, count, powers, twos)
+    exp(out, count, powers, twos)
     total = np.float32(0.0)
     for j in range(count):
         total += out[j]
     return total
 
 
-@_compiled
+@compiled
 def decode(  # type: ignore[no-untyped-def]
     gate,
     mask,
@@ -264,11 +264,11 @@ def decode(  # type: ignore[no-untyped-def]
             _add_product(hidden, state_weights, from_state)
             for i in range(2 * width):  # reset and update gates, 1 / (1 + exp(-x))
                 from_token[i] = -(from_token[i] + from_state[i])
-            _exp(from_token, 2 * width, powers, twos)
+            exp(from_token, 2 * width, powers, twos)
             for i in range(width):  # tanh(x) = 1 - 2 / (1 + exp(2 x))
                 reset = one / (one + from_token[i])
                 new[i] = (from_token[2 * width + i] + reset * from_state[2 * width + i]) * np.float32(2.0)
-            _exp(new, width, powers, twos)
+            exp(new, width, powers, twos)
             for i in range(width):
                 update = one / (one + from_token[width + i])
                 fresh = one - np.float32(2.0) / (one + new[i])

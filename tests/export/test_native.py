@@ -10,14 +10,15 @@ from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_poli
 from export.bundle import Trained, write_bundle
 from export.parity import TorchRunner, compare, random_requests
 from model.checkpoint import load_policy
-from model.contract import NO_ITEM, RECORD
-from model.features.assembly import collate
-from model.manifest import DECODE, BundleError, Gate, GateKind
+from model.contract import MEMORY, NO_ITEM, RECORD, past
+from model.features.assembly import Arrays, collate
+from model.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
 from service.engine import native
 from service.engine.generation import stack_controls
 from service.engine.loaded_model import LoadedModel
 from service.engine.native import NativeRunner
-from service.engine.runner import SessionSettings, SlateRunner, StepRunner
+from service.engine.native_encoder import ROWS, NativeEncoder
+from service.engine.runner import SessionSettings, SlateRunner, StepRunner, open_session
 
 THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 
@@ -128,3 +129,62 @@ def test_native_lists_are_torchs(bundle: Path) -> None:
     model = LoadedModel.open(bundle)
     requests = random_requests(model.features, model.manifest, 60, seed=9)
     assert compare(TorchRunner(load_policy(bundle, model.features)), model.runner, requests).identical == 60
+
+
+def with_empty_rows(arrays: Arrays) -> Arrays:
+    """The same request with an item and an event without tokens, and an event of each kind."""
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    arrays["candidate_tokens"][0] = 0
+    arrays["history_tokens"][:1] = 0
+    arrays["history_feedback"][:2] = (1, 2)[: len(arrays["history_feedback"])]
+    return arrays
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_native_memories_are_the_encoder_graphs(bundle: Path, batch: int) -> None:
+    """Different N and H, no history, no tokens; batches beyond what is encoded at once."""
+    model = LoadedModel.open(bundle)
+    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    graph = open_session(bundle / ENCODER, SessionSettings())
+    names = [*(spec.name for spec in MEMORY), past("readout")]
+    requests = [with_empty_rows(arrays) for arrays, _ in random_requests(model.features, model.manifest, 84)]
+    assert {len(arrays["history_feedback"]) for arrays in requests} >= {0, 1}
+    most = 0
+    for start in range(0, len(requests), batch):
+        inputs = collate(requests[start : start + batch])
+        mask = inputs["candidate_mask"]
+        most = max(most, mask.size)
+        found = dict(zip(names, encoder.run(inputs), strict=True))
+        expected = dict(zip(names, graph.run(names, inputs), strict=True))
+        for memory in (found, expected):
+            for name in ("memory", "pointer_keys", "pointer_bias"):
+                memory[name] = memory[name][mask]
+            memory["reasoning_memory"] = memory["reasoning_memory"].swapaxes(1, 2)[mask]
+        for name in names:
+            np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
+    assert batch == 1 or most > ROWS
+
+
+def test_attention_layers_are_encoded_on_onnx_runtime(tmp_path: Path) -> None:
+    features = tiny_features()
+    policy = tiny_policy(features, layers=1)
+    gate = LoadedModel.open(build_tiny_bundle(tmp_path / "light")).manifest.gate
+    deep = tmp_path / "deep"
+    write_bundle(Trained(tiny_config(layers=1), policy, features, gate, {}), deep)
+    model = LoadedModel.open(deep)
+    assert isinstance(model.runner, NativeRunner)
+    assert not (deep / ENCODE).exists()
+    requests = random_requests(model.features, model.manifest, 60)
+    step = StepRunner(deep, model.manifest, SessionSettings())
+    assert compare(step, model.runner, requests).identical == 60
+
+
+def test_parity_notices_other_encode_weights(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    assert isinstance(model.runner, NativeRunner)
+    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    encoder._weights.recalled_weights += np.float32(0.1)
+    model.runner._encode = encoder.run
+    reference = StepRunner(bundle, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 40)
+    assert compare(reference, model.runner, requests).identical < 40

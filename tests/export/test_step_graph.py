@@ -22,6 +22,7 @@ from model.contract import CONTRACT_VERSION, CONTROLS, ENCODER_INPUTS, LOGITS, M
 from model.manifest import (
     CATALOGUE,
     DECODE,
+    ENCODE,
     ENCODER,
     MANIFEST,
     POLICY,
@@ -246,7 +247,7 @@ def copy(bundle: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("name", [ENCODER, SLATE, CATALOGUE, POLICY, DECODE])
+@pytest.mark.parametrize("name", [ENCODER, SLATE, CATALOGUE, POLICY, DECODE, ENCODE])
 def test_a_corrupted_file_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
     broken = copy(bundle, tmp_path / "b")
     content = bytearray((broken / name).read_bytes())

@@ -1,0 +1,63 @@
+"""The weights of a light encoder, folded for native encoding by `service.engine.native_encoder`.
+
+Folded are: the item tower's numbers into the candidate's, the token projection into the embedding, the
+history's query projection into its keys, the scales of attention and pointer into what they multiply, and
+biases that are only ever added to each other. Matrices are transposed, `[in, out]`. Whole-rollout parity
+guards all of it. Legend: D width.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.decoders.gru import GRUDecoder
+from model.policy import Policy
+
+
+@torch.no_grad()
+def encode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
+    """Arrays by name, or None where native encoding does not know the encoder. The decoder is a GRU."""
+    encoder, width = policy.encoder, policy.config.width
+    if len(encoder.attention):
+        return None
+    decoder, item, scale = policy.decoder, encoder.item, math.sqrt(width)
+    assert isinstance(decoder, GRUDecoder)
+    candidate = encoder.candidate.weight.T.clone()
+    candidate[: item.numbers.in_features] += item.numbers.weight.T
+    query, key = encoder.history_query, encoder.history_key
+    first, second = encoder.mix[0], encoder.mix[3]
+    blocks, columns = encoder.reasoning_blocks
+    weights = {
+        "candidate_weights": candidate,  # [numeric, D]
+        "candidate_bias": (encoder.candidate.bias + item.numbers.bias)[None],  # [1, D]
+        "history_weights": item.numbers.weight.T,  # [item numeric, D]
+        "feedback_bias": encoder.feedback.weight + item.numbers.bias,  # [feedback, D]
+        "embedding": item.embedding.weight,  # [vocabulary, token width]
+        "token_vectors": item.embedding.weight @ item.tokens.weight.T,  # [vocabulary, D]
+        "user_weights": encoder.user[0].weight.T,  # [2 D + user numeric + token width, D]
+        "user_bias": encoder.user[0].bias,
+        "key_weights": key.weight.T @ query.weight / scale,  # [D, D]
+        "key_bias": key.bias @ query.weight / scale,
+        "key_shift": key.weight.T @ query.bias / scale,  # [D], what an event's own key adds to all its scores
+        "own_weights": first.weight[:, :width].T,  # [D, 2 D]
+        "recalled_weights": first.weight[:, width : 2 * width].T,  # [D, 2 D]
+        "shared_weights": first.weight[:, 2 * width :].T,  # [2 D, 2 D]
+        "mix_bias": first.bias,
+        "out_weights": second.weight.T,  # [2 D, D]
+        "out_bias": second.bias,
+        "norm_weight": encoder.norm.weight,
+        "norm_bias": encoder.norm.bias,
+        "pointer_weights": encoder.pointer_keys.weight.T / scale,  # [D, D]
+        "pointer_bias": encoder.pointer_keys.bias / scale,
+        "score_weights": encoder.pointer_bias.weight[0],  # [D]
+        "score_bias": encoder.pointer_bias.bias,  # [1]
+        "reasoning_weights": encoder.reasoning_memory.weight.unflatten(0, (blocks, columns)).mT,  # [R, D, E]
+        "reasoning_bias": encoder.reasoning_memory.bias.view(blocks, 1, columns),  # [R, 1, E]
+        "start_weights": decoder.start.weight.T,  # [2 D, D]
+        "start_bias": decoder.start.bias,
+    }
+    folded = {name: np.ascontiguousarray(tensor.numpy(), np.float32) for name, tensor in weights.items()}
+    same_field = item.same_field.numpy()
+    return {**folded, "slot_fields": same_field.argmax(axis=1).astype(np.int64)}  # first slot of its field
