@@ -268,6 +268,9 @@ def collate(requests: Sequence[Arrays]) -> Arrays:
     Returns:
         One array for each of `ENCODER_INPUTS`, `[B, ...]`; padding is 0 and False.
     """
+    if len(requests) == 1 and len(requests[0]["history_numeric"]):  # nothing to pad, nothing to copy
+        alone = {name: array[None] for name, array in requests[0].items()}
+        return alone | {"candidate_mask": np.ones(alone["candidate_numeric"].shape[:2], bool)}
     longest = max(len(request["candidate_numeric"]) for request in requests)
     past = max(1, *(len(request["history_numeric"]) for request in requests))
     batch: Arrays = {}

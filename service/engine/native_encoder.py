@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from model.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
-from service.engine.native_kernel import compiled, exp
+from service.engine.native_kernel import add_weighted, compiled, exp
 
 ROWS = 400
 """Candidates that are encoded together: what is computed on the way then stays in the cache, and in memory
@@ -102,24 +102,27 @@ def _finish_items(vectors, bias, kinds, tokens, slot_fields, token_vectors):  # 
     """`relu(vectors + bias[kinds] + tokens averaged within their field)`, in place: `[X, D]`, `[X, T]`."""
     rows, width = vectors.shape
     slots = tokens.shape[1]
-    counts = np.empty(slots, np.float32)
+    counts, shares, known = (
+        np.empty(slots, np.float32),
+        np.empty(slots, np.float32),
+        np.empty(slots, np.int64),
+    )
     for row in range(rows):
         vector = vectors[row]
         first = bias[kinds[row]]
-        for i in range(width):
-            vector[i] += first[i]
         counts[:] = 0.0
         for slot in range(slots):
             if tokens[row, slot] > 0:
                 counts[slot_fields[slot]] += np.float32(1.0)
+        count = 0
         for slot in range(slots):
             if tokens[row, slot] > 0:
-                share = np.float32(1.0) / counts[slot_fields[slot]]
-                token = token_vectors[tokens[row, slot]]
-                for i in range(width):
-                    vector[i] += share * token[i]
+                shares[count] = np.float32(1.0) / counts[slot_fields[slot]]
+                known[count] = tokens[row, slot]
+                count += 1
+        add_weighted(shares, known, count, token_vectors, vector)
         for i in range(width):
-            vector[i] = max(vector[i], np.float32(0.0))
+            vector[i] = max(vector[i] + first[i], np.float32(0.0))
 
 
 @compiled

@@ -43,9 +43,8 @@ def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-untyped-def]
-    """`out = weights @ table[rows] / total` of the first `count`: `[N]`, `[N] int64`, `[N, Y]`, `[Y]`."""
-    out[:] = 0.0
+def add_weighted(weights, rows, count, table, out):  # type: ignore[no-untyped-def]
+    """`out += weights @ table[rows]` of the first `count`: `[N]`, `[N] int64`, `[N, Y]`, `[Y]`."""
     whole = count - count % 4
     for j in range(0, whole, 4):
         a, b, c, d = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
@@ -61,17 +60,41 @@ def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-
         a, first = weights[j], table[rows[j]]
         for i in range(out.shape[0]):
             out[i] += a * first[i]
+
+
+@compiled
+def _weighted_mean(weights, total, rows, count, table, out):  # type: ignore[no-untyped-def]
+    """`out = weights @ table[rows] / total`, as `add_weighted`."""
+    out[:] = 0.0
+    add_weighted(weights, rows, count, table, out)
     share = np.float32(1.0) / total
     for i in range(out.shape[0]):
         out[i] *= share
 
 
 @compiled
-def _dot(x, y):  # type: ignore[no-untyped-def]
-    total = np.float32(0.0)
-    for i in range(x.shape[0]):
-        total += x[i] * y[i]
-    return total
+def _products(table, rows, count, x, out):  # type: ignore[no-untyped-def]
+    """`out = table[rows] @ x` of the first `count`: `[N, Y]`, `[N] int64`, `[Y]`, `[N]`."""
+    whole = count - count % 4
+    for j in range(0, whole, 4):
+        first, second, third, fourth = (
+            table[rows[j]],
+            table[rows[j + 1]],
+            table[rows[j + 2]],
+            table[rows[j + 3]],
+        )
+        a, b, c, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+        for i in range(x.shape[0]):
+            a += first[i] * x[i]
+            b += second[i] * x[i]
+            c += third[i] * x[i]
+            d += fourth[i] * x[i]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = a, b, c, d
+    for j in range(whole, count):
+        a, first = np.float32(0.0), table[rows[j]]
+        for i in range(x.shape[0]):
+            a += first[i] * x[i]
+        out[j] = a
 
 
 @compiled
@@ -181,9 +204,9 @@ def decode(  # type: ignore[no-untyped-def]
         readout[:] = hidden
         position, here, step, knows_user = 0, 0, 0, False
         while position < slate_length[row]:
+            _products(pointer_keys[row], left, count, readout, logits)
             for j in range(count):
-                item = left[j]
-                logits[j] = _dot(pointer_keys[row, item], readout) + pointer_bias[row, item]
+                logits[j] += pointer_bias[row, left[j]]
             total = _exponentials(logits, count, one, powers, twos, weights)
             best, largest = np.float32(-np.inf), np.float32(-np.inf)
             for j in range(count):
@@ -222,8 +245,7 @@ def decode(  # type: ignore[no-untyped-def]
                 part = width // heads
                 for head in range(heads):
                     asked = query[head * part : (head + 1) * part]
-                    for j in range(count):
-                        scores[j] = _dot(reasoning_memory[row, head, left[j]], asked)
+                    _products(reasoning_memory[row, head], left, count, asked, scores)
                     total = _exponentials(scores, count, one, powers, twos, weights)
                     recalled = seen[width + head * part : width + (head + 1) * part]
                     _weighted_mean(weights, total, left, count, reasoning_memory[row, heads + head], recalled)

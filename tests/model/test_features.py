@@ -262,6 +262,18 @@ def test_collate_pads_with_zeros_and_masks() -> None:
     np.testing.assert_array_equal(batch["candidate_numeric"][1, 0], requests[1]["candidate_numeric"][0])
 
 
+def test_collate_of_one_request_is_the_same_row_as_in_a_batch() -> None:
+    features = assembler()
+    request = features.request(
+        Candidates(["a", "b"]), UserContext(history=(Interaction("a", "click"),)), {}, 0.0
+    )
+    alone, batch = collate([request]), collate([request, request])
+    assert set(alone) == set(batch)
+    for name, array in alone.items():
+        assert array.dtype == batch[name].dtype
+        np.testing.assert_array_equal(array, batch[name][:1])
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [
