@@ -1,9 +1,10 @@
 """The service over HTTP, on one core: `python -m bench.serving --bundle DIR`.
 
 Closed loop: requests a second at c connections, ids only and with full features, with contexts in the
-process and in Redis, in rounds so that noise hits all alike; kept is each one's best round, for whatever
-else runs on the machine only slows it down. Beside them the engine's own time for a batch of 16 of the
-very same requests. Open loop: latency against offered rate, up to and beyond saturation.
+process and in Redis, and with the slate graph in the place of native decoding, in rounds so that noise hits
+all alike; kept is each one's best round, for whatever else runs on the machine only slows it down. Beside them
+the engine's own time for a batch of 16 of the very same requests. Open loop: latency against offered rate, up
+to and beyond saturation.
 """
 
 import argparse
@@ -46,19 +47,19 @@ def cost(server: Server, measure: Callable[[], Run]) -> Row:
 def closed_rows(
     cases: Sequence[tuple[Server, str, Kind, list[bytes]]], seconds: float, rounds: int
 ) -> list[Row]:
-    """One row for each case (server, its store, kind of payload, requests) and number of connections."""
+    """One row for each case (server, its variant, kind of payload, requests) and number of connections."""
     best: dict[tuple[str, str, int], Row] = {}
     for _ in progress(range(rounds), "closed loop"):
         for connections in CONNECTIONS:
-            for server, store, kind, sent in cases:
+            for server, variant, kind, sent in cases:
                 loop = partial(closed_loop, server.port, sent, connections, seconds, is_answer)
                 row = cost(server, loop)
-                name = (store, kind, connections)
+                name = (variant, kind, connections)
                 if name not in best or row["per_second"] > best[name]["per_second"]:
                     best[name] = row
     return [
-        {"store": store, "kind": kind, "connections": connections, **row}
-        for (store, kind, connections), row in best.items()
+        {"variant": variant, "kind": kind, "connections": connections, **row}
+        for (variant, kind, connections), row in best.items()
     ]
 
 
@@ -99,19 +100,21 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
         remote = stack.enter_context(
             running("redis", ours(bundle, redis_url=url, redis_socket_timeout_ms=500), sent[0])
         )
-        for server in (memory, remote):
+        graph = stack.enter_context(running("graph", ours(bundle, decoding="graph"), sent[0]))
+        for server in (memory, remote, graph):
             tell_users(server, ids)
         alone = engine_us(bundle, ids)
         cases: list[tuple[Server, str, Kind, list[bytes]]] = [
             (memory, "memory", "ids", sent),
             (remote, "redis", "ids", sent),
             (memory, "memory", "features", sent_full),
+            (graph, "graph", "ids", sent),
         ]
         closed = closed_rows(cases, seconds, rounds)
         speed = {
             row["connections"]: row["per_second"]
             for row in closed
-            if (row["store"], row["kind"]) == ("memory", "ids")
+            if (row["variant"], row["kind"]) == ("memory", "ids")
         }
         saturation = max(speed.values())
         opened = open_rows(memory, sent, saturation, 2 * seconds)

@@ -8,6 +8,12 @@ from bench.peers.rates import best_rates
 
 Row = Mapping[str, Any]
 
+VARIANTS = {
+    "graph": "contexts in the process, slate graph",
+    "redis": "contexts in Redis",
+    "memory": "contexts in the process",
+}
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -57,14 +63,17 @@ def closed_table(serving: Results) -> str:
     rows: Sequence[Row] = serving["closed"]
     lines = [
         (
-            f"{row['kind']}, contexts in {'Redis' if row['store'] == 'redis' else 'the process'}",
+            f"{row['kind']}, {VARIANTS[row['variant']]}",
             row["connections"],
             f"{row['per_second']:.0f}",
             number(row["p50_ms"], 2),
             number(row["p99_ms"], 2),
             f"{row['server_cpu_us']:.0f}",
         )
-        for row in sorted(rows, key=lambda row: (row["kind"] != "ids", row["store"], row["connections"]))
+        for row in sorted(
+            rows,
+            key=lambda row: (row["kind"] != "ids", -list(VARIANTS).index(row["variant"]), row["connections"]),
+        )
     ]
     return table(("payload", "c", "requests/s", "p50 ms", "p99 ms", "server CPU µs a request"), lines)
 
