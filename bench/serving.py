@@ -2,9 +2,9 @@
 
 Closed loop: requests a second at c connections, ids only and with full features, with contexts in the
 process and in Redis, and with the slate graph in the place of native decoding, in rounds so that noise hits
-all alike; kept is each one's best round, for whatever else runs on the machine only slows it down. Beside them
-the engine's own time for a batch of 16 of the very same requests. Open loop: latency against offered rate, up
-to and beyond saturation.
+all alike; kept is each one's best round, for whatever else runs on the machine only slows it down. Beside
+them the engine's own time for a batch of 16 of the very same requests. Open loop: latency against offered
+rate, up to and beyond saturation.
 """
 
 import argparse
