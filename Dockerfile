@@ -30,9 +30,9 @@ RUN python3 -m venv /venv
 
 # The packages alone, so that a change of the source does not install them again.
 FROM installer AS service-packages
-# cpu or gpu: which ONNX Runtime. EXTRAS: more of the extras in pyproject.toml, such as "native otel".
+# cpu or gpu: which ONNX Runtime. EXTRAS: more of the extras in pyproject.toml, such as "otel".
 ARG RUNTIME=cpu
-ARG EXTRAS="native"
+ARG EXTRAS=""
 RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME'" >&2; exit 1 ;; esac \
     && python3 requirements.py "$RUNTIME" "$EXTRAS" > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
@@ -41,7 +41,7 @@ RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME
 
 FROM service-packages AS service-build
 WORKDIR /app
-COPY model/__init__.py model/contract.py model/manifest.py model/reference.py model/
+COPY model/__init__.py model/compiled.py model/contract.py model/manifest.py model/reference.py model/
 COPY model/features model/features
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.

@@ -12,7 +12,7 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,native,train,loadtest,otel,bench,dev]'
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,dev]'
 	touch $@
 
 demo: setup  ## train quickly, export, serve and re-rank real lists

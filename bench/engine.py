@@ -34,7 +34,7 @@ from model.manifest import ENCODER, SLATE, STEP
 from model.progress import console, progress
 from service.engine.generation import Controls, Slate, stack_controls
 from service.engine.loaded_model import LoadedModel
-from service.engine.native import why_not_native
+from service.engine.native import decodes_natively
 from service.engine.runner import Decoding, SessionSettings, open_runner, open_session
 
 LISTS, ROUNDS, SEED = 32, 9, 0
@@ -69,7 +69,7 @@ class Engine:
         settings = SessionSettings()
         model = LoadedModel.open(bundle, settings)
         ways: list[Decoding] = ["graph", "step"]
-        if why_not_native(model.manifest) is None:
+        if decodes_natively(model.manifest):
             ways.append("native")
         self.encoder = open_session(bundle / ENCODER, settings)
         self.models = {

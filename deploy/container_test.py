@@ -60,7 +60,7 @@ READY_TIMEOUT_S = 60
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="what is served; a tiny untrained bundle if absent")
-    parser.add_argument("--extras", default="native", help="extras of pyproject.toml in the service image")
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml in the service image")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle and a Redis
     missing = sorted(package for command, package in PACKAGES.items() if shutil.which(command) is None)

@@ -30,7 +30,7 @@ from model.policy import Policy
 from model.progress import console, progress
 from service.engine.generation import Controls, stack_controls
 from service.engine.loaded_model import LoadedModel
-from service.engine.native import NativeRunner, why_not_native
+from service.engine.native import NativeRunner, decodes_natively
 from service.engine.runner import Arrays, Named, Runner, SessionSettings, SlateRunner, StepRunner
 
 Request = tuple[Arrays, Controls]
@@ -200,7 +200,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
         "slate graph": SlateRunner(bundle, SessionSettings()),
         "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
     }
-    if why_not_native(model.manifest) is None:
+    if decodes_natively(model.manifest):
         paths["native"] = NativeRunner(bundle, model.manifest, SessionSettings())
     requests = {
         "random": random_requests(model.features, model.manifest, random),

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     decoding: Literal["auto", "graph", "step", "native"] = Field(
         "auto",
         description="how slates are written: by one graph call, a graph call a micro-step, or compiled code; "
-        "auto is native where bundle and installation allow it, else graph, and step on cuda",
+        "auto is native where the bundle allows it, else graph, and step on cuda",
     )
     require_provider: bool = Field(True, description="refuse to start when the provider is not active")
     intra_op_threads: PositiveInt | None = Field(

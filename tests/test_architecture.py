@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
-TORCH_FREE = ("model.contract", "model.manifest", "model.reference", "model.features")
+TORCH_FREE = ("model.compiled", "model.contract", "model.manifest", "model.reference", "model.features")
 ENGINE = (
     "service.engine.runner",
     "service.engine.generation",

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features.fitting import SECONDS_PER_YEAR, FittedFeatures, RecordEncoder
+from model.features.derived import write_ages
+from model.features.fitting import FittedFeatures, RecordEncoder, key
 
 UNKNOWN = -1
 """Row of an unknown item: the last one, all zeros."""
@@ -38,7 +39,10 @@ class Catalogue:
     ) -> None:
         self.encoder = RecordEncoder(fitted, "item")
         ages = [(field, place.start) for field, place in self.encoder.numeric_fields if field.kind == "age"]
-        self._ages = [(index, field, column) for index, (field, column) in enumerate(ages)]
+        scales = [fitted.scales[key(field)] for field, _ in ages]
+        self._age_columns = np.array([column for _, column in ages], np.intp)
+        self._age_logged = np.array([field.log for field, _ in ages], bool)
+        self._age_scales = np.array([[scale.mean, scale.std] for scale in scales]).reshape(-1, 2)
         self.ids, self.numbers, self.tokens, self.born = ids, numbers, tokens, born
         self.clicks, self.impressions = clicks, impressions
         self._rows = _Rows(zip(ids, range(len(ids)), strict=True))
@@ -87,11 +91,8 @@ class Catalogue:
 
     def write_ages(self, numbers: NDArray[np.float32], rows: NDArray[np.int64], timestamp: float) -> None:
         """Overwrite the columns of `age` fields, counted back from `timestamp`. `[n, columns] float32`."""
-        for index, field, column in self._ages:
-            years = (timestamp - self.born[rows, index]) / SECONDS_PER_YEAR
-            if field.log:
-                years = np.copysign(np.log1p(np.abs(years)), years)
-            numbers[:, column] = self.encoder.scaled(field, years)
+        columns, logged, scales = self._age_columns, self._age_logged, self._age_scales
+        write_ages(self.born, rows, columns, logged, scales, timestamp, numbers)
 
     def save(self, path: Path) -> None:
         np.savez_compressed(

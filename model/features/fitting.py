@@ -172,11 +172,6 @@ class RecordEncoder:
         self._means = np.array([[scale.mean] for scale in scales])
         self._stds = np.array([[scale.std] for scale in scales])
 
-    def scaled(self, field: FieldSpec, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Raw numbers (after any logarithm) to clipped standard units; NaN becomes the mean, 0."""
-        scale = self.fitted.scales[key(field)]
-        return _clipped((numbers - scale.mean) / scale.std)
-
     def write(
         self,
         record: Mapping[str, Any],

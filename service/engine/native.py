@@ -1,13 +1,12 @@
 """The encoder, then all micro-steps of a batch in one compiled function.
 
 The same inputs and records as the graphs' runners. Knows bundles with a GRU decoder and a deep reasoner, or
-none; a light encoder is compiled too, any other runs on ONNX Runtime. Needs the extra `native`.
+none; a light encoder is compiled too, any other runs on ONNX Runtime.
 Legend: B requests, D width, M micro-steps.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from model.contract import CONTROLS, MEMORY, RECORD, past
 from model.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
+from service.engine.native_encoder import NativeEncoder
+from service.engine.native_kernel import GATES, decode
 from service.engine.runner import PROVIDERS, Arrays, Named, SessionSettings, open_session
 
 WEIGHTS = (
@@ -25,32 +26,24 @@ WEIGHTS = (
 """Arrays of the bundle's decode weights, in the order `native_kernel.decode` takes them."""
 
 
-def why_not_native(manifest: Manifest) -> str | None:
-    """What keeps this bundle from being decoded natively, if anything."""
-    if find_spec("numba") is None:
-        return 'Numba is not installed: pip install "eglr-reranker[native]"'
-    if DECODE not in manifest.hashes:
-        return (
-            f"the bundle has no {DECODE}; native decoding is for a GRU decoder with a deep reasoner or none"
-        )
-    return None
+def decodes_natively(manifest: Manifest) -> bool:
+    """Whether the bundle has what native decoding needs."""
+    return DECODE in manifest.hashes
 
 
 class NativeRunner:
     """Compiles on the first batch, which is the warm-up's."""
 
     def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
-        """Raises BundleError when this bundle, or this installation, cannot be decoded natively."""
-        reason = why_not_native(manifest)
-        if reason is not None:
-            raise BundleError(f"{bundle}: cannot be decoded natively: {reason}")
-        from service.engine.native_kernel import GATES, decode
-
+        """Raises BundleError when this bundle cannot be decoded natively."""
+        if not decodes_natively(manifest):
+            raise BundleError(
+                f"{bundle}: cannot be decoded natively: the bundle has no {DECODE}; native decoding is for a "
+                "GRU decoder with a deep reasoner or none"
+            )
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
         self._decode, self._gate = decode, GATES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
-            from service.engine.native_encoder import NativeEncoder
-
             self._encode = NativeEncoder(bundle / ENCODE, settings.intra_op_threads).run
             self.provider = PROVIDERS["cpu"]
         else:

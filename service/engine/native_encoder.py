@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from model.compiled import compiled
 from model.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
-from service.engine.native_kernel import add_weighted, compiled, exp
+from service.engine.native_kernel import add_weighted, exp
 
 ROWS = 400
 """Candidates that are encoded together: what is computed on the way then stays in the cache, and in memory

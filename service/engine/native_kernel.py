@@ -2,34 +2,20 @@
 
 GRU decoder and deep reasoner, as `model.policy`, `model.decoders.gru` and `model.reasoning` define them; the
 tests compare whole lists with the step graph. Matrix products run along rows of transposed weights, which
-LLVM turns into vector instructions; candidates already chosen are left out instead of masked. Compiled by
-Numba on first use, kept in its cache where that can be written, and run without the interpreter's lock.
+LLVM turns into vector instructions; candidates already chosen are left out instead of masked.
 
 Legend: B requests, N candidates, D width, H attention heads, P noise positions, M micro-steps.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 
+from model.compiled import compiled
 from model.contract import NO_ITEM
-
-SUMS_IN_ANY_ORDER = {"reassoc", "contract", "nsz", "arcp"}
-"""What vector instructions need of float arithmetic; infinities and NaN keep their meaning."""
 
 RAW, NORMALISED, MARGIN = 0, 1, 2
 GATES = {"raw": RAW, "normalised": NORMALISED, "margin": MARGIN}
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    options: Any = {"nogil": True, "fastmath": SUMS_IN_ANY_ORDER, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no place to keep a cache, such as a read-only container without a home
-        return numba.njit(**options)(function)
 
 
 @compiled

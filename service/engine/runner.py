@@ -184,17 +184,19 @@ class StepRunner:
 def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> Runner:
     """The runner that the settings ask for.
 
-    `auto` takes, on the CPU, native decoding where the bundle and the installation have what it needs, else
-    the slate graph; on a device the step path, for there is no control flow there.
+    `auto` takes, on the CPU, native decoding where the bundle has what it needs, else the slate graph; on a
+    device the step path, for there is no control flow there.
 
     Raises:
-        BundleError: the bundle, or this installation, cannot be decoded that way.
+        BundleError: the bundle cannot be decoded that way.
     """
-    from service.engine.native import NativeRunner, why_not_native  # it opens its sessions here
+    from service.engine.native import NativeRunner, decodes_natively  # it opens its sessions here
 
     decoding = settings.decoding
-    if decoding == "auto":
-        decoding = "step" if settings.provider != "cpu" else "graph" if why_not_native(manifest) else "native"
+    if decoding == "auto" and settings.provider != "cpu":
+        decoding = "step"
+    elif decoding == "auto":
+        decoding = "native" if decodes_natively(manifest) else "graph"
     if decoding == "native":
         return NativeRunner(bundle, manifest, settings)
     if decoding == "step":

@@ -112,13 +112,6 @@ def test_what_it_does_not_know_is_refused_and_auto_takes_the_graph(
         LoadedModel.open(tmp_path, SessionSettings(decoding="native"))
 
 
-def test_without_numba_auto_takes_the_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "find_spec", lambda _: None)
-    assert isinstance(LoadedModel.open(bundle).runner, SlateRunner)
-    with pytest.raises(BundleError, match="Numba is not installed"):
-        LoadedModel.open(bundle, SessionSettings(decoding="native"))
-
-
 def test_a_setting_chooses_the_path(bundle: Path) -> None:
     kinds = {"graph": SlateRunner, "step": StepRunner, "native": NativeRunner, "auto": NativeRunner}
     for decoding, kind in kinds.items():
