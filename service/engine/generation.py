@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import NO_ITEM, UNLIMITED_MICRO_STEPS
+from model.contract import NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
 from model.manifest import Manifest
 
 Stop = Literal["entropy", "budget", "deadline"]
@@ -111,42 +111,31 @@ def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> d
 
 def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) -> list[Slate]:
     """Slates of a batch from the graphs' records, each `[M, B]`."""
-    columns = {name: record.T.tolist() for name, record in records.items()}
-    return [
-        _read_slate(request, {name: column[row] for name, column in columns.items()})
-        for row, request in enumerate(requests)
-    ]
+    by_row = zip(*(records[spec.name].T.tolist() for spec in RECORD), strict=True)
+    return [_read_slate(request, *record) for request, record in zip(requests, by_row, strict=True)]
 
 
-def _read_slate(request: Controls, record: dict[str, list[Any]]) -> Slate:
+def _read_slate(request: Controls, *record: list[Any]) -> Slate:
+    """From one row of each of `RECORD`, `[M]`."""
     positions: list[Position] = []
     stop: Stop = "entropy"
     threshold = float(np.float32(request.entropy_threshold))  # as the graph compared it
+    budget, greedy = request.reasoning_budget, request.seed is None
     tokens, before = 0, 0.0
-    for step, chosen in enumerate(record["chosen"]):
-        entropy, uncertainty = record["entropy"][step], record["uncertainty"][step]
+    for chosen, reasoned, entropy, uncertainty, probability, propensity in zip(*record, strict=True):
         if tokens == 0:
             before = entropy
-        if record["reasoned"][step]:
+        if reasoned:
             tokens += 1
             continue
         if chosen == NO_ITEM:  # the slate is full; other requests of the batch go on
             break
-        if uncertainty > threshold and request.reasoning_budget > 0:
-            if tokens < request.reasoning_budget:
+        if uncertainty > threshold and budget > 0:
+            if tokens < budget:
                 stop = "deadline"
             elif stop == "entropy":
                 stop = "budget"
-        positions.append(
-            Position(
-                index=chosen,
-                probability=record["probability"][step],
-                propensity=1.0 if request.seed is None else record["propensity"][step],
-                reasoning_tokens=tokens,
-                entropy_before=before,
-                entropy_after=entropy,
-                uncertainty=uncertainty,
-            )
-        )
+        drawn = 1.0 if greedy else propensity
+        positions.append(Position(chosen, probability, drawn, tokens, before, entropy, uncertainty))
         tokens = 0
     return Slate(tuple(positions), stop)
