@@ -38,15 +38,20 @@ def open_loop(axes: Axes, serving: Results) -> None:
 
 
 def peers(axes: Axes, found: Results) -> None:
-    rates = best_rates(found["rows"])
+    rates = best_rates(found["rows"], "native")
+    on_graph = best_rates(found["rows"], "graph")
     connections = sorted(rates["ours"])
     width = 0.8 / len(rates)
     for place, (server, of_server) in enumerate(rates.items()):
         at = [index + (place - (len(rates) - 1) / 2) * width for index in range(len(connections))]
         label = PEER_NAMES.get(server, "this service")
-        axes.bar(at, [of_server[c] for c in connections], width, label=label)
+        bars = axes.bar(at, [of_server[c] for c in connections], width, label=label)
+        if server != "ours":
+            color = bars.patches[0].get_facecolor()
+            graph = [on_graph[server][c] for c in connections]
+            axes.bar(at, graph, width, color="white", edgecolor=color, hatch="///")
     axes.set_xticks(range(len(connections)), [f"c = {c}" for c in connections])
-    axes.set(ylabel="requests/s on one core", title="Same model, payload and parser")
+    axes.set(ylabel="requests/s on one core", title="Same model and payload; hatched: on ONNX Runtime")
     axes.legend()
 
 

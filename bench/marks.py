@@ -142,7 +142,7 @@ def _price(engine: Results) -> float:
 
 def _ratio(peer: str, connections: int) -> Callable[[Results], float]:
     def ratio(peers: Results) -> float:
-        rates = best_rates(peers["rows"])
+        rates = best_rates(peers["rows"], "native")
         return rates["ours"][connections] / rates[peer][connections]
 
     return ratio

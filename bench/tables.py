@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.marks import COMMANDS, PEER_NAMES, Results, marks
-from bench.peers.rates import best_rates
+from bench.marks import COMMANDS, CONNECTIONS, PEER_NAMES, Results, marks
+from bench.peers.rates import RACES, best_rates
 
 Row = Mapping[str, Any]
 
@@ -13,6 +13,8 @@ VARIANTS = {
     "redis": "contexts in Redis",
     "memory": "contexts in the process",
 }
+
+ENGINES = {"native": "our engine", "graph": "ONNX Runtime"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -112,16 +114,19 @@ def stages_table(stages: Results) -> str:
 
 
 def peers_table(peers: Results) -> str:
-    rates = best_rates(peers["rows"])
-    ours = rates["ours"]
-    lines = []
-    for server, of_server in rates.items():
-        about = peers["peers"].get(server, {"version": ""})
-        name = "this service" if server == "ours" else f"{PEER_NAMES[server]} {about['version']}"
-        ratio = {c: "" if server == "ours" else f" ({ours[c] / rate:.1f} x)" for c, rate in of_server.items()}
-        lines.append((name, *(f"{of_server[c]:.0f}{ratio[c]}" for c in sorted(ours))))
+    lines: list[Sequence[str]] = []
+    for decoding in RACES:
+        rates = best_rates(peers["rows"], decoding)
+        ours = rates.pop("ours")
+        lines.append(
+            (f"this service, beside peers on {ENGINES[decoding]}", *(f"{ours[c]:.0f}" for c in sorted(ours)))
+        )
+        for server, of_server in rates.items():
+            name = f"{PEER_NAMES[server]} {peers['peers'][server]['version']}, {ENGINES[decoding]}"
+            cells = (f"{of_server[c]:.0f} ({ours[c] / of_server[c]:.1f} x)" for c in sorted(ours))
+            lines.append((name, *cells))
     tuning = [f"- {PEER_NAMES[name]}: {about['tuning']}" for name, about in peers["peers"].items()]
-    return table(("requests/s", *(f"c = {c}" for c in sorted(ours))), lines) + "\n\n" + "\n".join(tuning)
+    return table(("requests/s", *(f"c = {c}" for c in CONNECTIONS)), lines) + "\n\n" + "\n".join(tuning)
 
 
 def memory_table(memory: Results) -> str:

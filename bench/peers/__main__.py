@@ -1,9 +1,11 @@
 """Our service beside other model servers: `python -m bench.peers --bundle DIR`.
 
-Each peer gets an environment of its own under `build/peers`, made on the first run. All servers are
-pinned to one core, the client to the other. They take turns: at each number of connections, round by
-round, each is measured while the others are stopped (SIGSTOP), so that idle ones cost nobody anything.
-Compared are the best rounds of each (`bench.peers.rates`).
+Two races: with our native decoding in every server, so that servers alone differ, and with the peers
+running the bundle's slate graph on ONNX Runtime, as a server of models does. Each peer gets an environment
+of its own under `build/peers`, made on the first run. All servers are pinned to one core, the client to the
+other. They take turns: at each number of connections, round by round, each is measured while the others are
+stopped (SIGSTOP), so that idle ones cost nobody anything. Compared are the best rounds of each
+(`bench.peers.rates`).
 """
 
 import argparse
@@ -22,11 +24,12 @@ import psutil
 from bench.client import closed_loop
 from bench.machine import ROOT, keep
 from bench.payloads import workload
-from bench.peers.rates import best_rates
-from bench.peers.work import BUNDLE
+from bench.peers.rates import RACES, best_rates
+from bench.peers.work import BUNDLE, DECODING
 from bench.servers import Server, is_answer, ours, pin_client, running, tell_users
 from bench.serving import CONNECTIONS, cost, requests
 from model.progress import console, progress
+from service.engine.runner import Decoding
 
 WARM_UP_S = 0.3
 
@@ -129,8 +132,8 @@ def _signal(process: psutil.Process, send: Any) -> None:
         send(process)
 
 
-def measure(bundle: Path, seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """A row for each server, number of connections and round."""
+def race(bundle: Path, decoding: Decoding, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """A row for each server, number of connections and round. `decoding` is the peers'."""
     load = workload(bundle, "ids")
     sent = requests(load)
     rows: list[dict[str, Any]] = []
@@ -142,17 +145,18 @@ def measure(bundle: Path, seconds: float, rounds: int) -> list[dict[str, Any]]:
             console.print(f"starting {peer.name}")
             program, *arguments = peer.command
             command = [str(peer.place / "bin" / program), *arguments]
-            environment = {BUNDLE: str(bundle), **peer.environment}
+            environment = {BUNDLE: str(bundle), DECODING: decoding, **peer.environment}
             servers.append(stack.enter_context(running(peer.name, command, sent[0], environment)))
         pin_client()
-        for number in progress(range(rounds), "peers"):
+        for number in progress(range(rounds), f"peers, {decoding}"):
             for connections in CONNECTIONS:
                 for server in servers:
                     loop = partial(closed_loop, server.port, sent, connections, judge=is_answer)
                     with only(server, servers):
                         loop(seconds=WARM_UP_S)
                         row = cost(server, partial(loop, seconds=seconds))
-                    rows.append({"server": server.name, "connections": connections, "round": number, **row})
+                    of = {"decoding": decoding, "server": server.name, "connections": connections}
+                    rows.append({**of, "round": number, **row})
     return rows
 
 
@@ -165,10 +169,11 @@ def main() -> None:
     for peer in PEERS:
         install(peer)
     peers = {peer.name: {"version": version(peer), "tuning": peer.tuning} for peer in PEERS}
-    rows = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
+    bundle = arguments.bundle.resolve()
+    rows = [row for way in RACES for row in race(bundle, way, arguments.seconds, arguments.rounds)]
     command = "python -m bench.peers --bundle DIR"
     path = keep("peers", {"peers": peers, "rows": rows}, "onnxruntime", "fastapi", "uvicorn", command=command)
-    console.print(f"{path}: {json.dumps(best_rates(rows))}")
+    console.print(f"{path}: {json.dumps({way: best_rates(rows, way) for way in RACES})}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from model.features.assembly import Arrays
 from model.features.history import ANONYMOUS
 from service.engine.generation import Slate
 from service.engine.loaded_model import LoadedModel
+from service.engine.runner import Decoding, SessionSettings
 from service.features import assemble, select
 from service.models import ServedModel
 from service.reranking import _controls, _Rerank, _respond
@@ -28,6 +29,7 @@ from service.settings import Settings
 from service.validation import check_rerank, parse
 
 BUNDLE = "BENCH_BUNDLE"
+DECODING = "BENCH_DECODING"
 PORT = "BENCH_PORT"
 MAX_BATCH_SIZE = 16
 """As our service's own."""
@@ -47,7 +49,8 @@ class Work:
     def __init__(self, bundle: Path | None = None) -> None:
         bundle = bundle or Path(os.environ[BUNDLE])
         self._settings = Settings(bundle=bundle)
-        self._model = LoadedModel.open(bundle)
+        decoding = cast(Decoding, os.environ.get(DECODING, "auto"))
+        self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
         self._served = ServedModel(self._model, cast(Any, None), datetime.now(UTC))
         self._users = users(read_item_ids(bundle))
 
@@ -65,7 +68,7 @@ class Work:
         return Job(rerank, assemble(features, request, selection, known or ANONYMOUS))
 
     def infer(self, jobs: list[Job]) -> list[Slate]:
-        """One call of the graph for a batch."""
+        """One call of the engine for a batch."""
         return self._model.generate([job.inputs for job in jobs], [job.rerank.controls for job in jobs])
 
     def answer(self, job: Job, slate: Slate) -> bytes:

@@ -24,11 +24,13 @@ def test_work_answers_as_the_service_does(bundle: Path) -> None:
 def test_every_server_is_compared_in_its_best_round() -> None:
     speeds = {"ours": (900.0, 90.0), "bentoml": (30.0, 300.0)}
     rows = [
-        {"server": server, "connections": 8, "round": number, "per_second": speed}
+        {"decoding": "native", "server": server, "connections": 8, "round": number, "per_second": speed}
         for server, rounds in speeds.items()
         for number, speed in enumerate(rounds)
     ]
-    assert best_rates(rows) == {"ours": {8: 900.0}, "bentoml": {8: 300.0}}
+    rows.append({"decoding": "graph", "server": "ours", "connections": 8, "round": 0, "per_second": 950.0})
+    assert best_rates(rows, "native") == {"ours": {8: 900.0}, "bentoml": {8: 300.0}}
+    assert best_rates(rows, "graph") == {"ours": {8: 950.0}}
 
 
 def test_every_peer_is_pinned() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench import figures, marks, report
+from bench.peers.rates import RACES
 from bench.tables import blocks
 
 ABOUT = {"hardware": "2-core machine", "versions": {"python": "3.11"}, "commit": "abc"}
@@ -26,7 +27,8 @@ def run_row(**named: Any) -> dict[str, Any]:
 def results() -> dict[str, Any]:
     """One of each, with figures that hold some marks and miss others."""
     peer_rows = [
-        run_row(server=server, connections=c, round=0, per_second=speed)
+        run_row(decoding=decoding, server=server, connections=c, round=0, per_second=speed)
+        for decoding in RACES
         for server, speed in {"ours": 1000.0, "litserve": 500.0, "bentoml": 250.0, "ray_serve": 250.0}.items()
         for c in marks.CONNECTIONS
     ]
@@ -43,7 +45,7 @@ def results() -> dict[str, Any]:
             "share_of_engine": 0.75,
             "p99_over_p50_at_70": 4.5,
             "saturation_per_second": 1000.0,
-            "closed": [run_row(store="memory", kind="ids", connections=32)],
+            "closed": [run_row(variant="memory", kind="ids", connections=32)],
             "open": [run_row(fraction=0.7, offered_per_second=700.0)],
         },
         "stages": {
