@@ -8,6 +8,8 @@ measured, so that the machine's noise hits all alike. Counted is the time of the
 work, without other processes' turns; kept is each batch's best round, and the best rate, since whatever else
 runs on the machine only slows them down.
 
+Then what padding costs: lists of mixed lengths in batches as they come, and in batches of like lengths.
+
 Legend: B requests, N candidates, K slate length, S most reasoning tokens per position.
 """
 
@@ -40,6 +42,9 @@ from service.engine.runner import Decoding, SessionSettings, open_runner, open_s
 LISTS, ROUNDS, SEED = 32, 9, 0
 HISTORY = 50
 """Events of every user."""
+
+MIXED_LISTS, MIXED_BATCH, MIXED_LENGTHS = 64, 16, (10, 200)
+"""For the cost of padding: lists of a uniform length between the two."""
 
 Row = dict[str, Any]
 Call = Callable[[], object]
@@ -159,6 +164,34 @@ def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:
     return rows
 
 
+def measure_padding(engine: Engine, rounds: int = ROUNDS) -> list[Row]:
+    """Microseconds a request of mixed lists, by variant: in batches as they come, and sorted by length first,
+    which is the most that length buckets could do."""
+    model = engine.model
+    lengths = np.random.default_rng(SEED).integers(*MIXED_LENGTHS, MIXED_LISTS, endpoint=True)
+    mixed = [draw_requests(model, int(n), 1, seed)[0] for seed, n in enumerate(lengths)]
+    alike = sorted(mixed, key=lambda request: len(request["candidate_numeric"]))
+    control = Controls.default(model.manifest, min(model.manifest.slate_length, MIXED_LENGTHS[0]))
+    calls = {
+        (name, order): [
+            partial(way.generate, batch, [control] * len(batch)) for batch in _batches(requests, MIXED_BATCH)
+        ]
+        for order, requests in (("as they come", mixed), ("of like lengths", alike))
+        for name, way in engine.models.items()
+    }
+    best = {key: np.full(len(of_key), np.inf) for key, of_key in calls.items()}
+    for _ in progress(range(rounds), "padding"):
+        for key, of_key in calls.items():
+            for index, call in enumerate(of_key):
+                started = thread_time()
+                call()
+                best[key][index] = min(best[key][index], thread_time() - started)
+    return [
+        {"variant": name, "batches": order, "us_per_request": round(1e6 * times.sum() / MIXED_LISTS, 1)}
+        for (name, order), times in best.items()
+    ]
+
+
 def times_floor(rows: Iterable[Row], variant: str, batch: int, candidates: int = 50) -> float:
     """Of the row with most reasoning among those of this variant and size."""
     found = [
@@ -242,7 +275,8 @@ def main() -> None:
     budget = engine.model.manifest.reasoning_budget
     rows = measure([prepare(engine, case) for case in progress(cases(budget), "cases")], arguments.rounds)
     show(rows)
-    results = {"nodes": node_counts(arguments.bundle), "rows": rows}
+    padding = measure_padding(engine, arguments.rounds)
+    results = {"nodes": node_counts(arguments.bundle), "rows": rows, "padding": padding}
     command = "python -m bench.engine --bundle DIR"
     path = keep("engine", results, "onnxruntime", "numpy", command=command)
     console.print(f"{path}, at {rows[0]['sgemm_gflops']} GFLOP/s of one large product")

@@ -61,6 +61,13 @@ def engine_table(engine: Results) -> str:
     return table(("N", "S_max", "B", "micro-steps", "floor", *variants), lines)
 
 
+def padding_table(engine: Results) -> str:
+    us = {(row["variant"], row["batches"]): row["us_per_request"] for row in engine["padding"]}
+    variants, batches = (list(dict.fromkeys(names)) for names in zip(*us, strict=True))
+    lines = [(order, *(f"{us[variant, order]:.0f}" for variant in variants)) for order in batches]
+    return table(("batches", *variants), lines)
+
+
 def closed_table(serving: Results) -> str:
     rows: Sequence[Row] = serving["closed"]
     lines = [
@@ -150,6 +157,7 @@ def memory_table(memory: Results) -> str:
 
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
+    "padding": ("engine", padding_table),
     "closed": ("serving", closed_table),
     "open": ("serving", open_table),
     "stages": ("stages", stages_table),

@@ -39,7 +39,11 @@ def results() -> dict[str, Any]:
                 engine_row("graph", batch, s, us)
                 for batch, times in {1: (300.0, 350.0), 16: (200.0, 300.0)}.items()
                 for s, us in zip((0, 3), times, strict=True)
-            ]
+            ],
+            "padding": [
+                {"variant": "graph", "batches": order, "us_per_request": us}
+                for order, us in (("as they come", 300.0), ("of like lengths", 234.0))
+            ],
         },
         "serving": {
             "share_of_engine": 0.75,
@@ -118,6 +122,7 @@ def test_the_page_has_a_place_for_every_table(results: dict[str, Any]) -> None:
     filled = report.fill(page, blocks(results))
     assert "250 (4.0 x)" in filled
     assert "14 of 24 hold" in filled
+    assert "| of like lengths | 234 |" in filled
     assert report.fill(filled, blocks(results)) == filled
     assert "`make bench-peers`" in report.fill(page, blocks({}))
     with pytest.raises(ValueError, match="marks"):
