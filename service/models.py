@@ -103,6 +103,7 @@ class Models:
             decoding=settings.decoding,
             intra_op_threads=settings.intra_op_threads or threads_each(settings.workers),
             require_provider=settings.require_provider,
+            keep_freed_mib=settings.keep_freed_mib,
         )
         model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
         scheduler = Scheduler(

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
         None,
         description="threads inside one ONNX Runtime operator; if absent, the cores this process may use, by "
         "its container's quota, over `workers`",
+    )
+    keep_freed_mib: NonNegativeInt = Field(
+        256,
+        description="most freed memory that is kept for the next batch, in MiB; 0 leaves it to the system",
     )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
     inline_ms: NonNegativeFloat = Field(

@@ -20,9 +20,11 @@ from model.compiled import compiled
 from model.contract import ENCODER_INPUTS, FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT, MEMORY
 from service.engine.native_kernel import add_weighted, exp
 
-ROWS = 400
-"""Candidates that are encoded together: what is computed on the way then stays in the cache, and in memory
-that the process keeps."""
+ROWS = 3200
+"""Most candidates that are encoded together, so that what is computed on the way stays small."""
+
+LIKE = 0.75
+"""Lists are encoded together if the shortest has this share of the longest's candidates."""
 
 AXES = [*(spec.axes for spec in MEMORY), ("B", "D")]
 """Of what is written: the memory and the decoder's first state."""
@@ -57,8 +59,9 @@ class NativeEncoder:
         whole: list[NDArray[Any]] = []
         start = 0
         while start < batch:
-            longest = int(lengths[by_length[start]])
-            stop = min(batch, start + max(1, ROWS // max(1, longest)))
+            longest = max(1, int(lengths[by_length[start]]))
+            like = int((lengths >= LIKE * longest).sum())  # those before `start` are among them
+            stop = min(like, start + max(1, ROWS // longest))
             rows = slice(start, stop) if alike else by_length[start:stop]  # a slice is no copy
             part = self._encode(_cut(inputs, rows, longest, max(1, int(events[rows].max()))))
             whole = whole or [_room(axes, array, batch, n) for axes, array in zip(AXES, part, strict=True)]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from model.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, NO_ITEM, RECORD, past, present
 from model.manifest import ENCODER, SLATE, STEP, BundleError, Manifest
+from service.engine.allocator import keep_freed
 
 Arrays = dict[str, NDArray[Any]]
 Provider = Literal["cpu", "cuda"]
@@ -56,13 +57,15 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """How sessions are created. One thread and no spinning suits one process a core."""
+    """How sessions are created, and what memory the process keeps between batches. One thread and no spinning
+    suits one process a core."""
 
     provider: Provider = "cpu"
     decoding: Decoding = "auto"
     intra_op_threads: int = 1
     spinning: bool = False
     require_provider: bool = True
+    keep_freed_mib: int = 256
 
 
 def session_options(intra_op_threads: int = 1, spinning: bool = False) -> ort.SessionOptions:
@@ -192,6 +195,7 @@ def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> 
     """
     from service.engine.native import NativeRunner, decodes_natively  # it opens its sessions here
 
+    keep_freed(settings.keep_freed_mib)
     decoding = settings.decoding
     if decoding == "auto" and settings.provider != "cpu":
         decoding = "step"
