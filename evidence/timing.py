@@ -28,7 +28,7 @@ from model.policy import Policy
 from model.progress import console, progress
 from model.train_policy import NEVER, calibrate
 from service.engine.generation import Controls, stack_controls
-from service.engine.native import NativeRunner, why_not_native
+from service.engine.native import NativeRunner, decodes_natively
 from service.engine.runner import Runner, SessionSettings, SlateRunner
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
@@ -126,7 +126,7 @@ def _runners(policy: Policy, cell: Cell) -> list[Runner]:
         directory = Path(name)
         manifest = write_bundle(Trained(config, policy, cell.features, gate, {}), directory)
         runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
-        if why_not_native(manifest) is None:
+        if decodes_natively(manifest):
             runners.append(NativeRunner(directory, manifest, SessionSettings()))
     return runners
 
