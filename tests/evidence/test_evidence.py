@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from evidence import __main__ as runner
+from evidence import timing
 from evidence.cell import open_cell
 from evidence.controls import decodings
 from evidence.data import DATA, Data
@@ -162,3 +163,15 @@ def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path, monke
     assert runner.run(todo, finished, 1, tmp_path, again=False) == 0
     assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} >= {"EGLR"}
     assert key(json.loads((tmp_path / "results.json").read_text())[0]).startswith("tiny|")
+
+
+def test_every_decoding_is_timed_on_both_paths(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LISTS", 2), ("ROUNDS", 1), ("WARM_UP", 0)):
+        monkeypatch.setattr(timing, name, value)
+    cell = open_cell(TINY, 0, finished / "tiny/0")
+    found = timing.measure(cell, timing.variants("tiny", finished, cell))
+    assert all(milliseconds > 0 for milliseconds in found.values())
+    decoded = {(model, control) for model, control, _ in found}
+    assert ("EGLR", "entropy gate, quantile 0.8") in decoded
+    assert {column for *_, column in found} == {"ms_per_list", "ms_native"}
+    assert len(found) == 2 * len(decoded)
