@@ -106,14 +106,14 @@ def open_table(serving: Results) -> str:
 
 
 def stages_table(stages: Results) -> str:
-    names = list(stages["rows"][0]["stages_us"])
+    names = list(dict.fromkeys(name for row in stages["rows"] for name in row["stages_us"]))
     lines = [
         (
             row["case"],
             row["connections"],
             f"{row['other_cpu_us']:.0f}",
             f"{row['engine_cpu_us']:.0f}",
-            *(f"{row['stages_us'][name]:.0f}" for name in names),
+            *(f"{row['stages_us'][name]:.0f}" if name in row["stages_us"] else "-" for name in names),
         )
         for row in stages["rows"]
     ]

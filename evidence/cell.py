@@ -54,11 +54,22 @@ def open_cell(data: Data, seed: int, directory: Path) -> Cell:
     path = directory / "cell.pkl"
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
+        cell = _kept(path)
+        if cell is None:
+            cell = _make(data, seed, directory)
             partial = path.with_suffix(".partial")
-            partial.write_bytes(pickle.dumps(_make(data, seed, directory)))
+            partial.write_bytes(pickle.dumps(cell))
             partial.rename(path)
-    return pickle.loads(path.read_bytes())
+    return cell
+
+
+def _kept(path: Path) -> Cell | None:
+    """What an earlier run made; None as well where its classes have changed since."""
+    try:
+        cell: Cell = pickle.loads(path.read_bytes())
+    except (FileNotFoundError, AttributeError):
+        return None
+    return cell
 
 
 def _make(data: Data, seed: int, directory: Path) -> Cell:

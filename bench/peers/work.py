@@ -46,10 +46,10 @@ class Job:
 class Work:
     """Opens the bundle and knows the users."""
 
-    def __init__(self, bundle: Path | None = None) -> None:
+    def __init__(self, bundle: Path | None = None, decoding: Decoding | None = None) -> None:
         bundle = bundle or Path(os.environ[BUNDLE])
         self._settings = Settings(bundle=bundle)
-        decoding = cast(Decoding, os.environ.get(DECODING, "auto"))
+        decoding = decoding or cast(Decoding, os.environ.get(DECODING, "auto"))
         self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
         self._served = ServedModel(self._model, cast(Any, None), datetime.now(UTC))
         self._users = users(read_item_ids(bundle))

@@ -63,6 +63,15 @@ def results() -> dict[str, Any]:
                 }
                 for case, us in {"ids, anonymous": 140.0, "features, anonymous": 400.0}.items()
             ]
+            + [
+                {
+                    "case": "bare",
+                    "connections": 1,
+                    "other_cpu_us": 70.0,
+                    "engine_cpu_us": 0.0,
+                    "stages_us": {},
+                }
+            ]
         },
         "peers": {
             "peers": {peer: {"version": "1", "tuning": "none"} for peer in marks.PEER_MARKS},

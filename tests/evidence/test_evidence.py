@@ -1,12 +1,14 @@
 """The evidence: controls that keep their budget, rows that can be compared, a grid that goes on."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import evidence.cell
 from evidence import __main__ as runner
 from evidence import timing
 from evidence.cell import open_cell
@@ -175,3 +177,16 @@ def test_every_decoding_is_timed_on_both_paths(finished: Path, monkeypatch: pyte
     assert ("EGLR", "entropy gate, quantile 0.8") in decoded
     assert {column for *_, column in found} == {"ms_per_list", "ms_native"}
     assert len(found) == 2 * len(decoded)
+
+
+def test_what_earlier_code_kept_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(evidence.cell, "_make", lambda *_: made.append(1) or [len(made)])
+    assert open_cell(TINY, 0, tmp_path) == open_cell(TINY, 0, tmp_path) == [1]
+    gone = pickle.dumps(Gone())
+    (tmp_path / "cell.pkl").write_bytes(gone.replace(b"Gone", b"Lost"))
+    assert open_cell(TINY, 0, tmp_path) == [2]
+
+
+class Gone:
+    """Of a class that is there no more once its name is changed in the pickle."""
