@@ -71,7 +71,7 @@ class FeatureAssembler:
             (slot, field) for field, place in enumerate(places) for slot in range(place.start, place.stop)
         ]
         self._token_slots, self._token_fields = np.array(slots, np.intp).reshape(-1, 2).T.copy()
-        self._starts = list(accumulate(map(len, self._column_groups())))
+        self._ends = list(accumulate(map(len, self._column_groups())))  # each is where the next begins
 
     @property
     def item_columns(self) -> list[str]:
@@ -132,7 +132,7 @@ class FeatureAssembler:
             ValueError: a raw feature is not of its declared kind; the message names the field.
         """
         rows = self.catalogue.rows(candidates.ids) if candidates.rows is None else candidates.rows
-        position, initial, ranks, affinities, token_affinities, columns = self._starts
+        position, initial, ranks, affinities, token_affinities, columns = self._ends
         numbers, tokens = self._known(rows, timestamp, columns)
         if candidates.matrix is not None:
             self.catalogue.encoder.write_matrix(candidates.matrix, numbers, timestamp)
