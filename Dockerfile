@@ -57,7 +57,7 @@ RUN python3 requirements.py cpu train > requirements.txt \
 
 
 FROM installer AS load-packages
-RUN python3 requirements.py loadtest > requirements.txt \
+RUN python3 requirements.py --only loadtest > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
     && /venv/bin/pip uninstall -y pip setuptools
 

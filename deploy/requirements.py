@@ -1,6 +1,7 @@
 """What to install for some extras of pyproject.toml, one requirement a line: `requirements.py cpu otel`.
 
-For images, which copy the sources instead of installing the project. Standard library only.
+With `--only` as the first word, the extras alone, for what needs nothing else of the project. For images,
+which copy the sources instead of installing the project. Standard library only.
 """
 
 import sys
@@ -8,8 +9,8 @@ import tomllib
 from pathlib import Path
 
 
-def requirements(pyproject: Path, extras: list[str]) -> list[str]:
-    """The project's dependencies and those of the extras, each a name or several between spaces.
+def requirements(pyproject: Path, extras: list[str], only: bool = False) -> list[str]:
+    """The project's dependencies, unless `only`, and those of the extras, one a line.
 
     Raises:
         SystemExit: there is no such extra.
@@ -19,8 +20,10 @@ def requirements(pyproject: Path, extras: list[str]) -> list[str]:
     wanted = " ".join(extras).split()
     if unknown := set(wanted) - set(optional):
         raise SystemExit(f"no such extra: {', '.join(sorted(unknown))}; there are {', '.join(optional)}")
-    return [*project["dependencies"], *(line for extra in wanted for line in optional[extra])]
+    own: list[str] = [] if only else project["dependencies"]
+    return [*own, *(line for extra in wanted for line in optional[extra])]
 
 
 if __name__ == "__main__":
-    print(*requirements(Path("pyproject.toml"), sys.argv[1:]), sep="\n")
+    only = sys.argv[1:2] == ["--only"]
+    print(*requirements(Path("pyproject.toml"), sys.argv[1 + only :], only), sep="\n")

@@ -195,11 +195,17 @@ def test_what_is_installed_is_one_runtime_and_no_torch(runtime: str, other: str)
 
 
 def test_every_extra_of_an_image_exists_and_a_made_up_one_is_refused() -> None:
-    asked = re.findall(r"requirements\.py ([a-z ]+) >", DOCKERFILE)
+    asked = re.findall(r"requirements\.py (?:--only )?([a-z ]+) >", DOCKERFILE)
     assert {"cpu train", "loadtest"} <= {words.strip() for words in asked}
     for words in asked:
         assert len(requirements(ROOT / "pyproject.toml", words.split())) > 8
     assert any("opentelemetry" in line for line in requirements(ROOT / "pyproject.toml", ["cpu", "otel"]))
+    assert [
+        line.split(">")[0] for line in requirements(ROOT / "pyproject.toml", ["loadtest"], only=True)
+    ] == [
+        "locust",
+        "numpy",
+    ]
     with pytest.raises(SystemExit, match="no such extra: nothing"):
         requirements(ROOT / "pyproject.toml", ["cpu", "nothing"])
 
