@@ -130,6 +130,14 @@ def calibrated(model: LoadedModel, requests: Sequence[Arrays], without: Controls
     return float(np.quantile(met, model.manifest.gate.quantile))
 
 
+def run_each(calls: Sequence[Call], best: NDArray[np.float64]) -> None:
+    """Call each once, and keep its seconds in `best`, `[calls]`, where they are the least so far."""
+    for index, call in enumerate(calls):
+        started = thread_time()
+        call()
+        best[index] = min(best[index], thread_time() - started)
+
+
 def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:
     """One row for each case and variant."""
     best = {
@@ -140,11 +148,7 @@ def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:
         gflops = max(gflops, sgemm_gflops())
         for one in prepared:
             for name, calls in one.calls.items():
-                times = best[one.case, name]
-                for index, call in enumerate(calls):
-                    started = thread_time()
-                    call()
-                    times[index] = min(times[index], thread_time() - started)
+                run_each(calls, best[one.case, name])
     rows = []
     for case, all_calls, slates, products in prepared:
         floor = floor_us(products, slates, gflops)
@@ -182,10 +186,7 @@ def measure_padding(engine: Engine, rounds: int = ROUNDS) -> list[Row]:
     best = {key: np.full(len(of_key), np.inf) for key, of_key in calls.items()}
     for _ in progress(range(rounds), "padding"):
         for key, of_key in calls.items():
-            for index, call in enumerate(of_key):
-                started = thread_time()
-                call()
-                best[key][index] = min(best[key][index], thread_time() - started)
+            run_each(of_key, best[key])
     return [
         {"variant": name, "batches": order, "us_per_request": round(1e6 * times.sum() / MIXED_LISTS, 1)}
         for (name, order), times in best.items()

