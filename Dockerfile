@@ -41,12 +41,12 @@ RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME
 
 FROM service-packages AS service-build
 WORKDIR /app
-COPY model/__init__.py model/compiled.py model/contract.py model/manifest.py model/reference.py model/
-COPY model/features model/features
+COPY bundle bundle
+COPY engine engine
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.
-RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash model service \
-    && /venv/bin/python -c 'import service.server, service.supervisor'
+RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash bundle engine service \
+    && /venv/bin/python -c 'import service.process.server, service.process.supervisor'
 
 
 FROM installer AS trainer-packages
@@ -68,8 +68,9 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     EGLR_DATA_DIR=/data MPLCONFIGDIR=/tmp CONFIG=ranklens
 COPY --from=trainer-packages /venv /venv
 WORKDIR /app
+COPY bundle bundle
+COPY engine engine
 COPY model model
-COPY service service
 COPY export export
 COPY configs configs
 USER 10001:10001
@@ -87,7 +88,7 @@ EXPOSE 8089
 ENTRYPOINT ["locust", "-f", "loadtest/locustfile.py", "--items-file", "/bundle"]
 
 
-# The package `service` and what it imports of `model`. No torch, no pip, no build tools.
+# The packages `service`, `engine` and `bundle`. No torch, no pip, no build tools.
 FROM base AS service
 LABEL org.opencontainers.image.title="eglr-reranker" \
       org.opencontainers.image.description="Online generative re-ranking with entropy-guided latent reasoning" \

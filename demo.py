@@ -19,12 +19,12 @@ import httpx
 import numpy as np
 from rich.table import Table
 
-from model.config import RunConfig, read_config
-from model.datasets.location import DataUnavailableError
-from model.datasets.open_dataset import open_dataset
-from model.datasets.slate import Dataset, LoggedSlate
+from model.data.location import DataUnavailableError
+from model.data.open_dataset import open_dataset
+from model.data.slate import Dataset, LoggedSlate
 from model.metrics import ndcg
 from model.progress import console, progress
+from model.training.config import RunConfig, read_config
 
 START_TIMEOUT_S = 60
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import report
 from bench.machine import ROOT
-from model.manifest import BundleError, read_manifest
+from bundle.manifest import BundleError, read_manifest
 from model.progress import console
 
 PARTS = ("engine", "serving", "stages", "memory")

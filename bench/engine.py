@@ -30,14 +30,16 @@ from rich.table import Table
 
 from bench.floor import Products, count, floor_us, sgemm_gflops
 from bench.machine import keep
-from model.features.assembly import Arrays, Candidates, collate
-from model.features.history import Interaction, UserContext
-from model.manifest import ENCODER, SLATE, STEP
+from bundle.arrays import Arrays
+from bundle.features.assembly import Candidates, collate
+from bundle.features.history import Interaction, UserContext
+from bundle.manifest import ENCODER, SLATE, STEP
+from engine.generation import Controls, Slate, stack_controls
+from engine.loaded_model import LoadedModel
+from engine.native.runner import decodes_natively
+from engine.runner import open_runner
+from engine.sessions import Decoding, SessionSettings, open_session
 from model.progress import console, progress
-from service.engine.generation import Controls, Slate, stack_controls
-from service.engine.loaded_model import LoadedModel
-from service.engine.native import decodes_natively
-from service.engine.runner import Decoding, SessionSettings, open_runner, open_session
 
 LISTS, ROUNDS, SEED = 32, 9, 0
 HISTORY = 50

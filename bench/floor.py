@@ -21,10 +21,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
-from model.contract import CONTROLS, COUNTERS, LOGITS, OPSET, RECORD, past, present
-from model.manifest import ENCODER, STEP
-from service.engine.generation import Slate
-from service.engine.runner import session_options
+from bundle.contract import CONTROLS, COUNTERS, LOGITS, OPSET, RECORD, past, present
+from bundle.manifest import ENCODER, STEP
+from engine.generation import Slate
+from engine.sessions import session_options
 
 SIDE = 512
 """Of the two square matrices: large enough to run at full speed, small enough for the second-level cache."""

@@ -87,8 +87,8 @@ async def swap(bundle: Path, count: int) -> dict[str, Any]:
 async def _rerank(models: Any, reranker: Any, body: bytes) -> Any:
     from time import monotonic
 
-    from service.schemas import RerankRequest
-    from service.validation import parse
+    from service.api.validation import parse
+    from service.bodies.rerank import RerankRequest
 
     with models.get() as served:
         return await reranker.rerank(served, parse(RerankRequest, body), "bench", monotonic())
@@ -105,7 +105,7 @@ ALLOCATORS = {
 def allocator(bundle: Path, name: str, batches: int) -> dict[str, Any]:
     """What this process holds after batches of random B and N, and microseconds a request."""
     from bench.peers.work import Work
-    from service.engine import runner
+    from engine import runner
 
     plain = runner.session_options
 

@@ -21,8 +21,8 @@ from bench.client import post, send_all
 from bench.machine import keep
 from bench.payloads import workload
 from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, tell_users
-from service.instruments import Counter, Gauge, Histogram, Labelled
-from service.metrics import Metrics
+from service.observe.instruments import Counter, Gauge, Histogram, Labelled
+from service.observe.metrics import Metrics
 
 ROUNDS, REQUESTS, SIZES = 20, 200, (24,)
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bundle.features.fitting import SECONDS_PER_YEAR, FittedFeatures, key
+from bundle.features.history import Interaction, UserContext
+from bundle.features.schema import FieldSpec
+from bundle.manifest import FEATURES
 from loadtest.payloads import read_item_ids, zipf
-from model.features.fitting import SECONDS_PER_YEAR, FittedFeatures, key
-from model.features.history import Interaction, UserContext
-from model.features.schema import FieldSpec
-from model.manifest import FEATURES
 
 Kind = Literal["ids", "features"]
 

@@ -27,10 +27,10 @@ from bench.machine import keep
 from bench.payloads import Workload, workload
 from bench.redis_server import running_redis
 from bench.servers import RERANK, Server, is_answer, pin_client, running, tell_users
-from model.features.fitting import FittedFeatures
-from model.manifest import FEATURES
+from bundle.features.fitting import FittedFeatures
+from bundle.manifest import FEATURES
+from engine import loaded_model
 from service.app import create_app
-from service.engine import loaded_model
 from service.settings import Settings
 
 CONNECTIONS = (1, 8)

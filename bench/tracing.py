@@ -21,7 +21,7 @@ from bench.client import post, send_all
 from bench.machine import hardware, keep
 from bench.payloads import workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running
-from service.tracing import CURRENT, RequestRecord
+from service.observe.tracing import CURRENT, RequestRecord
 
 TURNS, REQUESTS = 12, 512
 STAGES = ("parse", "context", "features", "queue", "infer", "post")

@@ -6,22 +6,22 @@ import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bundle.features.assembly import FeatureAssembler
 from evidence.data import Data
 from evidence.first_stage import with_scores
-from model.config import RunConfig
-from model.datasets.features import DatasetFeatures
-from model.datasets.folds import FOLDS, rotated
-from model.datasets.open_dataset import open_dataset
-from model.datasets.slate import Dataset
+from model.data.features import DatasetFeatures
+from model.data.folds import FOLDS, rotated
+from model.data.open_dataset import open_dataset
+from model.data.slate import Dataset
 from model.encoder import FeatureSizes
 from model.evaluator import Evaluator
-from model.examples import Example, examples
-from model.features.assembly import FeatureAssembler
-from model.phase import RunLog
 from model.sizes import feature_sizes
 from model.train import held_out_score
-from model.train_evaluator import EvaluatorReport, train_evaluator
-from model.train_policy import Score, search_teachers
+from model.training.config import RunConfig
+from model.training.examples import Example, examples
+from model.training.fit_evaluator import EvaluatorReport, train_evaluator
+from model.training.fit_policy import Score, search_teachers
+from model.training.phase import RunLog
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bundle.manifest import GateKind
 from evidence.cell import Cell
 from evidence.search import BATCH, best_of, looked_ahead
-from model.examples import Example, batches
-from model.manifest import GateKind
 from model.policy import Policy
-from model.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
-from model.train_policy import NEVER, calibrate
+from model.training.examples import Example, batches
+from model.training.fit_policy import NEVER, calibrate
+from model.training.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.config import RunConfig, read_config
 from model.train import with_changes
+from model.training.config import RunConfig, read_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"

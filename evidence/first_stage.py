@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from bundle.features.schema import FeatureSchema
 from model.baselines import lambdamart
-from model.datasets.features import DatasetFeatures
-from model.datasets.slate import SPLITS, Dataset, LoggedSlate, Split, bucket_of
-from model.examples import Example, examples
-from model.features.schema import FeatureSchema
+from model.data.features import DatasetFeatures
+from model.data.slate import SPLITS, Dataset, LoggedSlate, Split, bucket_of
+from model.training.examples import Example, examples
 
 INNER_FOLDS = 5
 

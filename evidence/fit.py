@@ -22,15 +22,15 @@ from evidence.grid import TRAININGS, Task, Training
 from evidence.references import REFERENCES
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
-from model.checkpoint import save_tensors, save_text
-from model.config import RunConfig
-from model.examples import Example, batches
 from model.metrics import diversity, ndcg, summary
-from model.phase import RunLog
 from model.policy import Policy
 from model.progress import console
 from model.train import with_changes
-from model.train_policy import fit_policy
+from model.training.checkpoint import save_tensors, save_text
+from model.training.config import RunConfig
+from model.training.examples import Example, batches
+from model.training.fit_policy import fit_policy
+from model.training.phase import RunLog
 
 Orders = list[NDArray[np.int64]]
 ROWS, VALUES, SLATES = "rows.json", "values.npz", "slates.json"

@@ -27,28 +27,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bundle.features.assembly import collate
+from bundle.manifest import Gate
+from engine.generation import Controls, stack_controls
+from engine.loaded_model import LoadedModel
+from engine.sessions import Decoding, SessionSettings
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
 from evidence.fit import commit
 from evidence.results import RESULTS, difference
-from export.bundle import Trained, write_bundle
-from model.checkpoint import save_tensors, save_text
-from model.config import RunConfig, read_config
-from model.datasets.features import DatasetFeatures
-from model.datasets.simulator import World, item_numbers, load
-from model.datasets.slate import Dataset, LoggedSlate, Split
-from model.examples import Example, examples
-from model.features.assembly import collate
-from model.manifest import Gate
-from model.phase import RunLog
+from export.writer import Trained, write_bundle
+from model.data.features import DatasetFeatures
+from model.data.simulator import World, item_numbers, load
+from model.data.slate import Dataset, LoggedSlate, Split
 from model.policy import Policy
 from model.progress import console, progress
 from model.sizes import feature_sizes
 from model.train import held_out_score, with_changes
-from model.train_policy import calibrate, decode, imitate
-from service.engine.generation import Controls, stack_controls
-from service.engine.loaded_model import LoadedModel
-from service.engine.runner import Decoding, SessionSettings
+from model.training.checkpoint import save_tensors, save_text
+from model.training.config import RunConfig, read_config
+from model.training.examples import Example, examples
+from model.training.fit_policy import calibrate, decode, imitate
+from model.training.phase import RunLog
 
 CONFIG = CONFIGS / "large-lists.toml"
 ENCODERS: dict[str, dict[str, Any]] = {

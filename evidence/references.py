@@ -10,7 +10,7 @@ import numpy as np
 
 from evidence.cell import Cell
 from evidence.search import beam_search
-from model.datasets.simulator import World, item_numbers
+from model.data.simulator import World, item_numbers
 
 Orders = list[list[int]]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evidence.fit import ROWS, VALUES
-from model.checkpoint import save_text
+from model.training.checkpoint import save_text
 
 RESULTS = Path("docs/results")
 RESAMPLES = 2000

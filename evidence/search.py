@@ -6,14 +6,14 @@ Labels have no say. Legend: B lists, K positions, N candidates.
 import torch
 from torch import Tensor
 
+from bundle.contract import NO_ITEM
 from evidence.cell import Cell
-from model.beam import best_slates
-from model.contract import NO_ITEM
-from model.examples import batches
-from model.grpo import written_slate
 from model.policy import Policy
-from model.rollout import Choice, Gate, Rollout, greedy, roll_out, sample, threshold_gate
-from model.train_policy import NEVER
+from model.training.beam import best_slates
+from model.training.examples import batches
+from model.training.fit_policy import NEVER
+from model.training.grpo import written_slate
+from model.training.rollout import Choice, Gate, Rollout, greedy, roll_out, sample, threshold_gate
 
 BATCH = 256
 

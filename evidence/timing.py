@@ -16,20 +16,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bundle.features.assembly import collate
+from engine.generation import Controls, stack_controls
+from engine.graphs import SlateRunner
+from engine.native.runner import NativeRunner, decodes_natively
+from engine.runner import Runner
+from engine.sessions import SessionSettings
 from evidence.cell import Cell, open_cell
 from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task, Training
 from evidence.results import RESULTS, load, save
-from export.bundle import Trained, write_bundle
-from model.config import RunConfig
-from model.features.assembly import collate
+from export.writer import Trained, write_bundle
 from model.policy import Policy
 from model.progress import console, progress
-from model.train_policy import NEVER, calibrate
-from service.engine.generation import Controls, stack_controls
-from service.engine.native import NativeRunner, decodes_natively
-from service.engine.runner import Runner, SessionSettings, SlateRunner
+from model.training.config import RunConfig
+from model.training.fit_policy import NEVER, calibrate
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
 

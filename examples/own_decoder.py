@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from export.__main__ import export
-from model.config import read_config
 from model.decoders.pointer import Pointer
 from model.decoders.protocol import DecoderState
 from model.encoder import Memory
 from model.policy import DECODERS
 from model.train import train, with_changes
+from model.training.config import read_config
 
 
 class MinimalGatedDecoder(Pointer):

@@ -7,9 +7,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from export.bundle import Trained, write_bundle
 from export.parity import ParityError, check_bundle
-from model.checkpoint import (
+from export.writer import Trained, write_bundle
+from model.progress import console
+from model.training.checkpoint import (
     CheckpointError,
     load_config,
     load_features,
@@ -17,7 +18,6 @@ from model.checkpoint import (
     load_policy,
     load_summary,
 )
-from model.progress import console
 
 QUICK_CHECK = 200
 """Random lists compared at export; `python -m export.parity` compares thousands."""

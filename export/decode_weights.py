@@ -1,4 +1,4 @@
-"""The weights of a policy's micro-step, folded for native decoding by `service.engine.native`.
+"""The weights of a policy's micro-step, folded for native decoding by `engine.native.runner`.
 
 Folded are: the biases that are only ever added to each other, the attention's scale into its query, the
 reasoner's step embeddings into the bias they are added to, and its gate into what it multiplies. Matrices

@@ -1,4 +1,4 @@
-"""The weights of a light encoder, folded for native encoding by `service.engine.native_encoder`.
+"""The weights of a light encoder, folded for native encoding by `engine.native.encoder`.
 
 Folded are: the item tower's numbers into the candidate's, the token projection into the embedding, the
 history's query projection into its keys, the scales of attention and pointer into what they multiply, and

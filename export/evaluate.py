@@ -17,22 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from engine.generation import Controls, Slate
+from engine.loaded_model import LoadedModel
 from export.figure import draw
 from model.baselines import initial_order, item_ctr, lambdamart
 from model.baselines.task import Task
-from model.checkpoint import load_config
-from model.config import RunConfig
-from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailableError
-from model.datasets.open_dataset import open_dataset
-from model.datasets.slate import Dataset, LoggedSlate, Split
-from model.examples import Example, examples
+from model.data.features import DatasetFeatures
+from model.data.location import DataUnavailableError
+from model.data.open_dataset import open_dataset
+from model.data.slate import Dataset, LoggedSlate, Split
 from model.metrics import ndcg, summary
 from model.progress import console
 from model.sizes import feature_sizes
 from model.train import held_out_score
-from service.engine.generation import Controls, Slate
-from service.engine.loaded_model import LoadedModel
+from model.training.checkpoint import load_config
+from model.training.config import RunConfig
+from model.training.examples import Example, examples
 
 BATCH = 32
 RESAMPLES = 2000

@@ -17,21 +17,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import load_config, load_policy
-from model.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
-from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailableError
-from model.datasets.open_dataset import open_dataset
-from model.features.assembly import Candidates, FeatureAssembler, collate
-from model.features.history import Interaction, UserContext
-from model.manifest import Manifest
+from bundle.arrays import Arrays, Named
+from bundle.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from bundle.features.assembly import Candidates, FeatureAssembler, collate
+from bundle.features.history import Interaction, UserContext
+from bundle.manifest import Manifest
+from engine.generation import Controls, stack_controls
+from engine.graphs import SlateRunner, StepRunner
+from engine.loaded_model import LoadedModel
+from engine.native.runner import NativeRunner, decodes_natively
+from engine.runner import Runner
+from engine.sessions import SessionSettings
+from model.data.features import DatasetFeatures
+from model.data.location import DataUnavailableError
+from model.data.open_dataset import open_dataset
 from model.policy import Controls as StepControls
 from model.policy import Policy
 from model.progress import console, progress
-from service.engine.generation import Controls, stack_controls
-from service.engine.loaded_model import LoadedModel
-from service.engine.native import NativeRunner, decodes_natively
-from service.engine.runner import Arrays, Named, Runner, SessionSettings, SlateRunner, StepRunner
+from model.training.checkpoint import load_config, load_policy
 
 Request = tuple[Arrays, Controls]
 

@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
 from torch.export import Dim
 
-from model.contract import (
+from bundle.contract import (
     CONTROLS,
     COUNTERS,
     ENCODER_INPUTS,

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.contract import MASKED_LOGIT
+from bundle.contract import MASKED_LOGIT
 
 
 class SelfAttention(nn.Module):

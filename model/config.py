@@ -1,17 +1,14 @@
-"""Every choice of a training run, frozen and validated once. An unknown key is an error.
+"""Every choice of the networks: encoder, reasoner, policy, evaluator. Frozen and validated once.
 
-Read from TOML; the run's checkpoint and the bundle carry it. Legend: D width.
+`model.training.config` has the choices of a run, these among them. Legend: D width.
 """
 
-import tomllib
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from model.datasets.simulator import SimulatorConfig
-from model.features.schema import FeatureSchema, Frozen
-from model.manifest import GateKind
+from bundle.features.schema import Frozen
+from bundle.manifest import GateKind
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -65,97 +62,10 @@ class PolicyConfig(Frozen):
     reasoner: ReasonerConfig = ReasonerConfig()
 
 
-class PhaseConfig(Frozen):
-    """One phase of training: AdamW on shuffled batches, the epoch chosen on held-out lists.
+class EvaluatorNetworkConfig(Frozen):
+    """The evaluator: its width, the longest list it reads, and what a list's clicks are worth."""
 
-    A batch has `batch` lists. Where lists are long, `batch_candidates` bounds its candidates, padding
-    included, and with them its memory; lists of like length then share a batch. Training stops early once
-    `patience` epochs have brought nothing.
-    """
-
-    epochs: NonNegative
-    patience: Positive
-    batch: Positive = 128
-    batch_candidates: Positive | None = None
-    learning_rate: Rate = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-
-
-class EvaluatorConfig(PhaseConfig):
-    """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused."""
-
-    epochs: Positive = 8
-    patience: Positive = 3
     width: Positive = 64
     dropout: Share = 0.1
     longest: Positive = 64
     reward: Literal["dcg", "clicks"] = "dcg"
-    largest_calibration_error: Rate = 0.05
-
-
-class SupervisedConfig(PhaseConfig):
-    """Warm start on logged labels; 0 epochs leave it out. `teacher_share` of the positions continue with
-    a relevant item, the others with one the policy drew, so that it also learns to go on from its own
-    choices."""
-
-    epochs: NonNegative = 10
-    patience: Positive = 5
-    teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-
-class ImitationConfig(PhaseConfig):
-    """Imitation of the lists that a beam search of `beams` finds best under the evaluator; 0 epochs leave
-    it out. Worth it where what surrounds an item matters, which labels alone do not teach."""
-
-    epochs: NonNegative = 0
-    patience: Positive = 5
-    beams: Positive = 4
-
-
-class ReinforcementConfig(PhaseConfig):
-    """GRPO on the evaluator's reward; 0 epochs leave it out. `group` slates are sampled for each request,
-    and each batch of rollouts serves `passes` updates."""
-
-    epochs: NonNegative = 3
-    patience: Positive = 3
-    learning_rate: Rate = 5e-5
-    group: Annotated[int, Field(ge=2)] = 8
-    passes: Positive = 2
-    clip: Rate = 0.2
-    kl: Annotated[float, Field(ge=0)] = 0.05
-
-
-class RunConfig(Frozen):
-    """A training run from data to checkpoint. `event_log` is the file of dataset `event_log`, `directory`
-    where `kuairand` or `taobao_ad` was unpacked. `training_lists` uses only the first so many of the
-    training split; `weight_averaging` is the decay of the moving average of weights that is kept."""
-
-    dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
-    event_log: Path | None = None
-    directory: Path | None = None
-    simulator: SimulatorConfig = SimulatorConfig()
-    name: str = "eglr"
-    seed: int = 0
-    training_lists: Positive | None = None
-    weight_averaging: Share = 0.99
-    features: FeatureSchema
-    policy: PolicyConfig = PolicyConfig()
-    evaluator: EvaluatorConfig = EvaluatorConfig()
-    supervised: SupervisedConfig = SupervisedConfig()
-    imitation: ImitationConfig = ImitationConfig()
-    reinforcement: ReinforcementConfig = ReinforcementConfig()
-
-    @model_validator(mode="after")
-    def _trains(self) -> Self:
-        if not (self.supervised.epochs or self.imitation.epochs or self.reinforcement.epochs):
-            raise ValueError("supervised, imitation and reinforcement all have epochs = 0: nothing to train")
-        return self
-
-
-def read_config(path: Path) -> RunConfig:
-    """Read a TOML file.
-
-    Raises:
-        pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
-    """
-    return RunConfig.model_validate(tomllib.loads(path.read_text()))

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 from model.attention import InducingAttention, SelfAttention
 from model.config import EncoderConfig
-from model.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 
 
 class FeatureSizes(NamedTuple):
@@ -32,7 +32,7 @@ class FeatureSizes(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the encoder writes. Names and axes as in `model.contract.MEMORY`."""
+    """What the encoder writes. Names and axes as in `bundle.contract.MEMORY`."""
 
     memory: Tensor  # [B, N, D]
     user: Tensor  # [B, D]
@@ -116,7 +116,7 @@ class Encoder(nn.Module):
         history_tokens: Tensor,
         history_feedback: Tensor,
     ) -> Memory:
-        """Axes as in `model.contract.ENCODER_INPUTS`."""
+        """Axes as in `bundle.contract.ENCODER_INPUTS`."""
         item_columns = history_numeric.shape[-1]
         own = self.item(candidate_numeric[..., :item_columns], candidate_tokens)
         own = self.dropout(F.relu(own + self.candidate(candidate_numeric)))  # [B, N, D]

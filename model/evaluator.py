@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import EncoderConfig, EvaluatorConfig
-from model.contract import NO_ITEM
+from bundle.contract import NO_ITEM
+from model.config import EncoderConfig, EvaluatorNetworkConfig
 from model.encoder import Encoder, FeatureSizes
 
 
@@ -32,7 +32,7 @@ class ReadSoFar(NamedTuple):
 class Evaluator(nn.Module):
     """Scores lists of any length; positions from `config.longest` on share one embedding."""
 
-    def __init__(self, config: EvaluatorConfig, sizes: FeatureSizes) -> None:
+    def __init__(self, config: EvaluatorNetworkConfig, sizes: FeatureSizes) -> None:
         super().__init__()
         self.config = config
         width = config.width

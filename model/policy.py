@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bundle.contract import COUNTERS, NO_ITEM
 from model.config import PolicyConfig
-from model.contract import COUNTERS, NO_ITEM
 from model.decoders.gru import GRUDecoder
 from model.decoders.lstm import LSTMDecoder
 from model.decoders.protocol import Decoder, DecoderState
@@ -30,7 +30,7 @@ DECODERS: dict[str, Callable[[int], Decoder]] = {
 
 
 class StepState(NamedTuple):
-    """State between micro-steps. The counters are those of `model.contract.COUNTERS`."""
+    """State between micro-steps. The counters are those of `bundle.contract.COUNTERS`."""
 
     decoder: DecoderState
     readout: Tensor  # [B, D]
@@ -54,7 +54,7 @@ class StepState(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """Per-request inputs of a micro-step, as in `model.contract.CONTROLS`."""
+    """Per-request inputs of a micro-step, as in `bundle.contract.CONTROLS`."""
 
     slate_length: Tensor  # [B] int64
     entropy_threshold: Tensor  # [B] float32
@@ -66,7 +66,7 @@ class Controls(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a micro-step reports, as in `model.contract.RECORD`. Each `[B]`."""
+    """What a micro-step reports, as in `bundle.contract.RECORD`. Each `[B]`."""
 
     chosen: Tensor
     reasoned: Tensor
@@ -93,7 +93,7 @@ class Policy(nn.Module):
         self.decoder: Decoder = DECODERS[config.decoder](config.width)
 
     def encode(self, inputs: dict[str, Tensor]) -> Memory:
-        """Inputs as in `model.contract.ENCODER_INPUTS`."""
+        """Inputs as in `bundle.contract.ENCODER_INPUTS`."""
         return self.encoder(**inputs)
 
     def begin(self, memory: Memory, mask: Tensor) -> StepState:

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.contract import MASKED_LOGIT
+from bundle.manifest import GateKind
 from model.config import ReasonerConfig
-from model.contract import MASKED_LOGIT
 from model.decoders.protocol import Decoder, DecoderState
 from model.encoder import Memory
-from model.manifest import GateKind
 
 STEP_EMBEDDINGS = 8
 """Reasoning steps told apart; later ones share the last embedding."""

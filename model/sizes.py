@@ -1,7 +1,7 @@
 """Sizes of the encoder's inputs, read off the features that write them."""
 
+from bundle.features.assembly import FeatureAssembler
 from model.encoder import FeatureSizes
-from model.features.assembly import FeatureAssembler
 
 
 def feature_sizes(features: FeatureAssembler) -> FeatureSizes:

@@ -12,20 +12,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import EVALUATOR, GATE, SUMMARY, load_config, save_features, save_tensors, save_text
-from model.config import RunConfig, read_config
-from model.datasets.features import DatasetFeatures
-from model.datasets.location import DataUnavailableError
-from model.datasets.open_dataset import open_dataset
-from model.datasets.slate import Dataset
-from model.examples import examples
-from model.manifest import CONFIG, POLICY
+from bundle.manifest import CONFIG, POLICY
+from model.data.features import DatasetFeatures
+from model.data.location import DataUnavailableError
+from model.data.open_dataset import open_dataset
+from model.data.slate import Dataset
 from model.metrics import summary
-from model.phase import RunLog
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.train_evaluator import EvaluatorRejectedError, train_evaluator
-from model.train_policy import Score, calibrate, fit_policy
+from model.training.checkpoint import (
+    EVALUATOR,
+    GATE,
+    SUMMARY,
+    load_config,
+    save_features,
+    save_tensors,
+    save_text,
+)
+from model.training.config import RunConfig, read_config
+from model.training.examples import examples
+from model.training.fit_evaluator import EvaluatorRejectedError, train_evaluator
+from model.training.fit_policy import Score, calibrate, fit_policy
+from model.training.phase import RunLog
 
 QUICK = {
     "training_lists": 2000,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from model.manifest import BundleError, read_manifest
-from service import logs
+from bundle.manifest import BundleError, read_manifest
+from service.observe import logs
 from service.settings import ENV_PREFIX, Settings
 
 
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     # Not at the top: a supervisor of several workers leaves what serves to them.
     if settings.workers > 1:
-        from service.supervisor import supervise
+        from service.process.supervisor import supervise
 
         return supervise(settings)
-    from service.server import serve
+    from service.process.server import serve
 
     return serve(settings)
 

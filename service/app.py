@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service import errors, openapi
-from service.application import Application
+from service.api import answers, openapi
+from service.api.application import Application
+from service.api.routes import Service, router
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
-from service.metrics import Metrics
-from service.models import Models
-from service.reranking import Reranker
-from service.routes import Service, router
+from service.observe.metrics import Metrics
+from service.observe.tracing import Tracer
+from service.serving.registry import Models
+from service.serving.reranking import Reranker
 from service.settings import Settings
-from service.tracing import Tracer
 
 DESCRIPTION = """
 Re-ranks the top of a list with a generative model that reasons where it is uncertain.
@@ -63,7 +63,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.include_router(router)
-    errors.install(app)
+    answers.install(app)
     openapi.install(app)
     return app
 

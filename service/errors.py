@@ -1,44 +1,41 @@
-"""Every error a caller may see: the hierarchy, ONE table of statuses, and the shape of the answer.
+"""What can go wrong with a request, in the service's own words. `api.answers` says how each is answered.
 
-    {"error": text, "error_type": type, "request_id": id, "fields": [{"field", "message"}]}   # fields: 422
-
-Knows nothing of what goes wrong where.
+Knows nothing of HTTP, and nothing of what goes wrong where. Faults of the model and of the store stand here
+too, so that whoever handles them finds all on one page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from fastapi import FastAPI, Request, Response
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-
-from service.context.store import StoreUnavailableError, UnknownRecommendationError
-from service.schemas import ErrorResponse, ErrorType, FieldError
+from bundle.errors import RerankerError
 
 Stage = Literal["parse", "context", "features", "queue", "infer", "post"]
+"""A rerank's stages, in order."""
 
 
-class ServiceError(Exception):
+class ServiceError(RerankerError):
     """Root of all errors the service answers with. The message is for the caller."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with one field: its path in the body, such as `items.3.id`, and why."""
+
+    field: str
+    message: str
 
 
 class InvalidRequestError(ServiceError):
     """The request cannot be understood.
 
     Attributes:
-        fields: what is wrong, each under its path in the body, such as `items.3.id`.
+        faults: every field that is wrong.
     """
 
-    def __init__(self, fields: Sequence[FieldError]) -> None:
+    def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(
-            "the request is not valid: " + "; ".join(f"{f.field}: {f.message}" for f in fields[:3])
+            "the request is not valid: " + "; ".join(f"{f.field}: {f.message}" for f in faults[:3])
         )
-        self.fields = list(fields)
-
-    @classmethod
-    def of(cls, field: str, message: str) -> "InvalidRequestError":
-        return cls([FieldError(field=field, message=message)])
+        self.faults = list(faults)
 
 
 class BodyTooLargeError(ServiceError):
@@ -73,68 +70,16 @@ class ModelError(GenerationError):
     """The model, or our own code around it, failed on this request."""
 
 
-class Answer(NamedTuple):
-    status: int
-    error_type: ErrorType
+class ContextStoreError(ServiceError):
+    """Root of a context store's errors."""
 
 
-STATUS: Mapping[type[Exception], Answer] = {
-    InvalidRequestError: Answer(422, "validation"),
-    BodyTooLargeError: Answer(413, "validation"),
-    NotFoundError: Answer(404, "not_found"),
-    OverloadedError: Answer(429, "overloaded"),
-    ModelError: Answer(503, "unavailable"),
-    UnavailableError: Answer(503, "unavailable"),
-    DeadlineExceededError: Answer(504, "deadline"),
-    UnknownRecommendationError: Answer(404, "not_found"),
-    StoreUnavailableError: Answer(503, "unavailable"),
-    ClientDisconnect: Answer(400, "validation"),  # while sending its body; nobody reads this
-    Exception: Answer(500, "unavailable"),
-}
-"""The one table. A new error is a new row."""
-
-RETRY_AFTER_S = 1
-
-_FEATURE_FIELDS = ("features", "context", "profile")
-FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
+class StoreUnavailableError(ContextStoreError):
+    """The store did not answer. For a write: it may or may not have happened."""
 
 
-def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Pydantic's errors with the caller's names; one entry a feature instead of one a possible type."""
-    fields: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path, message = list(detail["loc"]), detail["msg"]
-        depth = next((i + 2 for i, part in enumerate(path) if part in _FEATURE_FIELDS), len(path))
-        if len(path) > depth:
-            path, message = path[:depth], FEATURE_MESSAGE
-        fields.setdefault(".".join(map(str, path)) or "body", message)
-    return InvalidRequestError(
-        [FieldError(field=field, message=message) for field, message in fields.items()]
-    )
+class UnknownRecommendationError(ContextStoreError):
+    """No such recommendation: never made, expired, or its person was forgotten since."""
 
-
-def install(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
-    for error_class in (*STATUS, HTTPException):
-        app.add_exception_handler(error_class, answer)
-
-
-async def answer(request: Request, error: Exception) -> Response:
-    """The response to an error."""
-    request_id = request.state.request_id
-    headers: dict[str, str] = {}
-    fields = {}
-    if isinstance(error, HTTPException):  # the router's own: no such route, wrong method
-        headers.update(error.headers or {})
-        status, message = error.status_code, str(error.detail)
-        error_type: ErrorType = "not_found" if status == 404 else "validation"
-    elif type(error) in STATUS:
-        (status, error_type), message = STATUS[type(error)], str(error)
-    else:  # the server logs it
-        (status, error_type), message = STATUS[Exception], "internal error"
-    if isinstance(error, OverloadedError):
-        headers["retry-after"] = str(RETRY_AFTER_S)
-    if isinstance(error, InvalidRequestError):
-        fields = {"fields": error.fields}
-    body = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
-    return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
+    def __init__(self) -> None:
+        super().__init__("no such recommendation, or it has expired")

@@ -36,7 +36,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         from export.__main__ import export
         from model import train
-        from model.config import read_config
+        from model.training.config import read_config
 
         small = {
             "simulator": {"items": 200, "lists": 600},

@@ -1,68 +1,108 @@
-"""Who may import whom, and that serving never needs torch."""
+"""Who may import whom, room by room, and that serving never needs torch."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = ("model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
-TORCH_FREE = ("model.compiled", "model.contract", "model.manifest", "model.reference", "model.features")
-ENGINE = (
-    "service.engine.runner",
-    "service.engine.generation",
-    "service.engine.loaded_model",
-    "service.engine.native",
-)
-ALLOWED = {
-    "model": ("model",),
-    "export": ("export", "model", *ENGINE),
-    "evidence": ("evidence", "export", "model", *ENGINE),
-    "service": ("service", *TORCH_FREE),
-    "loadtest": ("loadtest",),
-    "bench": ("bench", "loadtest.payloads", "service", "export", "model"),
-    "deploy": ("deploy",),
+OURS = ("bundle", "engine", "model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
+SERVICE = ("service.errors", "service.settings")
+"""Known to every room of the service."""
+
+ARROWS: dict[str, tuple[str, ...]] = {
+    "bundle": (),
+    "engine": ("bundle",),
+    "model": ("bundle",),
+    "export": ("engine", "model", "bundle"),
+    "evidence": ("export", "engine", "model", "bundle"),
+    "service": ("engine", "bundle"),
+    "loadtest": (),
+    "bench": ("loadtest.payloads", "service", "export", "engine", "model", "bundle"),
+    "deploy": (),
+    # Inside the service: `app` wires the rooms, `process` runs what it made.
+    "service.bodies": ("bundle", "engine"),
+    "service.context": ("bundle", *SERVICE),
+    "service.observe": ("bundle", "engine", "service.bodies", *SERVICE),
+    "service.serving": ("bundle", "engine", "service.bodies", "service.context", "service.observe", *SERVICE),
+    "service.api": (
+        *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
+        *SERVICE,
+    ),
+    "service.process": ("service.app", *SERVICE),
+    # Inside model: networks know nothing of data and training, data nothing of either.
+    "model.decoders": ("bundle", "model.encoder"),
+    "model.data": ("bundle", "model.progress", "model.training.config"),
+    "model.training": (
+        *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
+        *("model.policy", "model.progress", "model.reasoning", "model.sizes"),
+    ),
 }
+"""What each room may import besides itself. The innermost room that is named here decides."""
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules of this project that a file imports."""
+    """Names of this project that a file imports, wherever in the file it does."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         yield from (name for name in names if name.split(".")[0] in OURS)
 
 
-def within(module: str, allowed: tuple[str, ...]) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in allowed)
+def within(name: str, allowed: tuple[str, ...]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in allowed)
 
 
-@pytest.mark.parametrize("package", sorted(ALLOWED))
-def test_imports_go_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
+@pytest.mark.parametrize("room", sorted(ARROWS))
+def test_imports_go_one_way(room: str) -> None:
+    folder = ROOT / room.replace(".", "/")
+    inner = [ROOT / other.replace(".", "/") for other in ARROWS if other.startswith(f"{room}.")]
+    files = [path for path in folder.rglob("*.py") if not any(path.is_relative_to(other) for other in inner)]
     assert files
     strays = {
-        f"{path.relative_to(ROOT)} imports {module}"
+        f"{path.relative_to(ROOT)} imports {name}"
         for path in files
-        for module in imports(path)
-        if not within(module, ALLOWED[package]) and not (package == "loadtest" and "." not in module)
+        for name in imports(path)
+        if not within(name, (room, *ARROWS[room]))
     }
     assert not strays
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.engine.loaded_model"])
+def test_every_room_is_named() -> None:
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    inner = {f"service.{path.parent.name}" for path in ROOT.glob("service/*/__init__.py")}
+    assert rooms | inner <= set(ARROWS)
+
+
+def test_an_arrow_that_is_not_drawn_is_found(tmp_path: Path) -> None:
+    stray = tmp_path / "stray.py"
+    stray.write_text("from model import policy\ndef late():\n    import service.app\n")
+    assert list(imports(stray)) == ["model.policy", "service.app"]
+    assert not within("model.policy", ("bundle", "engine", "modelling"))
+
+
+@pytest.mark.parametrize("module", ["service.app", "engine.loaded_model", "bundle.features.assembly"])
 def test_serving_leaves_torch_alone(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_a_bundle_is_read_without_onnxruntime() -> None:
+    code = "import sys, bundle.manifest, bundle.features.assembly; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_every_package_is_listed_for_installation() -> None:
-    listed = (ROOT / "pyproject.toml").read_text()
-    for package in ("model", "export", "evidence", "bench", "service"):
-        for init in (ROOT / package).rglob("__init__.py"):
-            name = ".".join(init.parent.relative_to(ROOT).parts)
-            assert f'"{name}"' in listed, f"{name} is missing from [tool.setuptools] packages"
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    packages = ("bundle", "engine", "model", "export", "evidence", "bench", "service")
+    found = {
+        ".".join(init.parent.relative_to(ROOT).parts)
+        for package in packages
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == found | {"loadtest"}

@@ -136,13 +136,13 @@ def test_what_is_copied_exists_and_is_not_ignored(stage: str) -> None:
 
 def test_what_is_copied_is_enough_to_serve_and_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
     tree = copied_tree("service-build", tmp_path)
-    code = without("torch", "onnx", "lightgbm", "export", "loadtest") + (
-        "import service.server, service.supervisor\n"
-        "from service.engine.loaded_model import LoadedModel\n"
+    code = without("torch", "onnx", "lightgbm", "model", "export", "loadtest") + (
+        "import service.process.server, service.process.supervisor\n"
+        "from engine.loaded_model import LoadedModel\n"
         "from pathlib import Path\n"
-        "import model\n"
+        "import bundle\n"
         "LoadedModel.open(Path(sys.argv[1]))\n"
-        "print(service.server.__file__, model.__file__, sep='\\n')\n"
+        "print(service.process.server.__file__, bundle.__file__, sep='\\n')\n"
     )
     run = run_in(tree, code, str(bundle))
     assert run.returncode == 0, run.stderr
@@ -151,7 +151,7 @@ def test_what_is_copied_is_enough_to_serve_and_needs_no_torch(bundle: Path, tmp_
 
 def test_what_is_copied_is_enough_to_train(tmp_path: Path) -> None:
     tree = copied_tree("trainer", tmp_path)
-    code = without("loadtest", "evidence", "locust") + (
+    code = without("loadtest", "evidence", "service", "locust") + (
         "import model.train, export.__main__\nprint(model.__file__, export.__file__, sep='\\n')\n"
     )
     run = run_in(tree, code)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import torch
 
-from export.bundle import Trained, write_bundle
-from model.config import EncoderConfig, PolicyConfig, ReasonerConfig, RunConfig
-from model.features.assembly import FeatureAssembler
-from model.features.catalogue import Catalogue
-from model.features.fitting import fit
-from model.features.schema import FeatureSchema, FieldSpec
-from model.manifest import Gate
+from bundle.features.assembly import FeatureAssembler
+from bundle.features.catalogue import Catalogue
+from bundle.features.fitting import fit
+from bundle.features.schema import FeatureSchema, FieldSpec
+from bundle.manifest import Gate
+from bundle.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
+from export.writer import Trained, write_bundle
+from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
 from model.policy import Policy
-from model.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from model.sizes import feature_sizes
+from model.training.config import RunConfig
 
 GENRES = ("drama", "comedy", "horror", "crime", "western")
 

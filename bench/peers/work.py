@@ -15,18 +15,18 @@ from uuid import uuid4
 import msgspec
 
 from bench.payloads import users
+from bundle.arrays import Arrays
+from bundle.features.history import ANONYMOUS
+from engine.generation import Slate
+from engine.loaded_model import LoadedModel
+from engine.sessions import Decoding, SessionSettings
 from loadtest.payloads import read_item_ids
-from model.features.assembly import Arrays
-from model.features.history import ANONYMOUS
-from service.engine.generation import Slate
-from service.engine.loaded_model import LoadedModel
-from service.engine.runner import Decoding, SessionSettings
-from service.features import assemble, select
-from service.models import ServedModel
-from service.reranking import _controls, _Rerank, _respond
-from service.schemas import RerankRequest
+from service.api.validation import check_rerank, parse
+from service.bodies.rerank import RerankRequest
+from service.serving.registry import ServedModel
+from service.serving.request_features import assemble, select
+from service.serving.reranking import _controls, _Rerank, _respond
 from service.settings import Settings
-from service.validation import check_rerank, parse
 
 BUNDLE = "BENCH_BUNDLE"
 DECODING = "BENCH_DECODING"

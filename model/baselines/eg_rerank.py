@@ -12,10 +12,10 @@ from model.baselines import recipe
 from model.baselines.recipe import Orders
 from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
-from model.config import PhaseConfig, ReinforcementConfig
-from model.examples import Batch
-from model.grpo import collect, grpo_loss
-from model.train_policy import NEVER
+from model.training.config import PhaseConfig, ReinforcementConfig
+from model.training.examples import Batch
+from model.training.fit_policy import NEVER
+from model.training.grpo import collect, grpo_loss
 
 PPO = ReinforcementConfig(epochs=4, group=4, kl=0.0)
 PHASE = PhaseConfig(epochs=4, patience=4, learning_rate=3e-4)

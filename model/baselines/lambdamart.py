@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.baselines.task import Task
-from model.examples import Example
+from model.training.examples import Example
 
 GRID = ({"num_leaves": 7, "min_data_in_leaf": 100}, {"num_leaves": 15, "min_data_in_leaf": 50})
 """What is tried; the better on held-out NDCG@10 is used."""

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.contract import FEEDBACK_PADDING, MASKED_LOGIT
 from model.attention import SelfAttention
 from model.baselines.recipe import WIDTH, Orders, Scorer, rank_by_score
 from model.baselines.task import Task
-from model.contract import FEEDBACK_PADDING, MASKED_LOGIT
 from model.encoder import FeatureSizes, masked_mean
-from model.examples import Batch
+from model.training.examples import Batch
 
 
 class MIR(Scorer):

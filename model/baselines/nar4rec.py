@@ -10,15 +10,15 @@ Legend: B lists, N candidates, K positions, D width.
 import torch
 from torch import Tensor, nn
 
+from bundle.contract import MASKED_LOGIT
 from model.attention import SelfAttention
 from model.baselines import recipe
 from model.baselines.recipe import WIDTH, Orders
 from model.baselines.setrank import Attend
 from model.baselines.task import Task
 from model.config import EncoderConfig
-from model.contract import MASKED_LOGIT
 from model.encoder import Encoder, FeatureSizes
-from model.examples import Batch
+from model.training.examples import Batch
 
 
 class Generator(nn.Module):

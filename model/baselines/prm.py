@@ -12,7 +12,7 @@ from model.attention import SelfAttention
 from model.baselines.recipe import WIDTH, Orders, Scorer, rank_by_score
 from model.baselines.task import Task
 from model.encoder import FeatureSizes
-from model.examples import Batch
+from model.training.examples import Batch
 
 LONGEST = 512
 

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle.contract import MASKED_LOGIT
 from model.baselines.task import Task
-from model.config import EncoderConfig, PhaseConfig
-from model.contract import MASKED_LOGIT
+from model.config import EncoderConfig
 from model.encoder import Encoder, FeatureSizes
-from model.examples import Batch, Example, batches
-from model.phase import Phase, RunLog
+from model.training.config import PhaseConfig
+from model.training.examples import Batch, Example, batches
+from model.training.phase import Phase, RunLog
 
 WIDTH = 64
 RECIPE = PhaseConfig(epochs=8, patience=3)

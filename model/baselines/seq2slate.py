@@ -13,11 +13,11 @@ from model.baselines.recipe import Orders, Rank
 from model.baselines.task import Task
 from model.config import PolicyConfig, ReasonerConfig
 from model.encoder import FeatureSizes
-from model.examples import Batch
 from model.policy import Policy
-from model.rollout import greedy, roll_out, threshold_gate
-from model.supervised import label_teacher, supervised_loss
-from model.train_policy import NEVER
+from model.training.examples import Batch
+from model.training.fit_policy import NEVER
+from model.training.rollout import greedy, roll_out, threshold_gate
+from model.training.supervised import label_teacher, supervised_loss
 
 
 def pointer(sizes: FeatureSizes, decoder: str, length: int) -> Policy:

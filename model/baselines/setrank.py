@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.baselines.recipe import WIDTH, Orders, Scorer, rank_by_score
 from model.baselines.task import Task
 from model.encoder import FeatureSizes
-from model.examples import Batch
+from model.training.examples import Batch
 
 
 class Attend(nn.Module):

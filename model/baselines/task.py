@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from model.encoder import FeatureSizes
 from model.evaluator import Evaluator
-from model.examples import Example
-from model.train_policy import Score
+from model.training.examples import Example
+from model.training.fit_policy import Score
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.contract import MASKED_LOGIT
+from bundle.contract import MASKED_LOGIT
 from model.decoders.pointer import Pointer
 from model.decoders.protocol import DecoderState
 from model.encoder import Memory

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from model.features.history import Interaction, UserContext
-from service.context.store import StoreLimits, UnknownRecommendationError
+from bundle.features.history import Interaction, UserContext
+from service.context.store import StoreLimits
+from service.errors import UnknownRecommendationError
 
 
 @dataclass(slots=True)

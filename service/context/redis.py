@@ -27,9 +27,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from model.features.history import Interaction, UserContext
+from bundle.features.history import Interaction, UserContext
 from service.context.breaker import CircuitBreaker
-from service.context.store import StoreLimits, StoreUnavailableError, UnknownRecommendationError
+from service.context.store import StoreLimits
+from service.errors import StoreUnavailableError, UnknownRecommendationError
 from service.settings import Settings
 
 Returned = TypeVar("Returned")

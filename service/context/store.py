@@ -7,22 +7,7 @@ never the person. Contexts expire after their last write, recommendations after 
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from model.features.history import Interaction, UserContext
-
-
-class ContextStoreError(Exception):
-    """Root of a store's errors."""
-
-
-class StoreUnavailableError(ContextStoreError):
-    """The store did not answer. For a write: it may or may not have happened."""
-
-
-class UnknownRecommendationError(ContextStoreError):
-    """No such recommendation: never made, expired, or its person was forgotten since."""
-
-    def __init__(self) -> None:
-        super().__init__("no such recommendation, or it has expired")
+from bundle.features.history import Interaction, UserContext
 
 
 class StoreLimits(NamedTuple):

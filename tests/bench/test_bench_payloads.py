@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bench.payloads import Kind, context_body, workload
-from model.features.history import ANONYMOUS
-from service.engine.loaded_model import LoadedModel
-from service.features import assemble, select
-from service.schemas import ContextBody, RerankRequest
-from service.validation import parse
+from bundle.features.history import ANONYMOUS
+from engine.loaded_model import LoadedModel
+from service.api.validation import parse
+from service.bodies.rerank import RerankRequest
+from service.bodies.users import ContextBody
+from service.serving.request_features import assemble, select
 
 
 @pytest.mark.parametrize("kind", ["ids", "features"])

@@ -17,10 +17,10 @@ from bench.engine import (
     times_floor,
 )
 from bench.floor import Products, count, floor_us, sgemm_gflops
-from model.contract import MASKED_LOGIT
-from model.features.assembly import collate
-from model.manifest import ENCODER, SLATE, STEP
-from service.engine.generation import Controls, stack_controls
+from bundle.contract import MASKED_LOGIT
+from bundle.features.assembly import collate
+from bundle.manifest import ENCODER, SLATE, STEP
+from engine.generation import Controls, stack_controls
 
 N, D = 24, 16
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from bench.payloads import workload
 from bench.stages import anonymous, as_matrix
-from model.features.history import ANONYMOUS
-from service.engine.loaded_model import LoadedModel
-from service.features import assemble, select
-from service.schemas import RerankRequest
-from service.validation import parse
+from bundle.features.history import ANONYMOUS
+from engine.loaded_model import LoadedModel
+from service.api.validation import parse
+from service.bodies.rerank import RerankRequest
+from service.serving.request_features import assemble, select
 
 
 def test_a_matrix_holds_the_same_numbers(bundle: Path) -> None:

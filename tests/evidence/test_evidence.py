@@ -19,8 +19,8 @@ from evidence.grid import MODELS, SEEDS, TRAININGS, Task, tasks
 from evidence.references import REFERENCES
 from evidence.report import Results, main_table, possible_table, write
 from evidence.results import collect, difference, key, load
-from model.config import RunConfig
 from model.policy import Policy
+from model.training.config import RunConfig
 
 TINY = Data(
     "tiny",

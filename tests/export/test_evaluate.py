@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.manifest import read_manifest
 from export.__main__ import export
 from export.evaluate import evaluate, paired_interval, show
 from export.parity import check_bundle
-from model.checkpoint import CheckpointError
-from model.manifest import read_manifest
+from model.training.checkpoint import CheckpointError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -13,13 +13,8 @@ import pytest
 import torch
 from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
 
-from examples import own_decoder
-from export import parity
-from export.bundle import Trained, write_bundle
-from export.parity import ParityError, TorchRunner, check_bundle, compare, random_requests
-from model.checkpoint import load_policy
-from model.contract import CONTRACT_VERSION, CONTROLS, ENCODER_INPUTS, LOGITS, MEMORY, RECORD
-from model.manifest import (
+from bundle.contract import CONTRACT_VERSION, CONTROLS, ENCODER_INPUTS, LOGITS, MEMORY, RECORD
+from bundle.manifest import (
     CATALOGUE,
     DECODE,
     ENCODE,
@@ -33,9 +28,15 @@ from model.manifest import (
     read_manifest,
     sha256,
 )
-from service.engine.generation import Controls
-from service.engine.loaded_model import LoadedModel
-from service.engine.runner import ProviderUnavailableError, SessionSettings, SlateRunner, StepRunner
+from engine.generation import Controls
+from engine.graphs import SlateRunner, StepRunner
+from engine.loaded_model import LoadedModel
+from engine.sessions import ProviderUnavailableError, SessionSettings
+from examples import own_decoder
+from export import parity
+from export.parity import ParityError, TorchRunner, check_bundle, compare, random_requests
+from export.writer import Trained, write_bundle
+from model.training.checkpoint import load_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 

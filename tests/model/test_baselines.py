@@ -7,15 +7,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from bundle.contract import FEEDBACK_POSITIVE, NO_ITEM
 from model.baselines import BASELINES, dlcm, mir, nar4rec, prm, setrank
 from model.baselines.recipe import listwise_loss, shown
 from model.baselines.task import Task
-from model.config import EvaluatorConfig
-from model.contract import FEEDBACK_POSITIVE, NO_ITEM
 from model.encoder import FeatureSizes
 from model.evaluator import Evaluator
-from model.examples import Batch, Example, to_batch
 from model.metrics import ndcg
+from model.training.config import EvaluatorConfig
+from model.training.examples import Batch, Example, to_batch
 
 SIZES = FeatureSizes(numeric=4, item_numeric=2, slot_fields=(), user_numeric=1, user_slots=0, vocabulary=1)
 COLUMNS = ("quality", "noise", "item_ctr", "more_noise")

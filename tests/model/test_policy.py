@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny_bundle import tiny_features, tiny_policy
 
-from model.contract import MASKED_LOGIT, NO_ITEM, UNLIMITED_MICRO_STEPS
-from model.features.assembly import Candidates, collate
-from model.features.history import Interaction, UserContext
+from bundle.contract import MASKED_LOGIT, NO_ITEM, UNLIMITED_MICRO_STEPS
+from bundle.features.assembly import Candidates, collate
+from bundle.features.history import Interaction, UserContext
 from model.policy import Controls, Policy, Record
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
-from model.rollout import greedy, replay_choice, replay_gate, roll_out, sample, threshold_gate
+from model.training.rollout import greedy, replay_choice, replay_gate, roll_out, sample, threshold_gate
 
 FEATURES = tiny_features()
 

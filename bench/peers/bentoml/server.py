@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from bench.peers.work import MAX_BATCH_SIZE, Job, Work
-from service.engine.generation import Slate
+from engine.generation import Slate
 
 
 class RawBody(BaseModel):

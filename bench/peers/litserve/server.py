@@ -10,7 +10,7 @@ import litserve
 from fastapi import Depends, Request, Response
 
 from bench.peers.work import MAX_BATCH_SIZE, PORT, Job, Work
-from service.engine.generation import Slate
+from engine.generation import Slate
 
 
 async def raw_body(request: Request) -> bytes:

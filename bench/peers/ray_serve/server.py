@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bench.peers.work import BUNDLE, MAX_BATCH_SIZE, PORT, Job, Work
-from service.engine.generation import Slate
+from engine.generation import Slate
 
 
 @serve.deployment(

@@ -1,0 +1,119 @@
+"""The item catalogue: every known item, encoded once, looked up by id.
+
+Stored in the bundle. Knows nothing of users or requests.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.features.derived import write_ages
+from bundle.features.fitting import FittedFeatures, RecordEncoder, key
+
+UNKNOWN = -1
+"""Row of an unknown item: the last one, all zeros."""
+
+
+class Catalogue:
+    """Encoded items, one row each, and one last row of zeros for unknown items.
+
+    Attributes:
+        numbers: `[items + 1, columns] float32`, scaled; columns of `age` fields are written on look-up.
+        tokens: `[items + 1, slots] int32`.
+        born: `[items + 1, ages] float64`, unix seconds of each `age` field, NaN where missing.
+        clicks, impressions: `[items + 1] float32`, counts of the training log.
+    """
+
+    def __init__(
+        self,
+        fitted: FittedFeatures,
+        ids: list[str],
+        numbers: NDArray[np.float32],
+        tokens: NDArray[np.int32],
+        born: NDArray[np.float64],
+        clicks: NDArray[np.float32],
+        impressions: NDArray[np.float32],
+    ) -> None:
+        self.encoder = RecordEncoder(fitted, "item")
+        ages = [(field, place.start) for field, place in self.encoder.numeric_fields if field.kind == "age"]
+        scales = [fitted.scales[key(field)] for field, _ in ages]
+        self._age_columns = np.array([column for _, column in ages], np.intp)
+        self._age_logged = np.array([field.log for field, _ in ages], bool)
+        self._age_scales = np.array([[scale.mean, scale.std] for scale in scales]).reshape(-1, 2)
+        self.ids, self.numbers, self.tokens, self.born = ids, numbers, tokens, born
+        self.clicks, self.impressions = clicks, impressions
+        self._rows = _Rows(zip(ids, range(len(ids)), strict=True))
+
+    @classmethod
+    def build(
+        cls,
+        fitted: FittedFeatures,
+        items: Mapping[str, Mapping[str, Any]],
+        counts: Mapping[str, tuple[int, int]],
+    ) -> Self:
+        """Encode raw items.
+
+        Args:
+            items: raw record by id.
+            counts: `(clicks, impressions)` by id, from training users only; absent is none.
+        """
+        encoder = RecordEncoder(fitted, "item")
+        ages = [field.name for field, _ in encoder.numeric_fields if field.kind == "age"]
+        rows = len(items) + 1
+        numbers = np.zeros((rows, encoder.columns), np.float32)
+        tokens = np.zeros((rows, encoder.slots), np.int32)
+        born = np.full((rows, len(ages)), np.nan)
+        seen = np.zeros((rows, 2), np.float32)
+        encoder.write_rows(list(items.values()), numbers[:-1], tokens[:-1], timestamp=0.0)
+        for row, (item_id, record) in enumerate(items.items()):
+            born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
+            seen[row] = counts.get(item_id, (0, 0))
+        return cls(fitted, list(items), numbers, tokens, born, seen[:, 0].copy(), seen[:, 1].copy())
+
+    def without(self, clicks: NDArray[np.float32], impressions: NDArray[np.float32]) -> "Catalogue":
+        """The same items with some events taken out of their counts. Each `[items + 1] float32`."""
+        return Catalogue(
+            self.encoder.fitted,
+            self.ids,
+            self.numbers,
+            self.tokens,
+            self.born,
+            self.clicks - clicks,
+            self.impressions - impressions,
+        )
+
+    def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""
+        return np.array(list(map(self._rows.__getitem__, item_ids)), np.int64)
+
+    def write_ages(self, numbers: NDArray[np.float32], rows: NDArray[np.int64], timestamp: float) -> None:
+        """Overwrite the columns of `age` fields, counted back from `timestamp`. `[n, columns] float32`."""
+        columns, logged, scales = self._age_columns, self._age_logged, self._age_scales
+        write_ages(self.born, rows, columns, logged, scales, timestamp, numbers)
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(
+            path,
+            ids=np.array(self.ids, dtype=np.str_),
+            numbers=self.numbers,
+            tokens=self.tokens,
+            born=self.born,
+            clicks=self.clicks,
+            impressions=self.impressions,
+        )
+
+    @classmethod
+    def load(cls, path: Path, fitted: FittedFeatures) -> Self:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return cls(fitted, arrays.pop("ids").tolist(), **arrays)
+
+
+class _Rows(dict[str, int]):
+    """Row by id."""
+
+    def __missing__(self, _: str) -> int:
+        return UNKNOWN

@@ -1,0 +1,143 @@
+"""The bundle: the directory that is served. Its file names, its manifest, and the check of both.
+
+The exporter writes it, the service reads it; said once here. Standard library and pydantic only.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from bundle.contract import CONTRACT_VERSION, TensorSpec
+from bundle.errors import RerankerError
+from bundle.features.schema import Frozen
+from bundle.reference import Reference
+
+ENCODER, STEP, SLATE = "encoder.onnx", "step.onnx", "slate.onnx"
+FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json"
+DECODE, ENCODE = "decode.npz", "encode.npz"
+"""Weights of the micro-step and of the encoder for native decoding; only where it knows decoder and reasoner,
+and the encoder."""
+CONFIG, POLICY = "config.json", "policy.pt"
+"""The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
+training can go on from. The service reads neither."""
+
+
+GateKind = Literal["normalised", "raw", "margin"]
+
+
+class BundleError(RerankerError):
+    """The bundle cannot be served: missing, corrupted, or written under another contract."""
+
+
+class CurvePoint(Frozen):
+    """What one threshold gives on held-out lists; `score` is what training selects by."""
+
+    quantile: float
+    threshold: float
+    trigger_rate: float
+    tokens_per_list: float
+    score: float
+    ms_per_list: float
+
+
+class Gate(Frozen):
+    """How the gate decides, and where its threshold came from.
+
+    Attributes:
+        kind: `normalised` compares entropy / log(remaining candidates), in 0..1; `raw` nats; `margin`
+            1 - (best - second best probability), in 0..1.
+        threshold: reason above this, in the unit of `kind`.
+        quantile: share of held-out positions at or below the threshold.
+        trigger_rate: share of held-out positions that reason at it.
+        entropy_by_position: held-out mean entropy in nats per position, before and after reasoning.
+        reference: what else was met on the held-out lists at this threshold, for drift; None in bundles
+            that were calibrated before it was kept.
+        curve: what other thresholds give, once `python -m export.calibrate` has measured it.
+    """
+
+    kind: GateKind
+    threshold: float
+    quantile: float
+    trigger_rate: float
+    tokens_per_list: float
+    entropy_by_position: dict[Literal["before", "after"], list[float]]
+    reference: Reference | None = None
+    curve: tuple[CurvePoint, ...] = ()
+
+
+class Manifest(Frozen):
+    """Everything about a bundle but the tensors.
+
+    Attributes:
+        memory, state: tensor names and axes of the graphs, in order, as `bundle.contract` states them.
+        hashes: sha256 of every other file.
+        reasoning_budget: most reasoning tokens per position the model was trained with; the default.
+    """
+
+    name: str
+    version: str
+    contract_version: int
+    opset: int
+    created: str
+    reasoner: str
+    decoder: str
+    width: int
+    memory_axes: dict[str, list[str | int]]
+    state_axes: dict[str, list[str | int]]
+    gate: Gate
+    reasoning_budget: int
+    reasoning_temperature: float
+    selection_temperature: float
+    slate_length: int
+    dataset: str
+    training: dict[str, Any]
+    versions: dict[str, str]
+    hashes: dict[str, str] = Field(default_factory=dict)
+
+    def state_specs(self) -> tuple[TensorSpec, ...]:
+        """The step state's tensors in the graphs' order."""
+        integer = {"position", "tokens_here", "micro_steps"}
+        return tuple(
+            TensorSpec(
+                name,
+                "bool" if name == "selectable" else "int64" if name in integer else "float32",
+                tuple(axes),
+            )
+            for name, axes in self.state_axes.items()
+        )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest and verify every file against it.
+
+    Raises:
+        BundleError: no bundle there, a file is missing or changed, or the contract is another one.
+    """
+    path = bundle / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{bundle}: no bundle here ({MANIFEST} is missing)")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{path}: not a manifest this version can read: {error}") from error
+    if manifest.contract_version != CONTRACT_VERSION:
+        raise BundleError(
+            f"{bundle}: written under step contract {manifest.contract_version}, "
+            f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
+        )
+    optional = [name for name in (DECODE, ENCODE) if name in manifest.hashes]
+    for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
+        if name not in manifest.hashes:
+            raise BundleError(f"{path}: no hash of {name}")
+        if not (bundle / name).is_file():
+            raise BundleError(f"{bundle}: {name} is missing")
+        if sha256(bundle / name) != manifest.hashes[name]:
+            raise BundleError(f"{bundle}: {name} does not match its sha256 in {MANIFEST}")
+    return manifest

@@ -1,0 +1,141 @@
+"""One request's slate: its controls on the way in, its slate and trace on the way out.
+
+Legend: B requests, N candidates, M micro-steps, P noise positions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.contract import NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from bundle.manifest import Manifest
+
+Stop = Literal["entropy", "budget", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a request may change about its generation.
+
+    Attributes:
+        slate_length: items to write, at most its candidates.
+        entropy_threshold: the gate reasons above this, in the unit of the bundle's gate.
+        reasoning_budget: most reasoning tokens per position.
+        seed: sample with this seed; None decodes greedily.
+        micro_step_budget: reason only while the slate still fits in this many micro-steps.
+        deadline: `time.monotonic()` seconds, for a runner that sees the clock between micro-steps.
+    """
+
+    slate_length: int
+    entropy_threshold: float
+    reasoning_budget: int
+    reasoning_temperature: float
+    selection_temperature: float
+    seed: int | None = None
+    micro_step_budget: int = UNLIMITED_MICRO_STEPS
+    deadline: float = math.inf
+
+    @classmethod
+    def default(cls, manifest: Manifest, slate_length: int) -> "Controls":
+        """Greedy decoding with what the bundle was calibrated for."""
+        return cls(
+            slate_length=slate_length,
+            entropy_threshold=manifest.gate.threshold,
+            reasoning_budget=manifest.reasoning_budget,
+            reasoning_temperature=manifest.reasoning_temperature,
+            selection_temperature=manifest.selection_temperature,
+        )
+
+
+@dataclass(slots=True)  # not frozen, which would make ten of them cost a list 10 microseconds
+class Position:
+    """One position of the slate, as generated.
+
+    `probability` is the chosen candidate's at temperature 1 among those remaining; `propensity` its
+    probability under the policy that chose: 1 when greedy. Entropies in nats, before the first and
+    after the last reasoning token; `uncertainty` is what the gate saw last.
+    """
+
+    index: int
+    probability: float
+    propensity: float
+    reasoning_tokens: int
+    entropy_before: float
+    entropy_after: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """A request's generated list and why its reasoning stopped where it did.
+
+    `stop` is `entropy` when the gate was content at every position, `budget` when some position used
+    all its tokens and was still above the threshold, `deadline` when the micro-step budget cut it.
+    """
+
+    positions: tuple[Position, ...]
+    stop: Stop
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return sum(position.reasoning_tokens for position in self.positions)
+
+    @property
+    def micro_steps(self) -> int:
+        return len(self.positions) + self.reasoning_tokens
+
+
+def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Controls of a batch as the graphs take them. `candidates` is each request's own N."""
+    sampled = any(request.seed is not None for request in requests)
+    positions = max(request.slate_length for request in requests) if sampled else 1
+    noise = np.zeros((len(requests), positions, max(candidates)), np.float32)
+    for row, (request, n) in enumerate(zip(requests, candidates, strict=True)):
+        if request.seed is not None:  # drawn in the request's own shape: the same slate in any batch
+            shape = (request.slate_length, n)
+            noise[row, : shape[0], :n] = np.random.default_rng(request.seed).gumbel(size=shape)
+    return {
+        "slate_length": np.array([r.slate_length for r in requests], np.int64),
+        "entropy_threshold": np.array([r.entropy_threshold for r in requests], np.float32),
+        "reasoning_budget": np.array([r.reasoning_budget for r in requests], np.int64),
+        "micro_step_budget": np.array([r.micro_step_budget for r in requests], np.int64),
+        "reasoning_temperature": np.array([r.reasoning_temperature for r in requests], np.float32),
+        "selection_temperature": np.array([r.selection_temperature for r in requests], np.float32),
+        "noise": noise,
+    }
+
+
+def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) -> list[Slate]:
+    """Slates of a batch from the graphs' records, each `[M, B]`."""
+    by_row = zip(*(records[spec.name].T.tolist() for spec in RECORD), strict=True)
+    return [_read_slate(request, *record) for request, record in zip(requests, by_row, strict=True)]
+
+
+def _read_slate(request: Controls, *record: list[Any]) -> Slate:
+    """From one row of each of `RECORD`, `[M]`."""
+    positions: list[Position] = []
+    stop: Stop = "entropy"
+    threshold = float(np.float32(request.entropy_threshold))  # as the graph compared it
+    budget, greedy = request.reasoning_budget, request.seed is None
+    tokens, before = 0, 0.0
+    for chosen, reasoned, entropy, uncertainty, probability, propensity in zip(*record, strict=True):
+        if tokens == 0:
+            before = entropy
+        if reasoned:
+            tokens += 1
+            continue
+        if chosen == NO_ITEM:  # the slate is full; other requests of the batch go on
+            break
+        if uncertainty > threshold and budget > 0:
+            if tokens < budget:
+                stop = "deadline"
+            elif stop == "entropy":
+                stop = "budget"
+        drawn = 1.0 if greedy else propensity
+        positions.append(Position(chosen, probability, drawn, tokens, before, entropy, uncertainty))
+        tokens = 0
+    return Slate(tuple(positions), stop)

@@ -1,0 +1,102 @@
+"""The exported graphs as runners.
+
+`SlateRunner` is one graph call a batch: whole slates, on the CPU. `StepRunner` drives the step graph from
+the host, one micro-step a call: the reference, and the path for accelerators.
+
+Legend: B requests, M micro-steps.
+"""
+
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.arrays import Arrays, Named
+from bundle.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, NO_ITEM, RECORD, past, present
+from bundle.manifest import ENCODER, SLATE, STEP, Manifest
+from engine.sessions import PROVIDERS, SessionSettings, open_session
+
+
+class SlateRunner:
+    """One graph call a batch: the encoder and a Loop whose body is the step."""
+
+    def __init__(self, bundle: Path, settings: SessionSettings) -> None:
+        self._session = open_session(bundle / SLATE, settings)
+        self._outputs = [spec.name for spec in RECORD]
+        self.provider = self._session.get_providers()[0]
+
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+        records = self._session.run(self._outputs, {**inputs, **controls})
+        return dict(zip(self._outputs, records, strict=True))
+
+
+class StepRunner:
+    """The encoder once, then the step graph until every slate is full.
+
+    On CUDA the memory stays on the device and the state is carried from output to input through IO
+    binding; only `chosen` and `position` come back to the host each micro-step.
+    """
+
+    def __init__(
+        self, bundle: Path, manifest: Manifest, settings: SessionSettings, inspect: tuple[str, ...] = ()
+    ) -> None:
+        """`inspect` names further outputs of the step to stack beside the record, such as the logits."""
+        self._encoder = open_session(bundle / ENCODER, settings)
+        self._step = open_session(bundle / STEP, settings)
+        self._reported = [*(spec.name for spec in RECORD), *inspect]
+        self._state = [spec.name for spec in manifest.state_specs()]
+        self._memory = [spec.name for spec in MEMORY]
+        self._counters = {spec.name for spec in COUNTERS}
+        self.provider = self._step.get_providers()[0]
+
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+        device = "cuda" if self.provider == PROVIDERS["cuda"] else "cpu"
+        step = self._step.io_binding()
+        self._bind_start(step, inputs, device)
+        for spec in CONTROLS:
+            step.bind_cpu_input(spec.name, controls[spec.name])
+        state_outputs = [present(name) for name in self._state]
+        rows: list[list[NDArray[Any]]] = []
+        length, budget = controls["slate_length"], controls["micro_step_budget"]
+        position, started = np.zeros_like(length), monotonic()
+        while (position < length).any():
+            if deadlines is not None:
+                now = monotonic()
+                a_step = (now - started) / max(1, len(rows))
+                late = now + (length - position) * a_step >= deadlines
+                budget = np.where(late, 0, budget)
+                step.bind_cpu_input("micro_step_budget", budget)
+            for name in state_outputs:
+                step.bind_output(name, device)
+            for name in self._reported:
+                step.bind_output(name, "cpu")
+            self._step.run_with_iobinding(step)
+            outputs = dict(zip(state_outputs + self._reported, step.get_outputs(), strict=True))
+            rows.append([outputs[name].numpy() for name in self._reported])
+            position = position + (outputs["chosen"].numpy() != NO_ITEM)
+            for name in self._state:
+                step.bind_ortvalue_input(past(name), outputs[present(name)])
+            step.clear_binding_outputs()
+        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(self._reported)}
+
+    def _bind_start(self, step: Any, inputs: Named, device: str) -> None:
+        """Run the encoder and bind its memory and the initial state as the step's inputs."""
+        encoder = self._encoder.io_binding()
+        for spec in ENCODER_INPUTS:
+            encoder.bind_cpu_input(spec.name, inputs[spec.name])
+        names = [output.name for output in self._encoder.get_outputs()]
+        for name in names:
+            encoder.bind_output(name, device)
+        self._encoder.run_with_iobinding(encoder)
+        outputs = dict(zip(names, encoder.get_outputs(), strict=True))
+        for name in self._memory:
+            step.bind_ortvalue_input(name, outputs[name])
+        for name in self._state:
+            if name not in self._counters:
+                step.bind_ortvalue_input(past(name), outputs[past(name)])
+        batch = len(inputs["candidate_mask"])
+        step.bind_cpu_input(past("selectable"), inputs["candidate_mask"])
+        for name in ("position", "tokens_here", "micro_steps"):
+            step.bind_cpu_input(past(name), np.zeros(batch, np.int64))

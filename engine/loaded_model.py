@@ -1,0 +1,51 @@
+"""A bundle in memory: its manifest, its features and a runner, and slates out of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from bundle.arrays import Arrays
+from bundle.features.assembly import FeatureAssembler, collate
+from bundle.features.catalogue import Catalogue
+from bundle.features.fitting import FittedFeatures
+from bundle.manifest import CATALOGUE, FEATURES, Manifest, read_manifest
+from engine.generation import Controls, Slate, read_slates, stack_controls
+from engine.runner import Runner, open_runner
+from engine.sessions import SessionSettings
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Everything needed to re-rank with one version of a model."""
+
+    manifest: Manifest
+    features: FeatureAssembler
+    runner: Runner
+
+    @classmethod
+    def open(cls, bundle: Path, settings: SessionSettings | None = None) -> Self:
+        """Load and verify a bundle.
+
+        Raises:
+            BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
+        """
+        manifest = read_manifest(bundle)
+        fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+        features = FeatureAssembler(fitted, Catalogue.load(bundle / CATALOGUE, fitted))
+        return cls(manifest, features, open_runner(bundle, manifest, settings or SessionSettings()))
+
+    def generate(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
+        """Write the slates of a batch.
+
+        Args:
+            inputs: one `FeatureAssembler.request` result a request, of any N.
+            controls: one a request, its slate length at most the request's N.
+        """
+        candidates = [len(request["candidate_numeric"]) for request in inputs]
+        assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
+        deadlines = np.array([request.deadline for request in controls])
+        records = self.runner.run(collate(inputs), stack_controls(controls, candidates), deadlines)
+        return read_slates(controls, records)

@@ -1,0 +1,70 @@
+"""The encoder, then all micro-steps of a batch in one compiled function.
+
+The same inputs and records as the graphs' runners. Knows bundles with a GRU decoder and a deep reasoner, or
+none; a light encoder is compiled too, any other runs on ONNX Runtime.
+Legend: B requests, D width, M micro-steps.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.arrays import Arrays, Named
+from bundle.contract import CONTROLS, MEMORY, RECORD, past
+from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
+from engine.native.encoder import NativeEncoder
+from engine.native.kernel import GATES, decode
+from engine.sessions import PROVIDERS, SessionSettings, open_session
+
+WEIGHTS = (
+    *("token_weights", "state_weights", "gates_bias", "state_bias"),
+    *("query_weights", "query_bias", "mix_weights", "mix_bias", "write_weights", "write_bias"),
+)
+"""Arrays of the bundle's decode weights, in the order `native_kernel.decode` takes them."""
+
+
+def decodes_natively(manifest: Manifest) -> bool:
+    """Whether the bundle has what native decoding needs."""
+    return DECODE in manifest.hashes
+
+
+class NativeRunner:
+    """Compiles on the first batch, which is the warm-up's."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+        """Raises BundleError when this bundle cannot be decoded natively."""
+        if not decodes_natively(manifest):
+            raise BundleError(
+                f"{bundle}: cannot be decoded natively: the bundle has no {DECODE}; native decoding is for a "
+                "GRU decoder with a deep reasoner or none"
+            )
+        self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
+        self._decode, self._gate = decode, GATES[manifest.gate.kind]
+        if ENCODE in manifest.hashes and settings.provider == "cpu":
+            self._encode = NativeEncoder(bundle / ENCODE, settings.intra_op_threads).run
+            self.provider = PROVIDERS["cpu"]
+        else:
+            session = open_session(bundle / ENCODER, settings)
+            self._encode = partial(session.run, [*(spec.name for spec in MEMORY), past("readout")])
+            self.provider = session.get_providers()[0]
+        with np.load(bundle / DECODE) as weights:
+            self._weights = [np.ascontiguousarray(weights[name]) for name in WEIGHTS]
+
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+        length, budget = controls["slate_length"], controls["reasoning_budget"]
+        most = int((length * (1 + budget)).max())
+        rows = len(length)
+        records = [np.empty((rows, most), spec.dtype) for spec in RECORD]
+        steps = self._decode(
+            self._gate,
+            inputs["candidate_mask"],
+            *self._encode(inputs),
+            *(controls[spec.name] for spec in CONTROLS),
+            *self._weights,
+            *records,
+        )
+        return {spec.name: record[:, :steps].T for spec, record in zip(RECORD, records, strict=True)}

@@ -1,0 +1,61 @@
+"""What writes slates for a batch, and which of them a bundle gets.
+
+All take the same inputs and return the same records: the graphs (`engine.graphs`) and compiled code
+(`engine.native`). Legend: B requests, M micro-steps.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.arrays import Arrays, Named
+from bundle.manifest import Manifest
+from engine.allocator import keep_freed
+from engine.graphs import SlateRunner, StepRunner
+from engine.native.runner import NativeRunner, decodes_natively
+from engine.sessions import SessionSettings
+
+
+class Runner(Protocol):
+    """Writes slates for a batch."""
+
+    provider: str
+
+    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+        """Run a batch to the end of every slate.
+
+        Args:
+            inputs: one array for each of `ENCODER_INPUTS`.
+            controls: one array for each of `CONTROLS`.
+            deadlines: `[B]`, `time.monotonic()` seconds. A runner that comes back to the host between
+                micro-steps spends no more reasoning tokens in a row whose slate would else be late; the
+                others have only the micro-step budget among the controls.
+
+        Returns:
+            One array for each of `RECORD`, stacked over micro-steps: `[M, B]`.
+        """
+        ...
+
+
+def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> Runner:
+    """The runner that the settings ask for.
+
+    `auto` takes, on the CPU, native decoding where the bundle has what it needs, else the slate graph; on a
+    device the step path, for there is no control flow there.
+
+    Raises:
+        BundleError: the bundle cannot be decoded that way.
+    """
+    keep_freed(settings.keep_freed_mib)
+    decoding = settings.decoding
+    if decoding == "auto" and settings.provider != "cpu":
+        decoding = "step"
+    elif decoding == "auto":
+        decoding = "native" if decodes_natively(manifest) else "graph"
+    if decoding == "native":
+        return NativeRunner(bundle, manifest, settings)
+    if decoding == "step":
+        return StepRunner(bundle, manifest, settings)
+    return SlateRunner(bundle, settings)

@@ -1,0 +1,33 @@
+"""A dataset by the name a configuration gives it."""
+
+from model.data import kuairand, movietweetings, ranklens, simulator, taobao_ad
+from model.data.event_log import read_event_log
+from model.data.location import DataUnavailableError
+from model.data.slate import Dataset
+from model.training.config import RunConfig
+
+DIRECTORIES = {"kuairand": kuairand.load, "taobao_ad": taobao_ad.load}
+
+
+def open_dataset(config: RunConfig) -> Dataset:
+    """Read or simulate the configured dataset.
+
+    Raises:
+        DataUnavailableError: the data is not here and cannot be downloaded.
+        ValueError: a dataset that needs a path has none.
+    """
+    if config.dataset == "ranklens":
+        return ranklens.load()
+    if config.dataset == "movietweetings":
+        return movietweetings.load()
+    if config.dataset == "simulator":
+        return simulator.load(config.simulator)
+    if config.dataset in DIRECTORIES:
+        if config.directory is None:
+            raise ValueError(f"dataset {config.dataset!r} needs directory, where the log was unpacked")
+        return DIRECTORIES[config.dataset](config.directory)
+    if config.event_log is None:
+        raise ValueError("dataset 'event_log' needs event_log, the path of the log")
+    if not config.event_log.is_file():
+        raise DataUnavailableError(f"{config.event_log}: no such log")
+    return read_event_log(config.event_log, config.event_log.stem, config.features.positive_types)

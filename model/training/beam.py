@@ -1,0 +1,50 @@
+"""The list a beam search finds best under the evaluator: a teacher for the policy.
+
+Legend: B requests, N candidates, K slate length, W beams, D width.
+"""
+
+import torch
+from torch import Tensor
+
+from bundle.contract import NO_ITEM
+from model.evaluator import Evaluator, ReadSoFar
+
+TAKEN = -1e6
+"""Worth of taking an item twice: below every real slate."""
+
+
+@torch.no_grad()
+def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
+    """The best slate of each request among those that `width` beams come across.
+
+    Args:
+        candidates: `[B, N, D]`, from `Evaluator.encode`.
+        mask: `[B, N] bool, True = a real candidate`.
+
+    Returns:
+        `[B, K] int64`, NO_ITEM past the end of a list with fewer than K candidates.
+    """
+    rows, count, _ = candidates.shape
+    slates = torch.empty(rows, 1, 0, dtype=torch.int64, device=mask.device)  # [B, W, k]
+    value = torch.zeros(rows, 1, device=mask.device)
+    free, so_far = mask.unsqueeze(1), evaluator.start(candidates)
+    for position in range(min(length, count)):
+        beams = slates.shape[1]
+        clicks = evaluator.next_logits(candidates.repeat_interleave(beams, 0), so_far).sigmoid()
+        gain = clicks.view(rows, beams, count) * evaluator.worth(position)
+        # What is taken comes after everything that is free, and is worth nothing where nothing is free.
+        grown = value.unsqueeze(-1) + gain.where(free, TAKEN * free.any(-1, keepdim=True))
+        value, best = grown.flatten(1).topk(min(width, beams * count), dim=1)
+        parent, item = best // count, best % count  # [B, W]
+        slates = torch.cat([_of(slates, parent), item.unsqueeze(-1)], dim=-1)
+        free = _of(free.expand(-1, beams, -1), parent).scatter(2, item.unsqueeze(-1), False)
+        rows_of = (parent + beams * torch.arange(rows, device=mask.device).unsqueeze(1)).flatten()
+        behind = ReadSoFar(so_far.hidden[rows_of], so_far.previous[rows_of], so_far.position)
+        so_far = evaluator.read(behind, _of(candidates, item).flatten(0, 1))
+    full = torch.arange(slates.shape[-1], device=mask.device) < mask.sum(1, keepdim=True)
+    return slates[:, 0].masked_fill(~full, NO_ITEM)
+
+
+def _of(tensor: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` (`[B, W]`) of `[B, X, Y]`. `[B, W, Y]`."""
+    return tensor.gather(1, index.unsqueeze(-1).expand(-1, -1, tensor.shape[-1]))

@@ -1,0 +1,104 @@
+"""Slates as tensors: what every training and evaluation loop iterates over.
+
+Legend: B lists, N candidates, L shown positions.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.contract import NO_ITEM
+from bundle.features.assembly import collate
+from model.data.features import DatasetFeatures
+from model.data.slate import LoggedSlate
+from model.progress import progress
+
+
+class Example(NamedTuple):
+    """One slate: its encoder inputs, and what happened to it."""
+
+    inputs: dict[str, NDArray[Any]]
+    labels: NDArray[np.float32]  # [N]
+    shown: NDArray[np.int64]  # [L]
+
+
+class Batch(NamedTuple):
+    """A padded batch."""
+
+    inputs: dict[str, Tensor]
+    labels: Tensor  # [B, N] float32, 1 = clicked
+    shown: Tensor  # [B, L] int64, candidate indices in shown order, NO_ITEM past the end
+
+    @property
+    def mask(self) -> Tensor:
+        """`[B, N] bool, True = a real candidate`."""
+        return self.inputs["candidate_mask"]
+
+
+def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> list[Example]:
+    """Compute every slate's features once, with a progress bar."""
+    label = f"features of {len(slates)} {'training' if training else 'held-out'} lists"
+    return [
+        Example(features.arrays(slate, training), slate.labels, slate.shown)
+        for slate in progress(slates, label)
+    ]
+
+
+def batches(
+    rows: Sequence[Example],
+    size: int,
+    shuffle: torch.Generator | None = None,
+    candidates: int | None = None,
+) -> Iterator[Batch]:
+    """All examples in batches; the arguments are those of `batch_indices`."""
+    for indices in batch_indices(rows, size, shuffle, candidates):
+        yield to_batch([rows[index] for index in indices])
+
+
+def batch_indices(
+    rows: Sequence[Example],
+    size: int,
+    shuffle: torch.Generator | None = None,
+    candidates: int | None = None,
+) -> list[list[int]]:
+    """Which examples share a batch: in order, or shuffled by the generator.
+
+    Args:
+        candidates: most candidates of a batch, padding included; a list longer than that is alone. Shuffled
+            batches then have lists of like length, and there are as many whatever the generator draws.
+    """
+    order = (
+        list(range(len(rows))) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()
+    )
+    if candidates is None:
+        return [order[start : start + size] for start in range(0, len(order), size)]
+    if shuffle is not None:
+        order.sort(key=lambda index: len(rows[index].labels))  # stable: random among those of one length
+    found: list[list[int]] = []
+    longest = 0
+    for index in order:
+        longest = max(longest, len(rows[index].labels))
+        if not found or len(found[-1]) == size or (len(found[-1]) + 1) * longest > candidates:
+            found.append([])
+            longest = len(rows[index].labels)
+        found[-1].append(index)
+    if shuffle is not None:
+        found = [found[place] for place in torch.randperm(len(found), generator=shuffle).tolist()]
+    return found
+
+
+def to_batch(rows: Sequence[Example]) -> Batch:
+    """Pad and stack."""
+    candidates = max(len(row.labels) for row in rows)
+    longest = max(len(row.shown) for row in rows)
+    labels = np.zeros((len(rows), candidates), np.float32)
+    shown = np.full((len(rows), longest), NO_ITEM, np.int64)
+    for index, row in enumerate(rows):
+        labels[index, : len(row.labels)] = row.labels
+        shown[index, : len(row.shown)] = row.shown
+    inputs = {name: torch.from_numpy(array) for name, array in collate([row.inputs for row in rows]).items()}
+    return Batch(inputs, torch.from_numpy(labels), torch.from_numpy(shown))

@@ -1,0 +1,182 @@
+"""One phase of training: epochs, validation, the best weights kept, and resuming after a kill.
+
+Knows nothing of what is learned. After every epoch the whole state is on disk, so a killed run that is
+started again ends with the same weights as one that was not.
+"""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+
+from model.progress import console, progress
+from model.training.checkpoint import save_tensors
+from model.training.config import PhaseConfig
+from model.training.examples import Batch, Example, batch_indices, batches
+
+
+class RunLog:
+    """Every metric of a run: one line an epoch on the console, rows in metrics.csv, and TensorBoard."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / "metrics.csv"
+        if not self._path.exists():
+            self._path.write_text("phase,epoch,metric,value\n")
+        self._board = SummaryWriter(str(run / "tensorboard"))
+
+    def epoch(self, phase: str, epoch: int, metrics: Mapping[str, float], mark: str = "") -> None:
+        text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        console.print(f"[bold]{phase}[/] epoch {epoch}  {text}{mark}")
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerows([phase, epoch, name, value] for name, value in metrics.items())
+        for name, value in metrics.items():
+            self._board.add_scalar(f"{phase}/{name}", value, epoch)
+        self._board.flush()
+
+    def say(self, text: str) -> None:
+        console.print(text)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+class Phase:
+    """Trains a module, keeps the weights with the best validation score.
+
+    Attributes:
+        module: what the optimiser moves.
+        average: the exponential moving average of its weights, which is what is validated and kept.
+        generator: the only source of the phase's own randomness.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Path,
+        log: RunLog,
+        module: nn.Module,
+        train: Sequence[Example],
+        settings: PhaseConfig,
+        seed: int,
+        averaging: float,
+        passes: int = 1,
+    ) -> None:
+        """`passes` is the number of updates that each batch serves; over all updates the learning rate
+        rises for a tenth of them, then falls to nothing."""
+        self.name, self.module, self._train, self._settings = name, module, train, settings
+        self._state_path, self._log = run / f"{name}.state.pt", log
+        self._steps = len(batch_indices(train, settings.batch, torch.Generator(), settings.batch_candidates))
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        updates = settings.epochs * self._steps * passes
+        rising = max(0.1, 1.5 / (updates + 1))  # OneCycleLR divides by zero where it rises for one update
+        self._schedule = OneCycleLR(
+            self.optimizer, settings.learning_rate, total_steps=updates + 1, pct_start=rising
+        )
+        self.average = AveragedModel(module, avg_fn=_moving_average(averaging))
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.epoch = 0
+        self.best_score = -float("inf")
+        self._best_epoch = -1
+        self._best = {name: value.clone() for name, value in module.state_dict().items()}
+        self._resume()
+
+    def batches(self) -> Iterable[Batch]:
+        """The training lists once, shuffled, behind a progress bar."""
+        settings = self._settings
+        cut = batches(self._train, settings.batch, self.generator, settings.batch_candidates)
+        return progress(cut, self.name, self._steps)
+
+    def update(self, loss: torch.Tensor) -> None:
+        """One step of the optimiser."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        self._schedule.step()
+        self.average.update_parameters(self.module)
+
+    def run(
+        self,
+        train: Callable[[], Mapping[str, float]],
+        validate: Callable[[nn.Module], tuple[float, Mapping[str, float]]],
+        score_before: float | None = None,
+    ) -> float:
+        """Train until done or out of patience; load the best weights into the module.
+
+        Args:
+            train: one epoch; returns metrics.
+            validate: the score to maximise, and metrics, of a module in eval mode.
+            score_before: the score that the weights must beat to be kept at all.
+
+        Returns:
+            The best score.
+        """
+        if score_before is not None and self.epoch == 0:
+            self.best_score = score_before
+        while self.epoch < self._settings.epochs and self._patient():
+            started = time.monotonic()
+            self.module.train()
+            metrics = dict(train())
+            with torch.no_grad():
+                score, validation = validate(self.average.module.eval())
+            better = score > self.best_score
+            if better:
+                self.best_score, self._best_epoch = score, self.epoch
+                self._best = {k: v.clone() for k, v in self.average.module.state_dict().items()}
+            metrics |= {**validation, "seconds": time.monotonic() - started}
+            self._log.epoch(self.name, self.epoch, metrics, "  *" if better else "")
+            self.epoch += 1
+            self._save()
+        self.module.load_state_dict(self._best)
+        self.module.eval()
+        return self.best_score
+
+    def _patient(self) -> bool:
+        return self.epoch - 1 - max(self._best_epoch, 0) < self._settings.patience
+
+    def _save(self) -> None:
+        save_tensors(
+            self._state_path,
+            {
+                "module": self.module.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "best": self._best,
+                "progress": (self.epoch, self.best_score, self._best_epoch),
+                "generator": self.generator.get_state(),
+                "global_generator": torch.get_rng_state(),
+            },
+        )
+
+    def _resume(self) -> None:
+        if not self._state_path.exists():
+            return
+        state = torch.load(self._state_path, weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._best = state["best"]
+        self.epoch, self.best_score, self._best_epoch = state["progress"]
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_generator"])
+        self._log.say(f"[bold]{self.name}[/] resumes after epoch {self.epoch - 1}")
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average that starts as a plain mean, so that early weights are soon forgotten."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return averaged.lerp(current, max(1.0 - decay, 1.0 / (float(count) / 10.0 + 1.0)))
+
+    return average

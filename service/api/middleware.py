@@ -1,0 +1,57 @@
+"""What every request gets, whatever its route: an id, its count and duration in the metrics, its spans.
+
+Plain ASGI around the whole application, for it is on the hot path. Knows nothing of bodies.
+"""
+
+import os
+import re
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.observe.metrics import Metrics
+from service.observe.tracing import CURRENT, RequestRecord, Tracer
+
+REQUEST_ID_HEADER = b"x-request-id"
+_SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Observed:
+    """Wraps the app. `scope["state"]["request_id"]` may be set again by a route that reads one in a body."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None) -> None:
+        self._app, self._metrics, self._tracer = app, metrics, tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
+        state["request_id"] = given.decode() if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+        code = 500
+        record = RequestRecord(scope)
+        token = CURRENT.set(record)
+        if self._tracer is not None:
+            self._tracer.begin(record)
+
+        async def send_observed(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                own = (REQUEST_ID_HEADER, state["request_id"].encode())
+                message["headers"] = [*message.get("headers", ()), own]
+            await send(message)
+
+        started = perf_counter()
+        self._metrics.inflight.inc()
+        try:
+            await self._app(scope, receive, send_observed)
+        finally:
+            self._metrics.inflight.dec()
+            endpoint = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(endpoint, str(code)).inc()
+            self._metrics.request_duration.labels(endpoint).observe(perf_counter() - started)
+            if self._tracer is not None:
+                self._tracer.end(record, endpoint, code)
+            CURRENT.reset(token)

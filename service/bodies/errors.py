@@ -1,0 +1,34 @@
+"""The one shape of every error."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.bodies.common import Body, example
+
+ErrorType = Literal["validation", "overloaded", "deadline", "not_found", "unavailable"]
+
+
+class FieldError(Body):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Path in the body, such as `items.3.id`.")
+    message: str
+
+
+class ErrorResponse(Body):
+    """The one shape of every error."""
+
+    error: str
+    error_type: ErrorType
+    request_id: str
+    fields: list[FieldError] | None = Field(None, description="With status 422 only.")
+
+    model_config = example(
+        {
+            "error": "the request is not valid: items.1.id: 'i1' is there twice",
+            "error_type": "validation",
+            "request_id": "r-17",
+            "fields": [{"field": "items.1.id", "message": "'i1' is there twice"}],
+        }
+    )

@@ -1,0 +1,79 @@
+"""Served models, and the state of the process."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bundle.manifest import GateKind
+from service.bodies.common import Body, example
+
+
+class GateInfo(Body):
+    """When the model reasons."""
+
+    kind: GateKind = Field(
+        description="`normalised`: entropy over log of the remaining items, 0 to 1; `raw`: nats; `margin`: "
+        "1 - (best - second best probability)."
+    )
+    threshold: float
+    trigger_rate: float = Field(description="Share of held-out positions that reason at the threshold.")
+
+
+class Defaults(Body):
+    """What a request that overrides nothing gets."""
+
+    slate_length: int
+    reasoning_budget: int
+    reasoning_temperature: float
+    selection_temperature: float
+
+
+class ModelInfo(Body):
+    """One served model."""
+
+    name: str
+    version: str
+    dataset: str
+    created: str
+    reasoner: str
+    decoder: str
+    gate: GateInfo
+    defaults: Defaults
+    provider: str = Field(description="The ONNX Runtime execution provider that is active.")
+    loaded_at: str
+
+
+class ModelList(Body):
+    """Every served model; the first answers where no model is named."""
+
+    models: list[ModelInfo]
+
+    model_config = example(
+        {
+            "models": [
+                {
+                    "name": "eglr",
+                    "version": "3",
+                    "dataset": "ranklens",
+                    "created": "2025-01-01T00:00:00+00:00",
+                    "reasoner": "deep",
+                    "decoder": "gru",
+                    "gate": {"kind": "normalised", "threshold": 0.82, "trigger_rate": 0.4},
+                    "defaults": {
+                        "slate_length": 10,
+                        "reasoning_budget": 3,
+                        "reasoning_temperature": 2.0,
+                        "selection_temperature": 0.5,
+                    },
+                    "provider": "CPUExecutionProvider",
+                    "loaded_at": "2025-01-02T00:00:00+00:00",
+                }
+            ]
+        }
+    )
+
+
+class Health(Body):
+    """State of the process."""
+
+    status: Literal["ok", "starting", "draining"]

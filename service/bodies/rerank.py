@@ -1,0 +1,230 @@
+"""A list of candidates in, the re-ranked list out."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from engine.generation import Stop
+from service.bodies.common import REQUEST_ID, Body, Features, Id, RequestId, example
+
+Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
+
+Fallback = Literal["deadline", "overload", "model"]
+ContextResult = Literal["hit", "miss", "anonymous", "unavailable"]
+
+
+class Item(Body):
+    """One candidate."""
+
+    id: Id
+    score: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(
+        None, description="The caller's own score; higher is better."
+    )
+    features: Features | None = Field(
+        None,
+        description="Raw features by declared name; they go before the catalogue's. Names the model does "
+        "not declare are passed over, and null counts as absent.",
+    )
+
+
+class FeatureMatrix(Body):
+    """Numbers of every item at once, for callers to whom JSON's decimals cost too much."""
+
+    names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
+        description="A name a column: a numeric feature (`price`), an age in unix seconds, the length of a "
+        "text, or one number of a vector (`embedding[0]`). Names the model does not declare are passed over."
+    )
+    data: str = Field(
+        description="Base64 of little-endian IEEE 754 float32, row by row in the order of `items`, a number "
+        "for each name. NaN is absent.",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
+
+
+class ReasoningOverrides(Body):
+    """What to change about reasoning for this request; the model's own defaults otherwise."""
+
+    entropy_threshold: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Reason above this uncertainty, in the unit of the model's gate (`GET /v1/models`)."
+    )
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Most reasoning tokens per position; 0 turns reasoning off."
+    )
+    temperature: Temperature | None = Field(None, description="Softens what a reasoning token looks at.")
+
+
+class Sampling(Body):
+    """Explore: sample each position instead of taking the best. Propensities come with the results."""
+
+    temperature: Temperature | None = Field(None, description="The model's selection temperature if absent.")
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = Field(
+        None, description="The same seed and request give the same slate. Drawn, and returned, if absent."
+    )
+
+
+class RerankRequest(Body):
+    """A list of candidates in the caller's order, which is also the order of every fallback."""
+
+    request_id: RequestId | None = Field(None, description=REQUEST_ID)
+    user_id: Id | None = Field(None, description="Whose stored context to use; anonymous if absent.")
+    items: Annotated[list[Item], Field(min_length=1)]
+    features_f32: FeatureMatrix | None = Field(
+        None, description="Features of the items as one matrix. An item's own `features` go before its row."
+    )
+    context: Features = Field(
+        default_factory=dict,
+        description="Features of the request. `timestamp` is reserved: unix seconds the request is made "
+        "at, which ages count back from; now if absent.",
+    )
+    top_n: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Items wanted; more than there are is no error. The model's slate length if absent."
+    )
+    return_all: bool = Field(False, description="Let the other items follow, in the caller's order.")
+    deadline_ms: Annotated[float, Field(gt=0, le=600_000)] | None = Field(
+        None,
+        description="Time for the whole request. Reasoning is shed first, then the caller's order answers.",
+    )
+    explain: bool = Field(False, description="Return the trace by position.")
+    strict: bool = Field(
+        False, description="Answer 429, 503 or 504 where the caller's order would have been the fallback."
+    )
+    reasoning: ReasoningOverrides | None = None
+    sampling: Sampling | None = None
+    constraints: Any = Field(None, description="Reserved. Refused with 422 by this version.")
+
+    @field_validator("constraints")
+    @classmethod
+    def _unsupported(cls, _: Any) -> None:
+        raise PydanticCustomError("unsupported", "not supported by this version")
+
+    model_config = example(
+        {"items": [{"id": "i1"}, {"id": "i2"}, {"id": "i3"}]},
+        {
+            "request_id": "r-17",
+            "user_id": "u1",
+            "items": [
+                {"id": "i1", "score": 0.4},
+                {"id": "i2", "score": 0.3, "features": {"price": 9.5, "genres": ["drama", "crime"]}},
+            ],
+            "features_f32": {"names": ["runtime", "price"], "data": "AADIQgAAwH8AANJCAACYQQ=="},
+            "context": {"device": "ios", "timestamp": 1700000000},
+            "top_n": 10,
+            "return_all": True,
+            "deadline_ms": 40,
+            "explain": True,
+            "reasoning": {"entropy_threshold": 0.8, "max_tokens": 3},
+            "sampling": {"temperature": 1.0, "seed": 7},
+        },
+    )
+
+
+class Result(Body):
+    """One item of the answer."""
+
+    id: str
+    index: int = Field(description="Place in the request, from 0.")
+    score: float | None = Field(
+        description="Probability of the item among those left at its position, at temperature 1; null where "
+        "the model did not place it. Not comparable between positions."
+    )
+    propensity: float | None = Field(
+        description="Probability that this policy puts the item here, given the items before it: 1 unless "
+        "sampled; null where the model did not place it."
+    )
+
+
+class TracePosition(Body):
+    """What happened at one position."""
+
+    position: int = Field(description="From 0.")
+    id: str
+    probability: float = Field(description="Of the chosen item, at temperature 1.")
+    reasoning_tokens: int
+    entropy_before: float = Field(description="Nats, over the remaining items, before any reasoning.")
+    entropy_after: float = Field(description="Nats, after the last reasoning token.")
+    uncertainty: float = Field(description="What the gate compared with the threshold last.")
+
+
+class Reasoning(Body):
+    """How much the model reasoned, and why it stopped."""
+
+    tokens: int = Field(description="Reasoning tokens over the whole list.")
+    stop: Stop = Field(
+        description="`entropy`: certain enough everywhere; `budget`: a position used all its tokens; "
+        "`deadline`: the remaining time cut it."
+    )
+    trace: list[TracePosition] | None = Field(default=None, description="With `explain` only.")
+
+
+class UsedSampling(Body):
+    """The sampling that was used; repeat it to get the same slate."""
+
+    temperature: float
+    seed: int
+
+
+class RerankResponse(Body):
+    """The re-ranked list, or the caller's order with the reason in `fallback`."""
+
+    request_id: str
+    recommendation_id: str | None = Field(
+        description="Send it back with feedback. Null when it could not be recorded: the context store did "
+        "not answer, or the request failed before asking it."
+    )
+    model: str
+    model_version: str
+    results: list[Result]
+    missing_ids: list[str] = Field(
+        description="Items the catalogue lacks. With features they are ranked from those; without, put last."
+    )
+    fallback: Fallback | None = Field(description="Why this is the caller's order; null when it is not.")
+    context: ContextResult | None = Field(
+        description="What became of the user's context. `unavailable`: ranked as anonymous since the store "
+        "did not answer; null: not asked for before the fallback."
+    )
+    reasoning: Reasoning | None = Field(description="Null when nothing was generated.")
+    sampling: UsedSampling | None = Field(description="Null when the best was taken everywhere.")
+    took_ms: float
+
+    model_config = example(
+        {
+            "request_id": "r-17",
+            "recommendation_id": "5f0c7c1e6d3b4a0f9a57f0f6a8d1b2c3",
+            "model": "eglr",
+            "model_version": "3",
+            "results": [
+                {"id": "i2", "index": 1, "score": 0.61, "propensity": 0.61},
+                {"id": "i1", "index": 0, "score": 1.0, "propensity": 1.0},
+            ],
+            "missing_ids": [],
+            "fallback": None,
+            "context": "hit",
+            "reasoning": {
+                "tokens": 2,
+                "stop": "entropy",
+                "trace": [
+                    {
+                        "position": 0,
+                        "id": "i2",
+                        "probability": 0.61,
+                        "reasoning_tokens": 2,
+                        "entropy_before": 0.69,
+                        "entropy_after": 0.55,
+                        "uncertainty": 0.79,
+                    },
+                    {
+                        "position": 1,
+                        "id": "i1",
+                        "probability": 1.0,
+                        "reasoning_tokens": 0,
+                        "entropy_before": 0.0,
+                        "entropy_after": 0.0,
+                        "uncertainty": 0.0,
+                    },
+                ],
+            },
+            "sampling": {"temperature": 1.0, "seed": 7},
+            "took_ms": 7.1,
+        }
+    )

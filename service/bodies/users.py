@@ -1,0 +1,76 @@
+"""What is known of a user, and feedback that adds to it."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from service.bodies.common import REQUEST_ID, Body, Features, Id, RequestId, example
+
+EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["click"])]
+Timestamp = Annotated[float, Field(ge=0, le=1e11, description="unix seconds", examples=[1700000000])]
+
+
+class Event(Body):
+    """One past interaction of a user."""
+
+    item_id: Id
+    type: EventType
+    timestamp: Timestamp | None = None
+
+
+class ContextBody(Body):
+    """What is known of a user."""
+
+    profile: Features = Field(default_factory=dict, description="Raw user features by declared name.")
+    history: list[Event] = Field(
+        default_factory=list,
+        description="Oldest first; the newest are kept. An impression followed by a click of the same item "
+        "counts once, as a click.",
+    )
+
+    model_config = example(
+        {
+            "profile": {"age_group": "25-34"},
+            "history": [
+                {"item_id": "i4", "type": "impression", "timestamp": 1700000000},
+                {"item_id": "i4", "type": "click", "timestamp": 1700000009},
+            ],
+        }
+    )
+
+
+class FeedbackEvent(Event):
+    """What the user did with one item of a recommendation."""
+
+    position: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Where the item was shown, from 0. Checked, but no part of the user's history."
+    )
+    timestamp: Timestamp | None = Field(None, description="Unix seconds; the time of receipt if absent.")
+
+
+class FeedbackRequest(Body):
+    """What became of a recommendation."""
+
+    request_id: RequestId | None = Field(None, description=REQUEST_ID)
+    recommendation_id: Annotated[str, Field(min_length=1, max_length=64)]
+    events: Annotated[list[FeedbackEvent], Field(min_length=1, description="In the order they happened.")]
+
+    model_config = example(
+        {
+            "recommendation_id": "5f0c7c1e6d3b4a0f9a57f0f6a8d1b2c3",
+            "events": [
+                {"type": "impression", "item_id": "i2", "position": 0},
+                {"type": "click", "item_id": "i2", "position": 0, "timestamp": 1700000012},
+            ],
+        }
+    )
+
+
+class FeedbackResponse(Body):
+    """Accepted: a rerank of this user that starts after this answer sees the events."""
+
+    request_id: str
+    accepted: int
+    applied: int = Field(description="Events added to a user's history; 0 if the request was anonymous.")
+
+    model_config = example({"request_id": "r-18", "accepted": 2, "applied": 2})

@@ -1,0 +1,1 @@
+"""Processes: one server on a port, or a supervisor of several."""

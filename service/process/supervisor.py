@@ -1,0 +1,220 @@
+"""Several workers on one port: started, restarted when they die, drained together.
+
+The supervisor reserves the port and forks; each worker has a socket of its own on it (SO_REUSEPORT), for
+from one shared socket the first to wake takes a whole burst of connections, and keeps them. The supervisor
+stays small: what serves is imported by the workers alone. Each of them has its own session, queue and limits;
+users are shared through Redis.
+"""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType
+from typing import Any
+
+from service.settings import Settings
+
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's own name: where workers keep their figures, for any of them to add up."""
+
+STARTUP_FAILURE = 3
+"""A worker's exit code when it could not start: the same as uvicorn's."""
+
+TICK_S = 0.1
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+STEADY_S = 60.0
+"""A worker that lived this long is not crashing in a loop: its successor starts after the first pause."""
+
+GRACE_S = 5.0
+"""What a worker gets beyond `drain_s` and `shutdown_timeout_s` before it is killed."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger(__name__)
+
+
+def supervise(settings: Settings) -> int:
+    """Serve with `settings.workers` processes until a signal, and return the exit code.
+
+    0: drained. 1: a worker had to be killed, or ended badly. 3: a worker cannot start at all.
+    """
+    reserved = _reserve(settings.host, settings.port)
+    with _metrics_directory():
+        return Supervisor(settings, reserved).run()
+
+
+@dataclass
+class _Place:
+    """Where a worker runs: its process, and what is known of those before it."""
+
+    number: int
+    process: ForkProcess | None = None
+    started: float = 0.0
+    due: float = 0.0  # when the next may start
+    deaths: int = 0  # in a row, each before `STEADY_S`
+    restarted: bool = False
+
+
+class Supervisor:
+    """Keeps every place filled until a signal."""
+
+    def __init__(self, settings: Settings, reserved: socket.socket) -> None:
+        # Here, since the directory has to be known before prometheus_client is imported.
+        from prometheus_client import CollectorRegistry, Counter
+
+        self._settings, self._reserved = settings, reserved
+        self._places = [_Place(number) for number in range(settings.workers)]
+        self._signals = 0
+        self._restarts = Counter(
+            "rerank_worker_restarts_total", "Workers restarted.", registry=CollectorRegistry()
+        )
+
+    def run(self) -> int:
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        host, port = self._reserved.getsockname()[:2]
+        logger.info("%d workers on %s port %d", len(self._places), host, port)
+        code = 0
+        while not self._signals and not code:
+            for place in self._places:
+                code = code or self._tend(place)
+            sleep(TICK_S)
+        drained = self._drain()
+        return code or drained
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+
+    def _tend(self, place: _Place) -> int:
+        """Start what is due, bury what died. Returns an exit code when there is no use in going on."""
+        if place.process is not None and place.process.exitcode is not None:
+            code, lived_s = place.process.exitcode, monotonic() - place.started
+            self._bury(place)
+            if code == STARTUP_FAILURE and not place.restarted:
+                logger.error("worker %d cannot start", place.number)
+                return STARTUP_FAILURE
+            place.deaths = 1 if lived_s >= STEADY_S else place.deaths + 1
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (place.deaths - 1))
+            place.due, place.restarted = monotonic() + pause_s, True
+            cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            death = "worker %d died after %.1f s by %s; restarting it in %.1f s"
+            logger.error(death, place.number, lived_s, cause, pause_s)
+        if place.process is None and monotonic() >= place.due:
+            if place.restarted:
+                self._restarts.inc()
+            self._start(place)
+        return 0
+
+    def _start(self, place: _Place) -> None:
+        place.process = multiprocessing.get_context("fork").Process(
+            target=_work, args=(self._settings, self._reserved)
+        )
+        # A signal may not find the child with the supervisor's handlers, which would swallow it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        place.process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        place.started = monotonic()
+        logger.info("worker %d started with pid %d", place.number, place.process.pid)
+
+    def _bury(self, place: _Place) -> None:
+        """Forget a dead process, and what its gauges said. Its counters go on counting."""
+        from prometheus_client.multiprocess import mark_process_dead
+
+        assert place.process is not None
+        mark_process_dead(place.process.pid)  # type: ignore[no-untyped-call]
+        place.process.close()
+        place.process = None
+
+    def _drain(self) -> int:
+        """Let every worker finish, and say whether all did."""
+        self._reserved.close()
+        running = [place.process for place in self._places if place.process is not None]
+        give_up = monotonic() + self._settings.drain_s + self._settings.shutdown_timeout_s + GRACE_S
+        passed_on = 0
+        while any(process.is_alive() for process in running) and monotonic() < give_up:
+            if passed_on < max(1, self._signals):  # a second signal skips the wait
+                passed_on += 1
+                for process in running:
+                    process.terminate()
+            sleep(TICK_S)
+        for process in running:
+            if process.is_alive():
+                logger.error("worker with pid %d does not end and is killed", process.pid)
+                process.kill()
+            process.join()
+        # By SIGTERM end those that were still starting.
+        return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in running) else 1
+
+
+def _work(settings: Settings, reserved: socket.socket) -> None:
+    """A worker's life. In a process group of its own: Ctrl-C is for the supervisor, which passes it on."""
+    os.setpgrp()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    listener = _bound(reserved.family, reserved.getsockname(), shared=True)
+    reserved.close()
+    from service.process.server import serve
+
+    raise SystemExit(serve(settings, listener))
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """The port, taken but not open: workers listen on it once they are ready.
+
+    Raises:
+        SystemExit: it cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # A service already there would silently share its requests with this one, so look first.
+        _bound(family, address, shared=False).close()
+        return _bound(family, address, shared=True)
+    except OSError as error:
+        logger.error("cannot bind %s port %d: %s", host, port, error)
+        raise SystemExit(STARTUP_FAILURE) from error
+
+
+def _bound(family: int, address: Any, shared: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    bound.bind(address)
+    return bound
+
+
+@contextmanager
+def _metrics_directory() -> Iterator[None]:
+    """An empty directory for the workers' figures: the given one, without what an earlier run left in it.
+
+    Raises:
+        SystemExit: it cannot be written.
+    """
+    given = os.environ.get(METRICS_DIRECTORY)
+    try:
+        directory = Path(given or tempfile.mkdtemp(prefix="rerank-metrics-"))
+        directory.mkdir(parents=True, exist_ok=True)
+        for stale in directory.glob("*.db"):
+            stale.unlink()
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        logger.error(
+            "several workers need a writable %s or temporary directory: %s", METRICS_DIRECTORY, error
+        )
+        raise SystemExit(STARTUP_FAILURE) from error
+    os.environ[METRICS_DIRECTORY] = str(directory)
+    try:
+        yield
+    finally:
+        if not given:
+            shutil.rmtree(directory, ignore_errors=True)

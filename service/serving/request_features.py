@@ -1,0 +1,179 @@
+"""Raw features of a request to the encoder's inputs, with every fault named by its path in the body.
+
+Knows nothing of stores, queues or deadlines.
+"""
+
+import logging
+import math
+from binascii import a2b_base64
+from collections.abc import Iterator, Mapping, Sequence
+from time import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.arrays import Arrays
+from bundle.features.assembly import Candidates, FeatureAssembler
+from bundle.features.catalogue import UNKNOWN
+from bundle.features.fitting import Matrix, RecordEncoder
+from bundle.features.history import UserContext
+from service.bodies.common import Features
+from service.bodies.rerank import Item, RerankRequest
+from service.errors import Fault, InvalidRequestError
+
+logger = logging.getLogger(__name__)
+
+
+class Selection(NamedTuple):
+    """Which items of a request the model can rank. Both hold indices in the caller's order.
+
+    Attributes:
+        candidates: in the catalogue, or sent with features.
+        unrankable: neither; nothing is known of them but their id.
+        missing_ids: every item the catalogue lacks.
+        rows: the candidates' rows of the catalogue.
+        matrix: the candidates' features that were sent as a matrix.
+    """
+
+    candidates: Sequence[int]
+    unrankable: list[int]
+    missing_ids: list[str]
+    rows: NDArray[np.int64]
+    matrix: Matrix | None
+
+
+def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
+    """Tell candidates from items the model can say nothing about.
+
+    Raises:
+        InvalidRequestError: the matrix of features is not what it says, or does not fit the model.
+    """
+    items, matrix = request.items, _read_matrix(assembler, request)
+    rows = assembler.catalogue.rows([item.id for item in items])
+    unknown = np.flatnonzero(rows == UNKNOWN).tolist()
+    if not unknown:
+        return Selection(range(len(items)), [], [], rows, matrix)
+    told = set() if matrix is None else set(np.flatnonzero((~np.isnan(matrix.values)).any(axis=1)).tolist())
+    unrankable = [
+        index for index in unknown if index not in told and not _says_anything(items[index].features)
+    ]
+    left_out = set(unrankable)
+    candidates = [index for index in range(len(items)) if index not in left_out]
+    if matrix is not None:
+        matrix = Matrix(matrix.names, matrix.values[candidates])
+    missing_ids = [items[index].id for index in unknown]
+    return Selection(candidates, unrankable, missing_ids, rows[candidates], matrix)
+
+
+def _read_matrix(assembler: FeatureAssembler, request: RerankRequest) -> Matrix | None:
+    """Raises: InvalidRequestError."""
+    sent = request.features_f32
+    if sent is None:
+        return None
+    words = {field.name for field, _ in assembler.catalogue.encoder.token_fields}
+    faults = [
+        Fault(f"features_f32.names.{index}", f"feature {name!r}: not a number's")
+        for index, name in enumerate(sent.names)
+        if name in words
+    ]
+    if faults:
+        raise InvalidRequestError(faults)
+    try:
+        data = a2b_base64(sent.data, strict_mode=True)
+    except ValueError:
+        raise _invalid("features_f32.data", "expected base64") from None
+    shape = len(request.items), len(sent.names)
+    expected = 4 * shape[0] * shape[1]
+    if len(data) != expected:
+        message = f"expected {shape[0]} x {shape[1]} float32, {expected} bytes, got {len(data)}"
+        raise _invalid("features_f32.data", message)
+    values = np.frombuffer(data, "<f4").reshape(shape)
+    if np.isinf(values).any():
+        raise _invalid("features_f32.data", "expected finite numbers, or NaN for absent ones")
+    return Matrix(sent.names, values)
+
+
+def _says_anything(features: Features | None) -> bool:
+    return features is not None and any(value is not None for value in features.values())
+
+
+def assemble(
+    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, user: UserContext
+) -> Arrays:
+    """The encoder's inputs for the candidates of a request.
+
+    A stored profile that does not fit the model (it may have been written for another one) is left out:
+    it is no fault of this caller.
+
+    Raises:
+        InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
+    """
+    listed = _candidates(assembler, request, selection)
+    timestamp = _timestamp(request.context)
+    with np.errstate(all="ignore"):  # overflow is looked for below
+        try:
+            arrays = assembler.request(listed, user, request.context, timestamp)
+        except ValueError:
+            faults = list(_request_faults(assembler, request, selection.candidates, timestamp))
+            if faults:
+                raise InvalidRequestError(faults) from None
+            logger.warning("a stored profile does not fit the model and was left out")
+            arrays = assembler.request(listed, UserContext({}, user.history), request.context, timestamp)
+    if listed.features is None and listed.matrix is None and not (user.profile or request.context):
+        return arrays  # what comes from the catalogue alone is finite
+    if not (np.isfinite(arrays["candidate_numeric"]).all() and np.isfinite(arrays["user_numeric"]).all()):
+        raise _invalid("items", "the features hold numbers too large to compare")
+    return arrays
+
+
+def _candidates(assembler: FeatureAssembler, request: RerankRequest, selection: Selection) -> Candidates:
+    items: Sequence[Item] = request.items
+    if selection.unrankable:
+        items = [items[index] for index in selection.candidates]
+    features = [item.features for item in items]
+    scores = None
+    if assembler.schema.initial_score:
+        scores = [math.nan if item.score is None else item.score for item in items]
+    return Candidates(
+        ids=[item.id for item in items],
+        features=features if any(features) else None,
+        scores=scores,
+        rows=selection.rows,
+        matrix=selection.matrix,
+    )
+
+
+def check_profile(assembler: FeatureAssembler, profile: Features) -> None:
+    """Raises: InvalidRequestError: a value is not of its declared kind."""
+    faults = list(_record_faults(assembler.user, "profile", profile, time()))
+    if faults:
+        raise InvalidRequestError(faults)
+
+
+def _timestamp(context: Mapping[str, Any]) -> float:
+    timestamp = context.get("timestamp")
+    return time() if timestamp is None else float(timestamp)
+
+
+def _request_faults(
+    assembler: FeatureAssembler, request: RerankRequest, candidates: Sequence[int], timestamp: float
+) -> Iterator[Fault]:
+    for index in candidates:
+        features = request.items[index].features or {}
+        yield from _record_faults(assembler.catalogue.encoder, f"items.{index}.features", features, timestamp)
+    yield from _record_faults(assembler.context, "context", request.context, timestamp)
+
+
+def _record_faults(encoder: RecordEncoder, path: str, record: Features, timestamp: float) -> Iterator[Fault]:
+    """Each feature of a record written alone, to find those that do not fit."""
+    numbers, tokens = np.zeros(encoder.columns, np.float32), np.zeros(encoder.slots, np.int32)
+    for name, value in record.items():
+        try:
+            encoder.write({name: value}, numbers, tokens, timestamp)
+        except ValueError as fault:
+            yield Fault(f"{path}.{name}", str(fault))
+
+
+def _invalid(field: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError([Fault(field, message)])

@@ -1,0 +1,277 @@
+"""One rerank, from a valid request to its response: context, features, queue and inference, answer.
+
+The rule: never worse than not calling us. Whatever goes wrong after validation is answered with the
+caller's order and its reason, unless the caller asked for the error with `strict`.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+from time import monotonic, time
+from typing import Any
+
+from bundle.features.history import ANONYMOUS, UserContext
+from engine.generation import Controls, Slate
+from service.bodies import rerank as bodies
+from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
+from service.bodies.twins import twin
+from service.context.store import ContextStore
+from service.errors import (
+    DeadlineExceededError,
+    GenerationError,
+    InvalidRequestError,
+    ModelError,
+    OverloadedError,
+    Stage,
+    StoreUnavailableError,
+)
+from service.observe import logs
+from service.observe.metrics import Metrics
+from service.observe.tracing import current
+from service.serving.registry import ServedModel
+from service.serving.request_features import Selection, assemble, select
+
+FALLBACKS: dict[type[GenerationError], Fallback] = {
+    OverloadedError: "overload",
+    DeadlineExceededError: "deadline",
+    ModelError: "model",
+}
+
+Response = twin(RerankResponse)
+Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
+TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Rerank:
+    """One request on its way. The fields with defaults are known only once their stage is done."""
+
+    request: RerankRequest
+    request_id: str
+    served: ServedModel
+    arrived: float  # time.monotonic()
+    deadline: float
+    selection: Selection
+    controls: Controls
+    recommendation_id: str | None = None
+    context: ContextResult | None = None
+
+    def check_deadline(self, stage: Stage) -> None:
+        if monotonic() >= self.deadline:
+            raise DeadlineExceededError(stage)
+
+
+class Reranker:
+    """The use case. Holds no state of its own between requests."""
+
+    def __init__(self, contexts: ContextStore, metrics: Metrics, default_deadline_ms: float) -> None:
+        self._contexts, self._metrics = contexts, metrics
+        self._default_deadline_ms = default_deadline_ms
+
+    async def rerank(
+        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float
+    ) -> RerankResponse:
+        """Answer a valid request.
+
+        Args:
+            arrived: `time.monotonic()` when the request came, which its deadline counts from.
+
+        Raises:
+            InvalidRequestError: a feature does not fit the model.
+            GenerationError: the request is strict and no slate was generated.
+        """
+        rerank = self._begin(served, request, request_id, arrived)
+        fallback: Fallback | None = None
+        slate: Slate | None = None
+        try:
+            slate = await self._generate(rerank)
+        except InvalidRequestError:
+            raise
+        except Exception as error:
+            fault = self._fault(error)
+            if request.strict:
+                raise fault from error
+            fallback = FALLBACKS[type(fault)]
+            self._metrics.fallback.labels(fallback).inc()
+        with self._metrics.stage("post"):
+            if slate is not None:
+                self._metrics.slate(slate)
+            response = _respond(rerank, slate, fallback)
+        _report(rerank, slate, response)
+        return response
+
+    def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
+        selection = select(served.model.features, request)
+        self._metrics.list_size.observe(len(request.items))
+        self._metrics.unknown_items.inc(len(selection.missing_ids))
+        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
+        controls = _controls(served, request, len(selection.candidates))
+        return _Rerank(request, request_id, served, arrived, deadline, selection, controls)
+
+    async def _generate(self, rerank: _Rerank) -> Slate | None:
+        """The slate, or None when no item of the request can be ranked."""
+        rerank.check_deadline("parse")
+        rerank.served.scheduler.admit()
+        user = await self._user_context(rerank)
+        if not rerank.selection.candidates:
+            return None
+        with self._metrics.stage("features"):
+            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
+        rerank.check_deadline("features")
+        slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
+        if not all(isfinite(position.probability) for position in slate.positions):
+            raise ModelError("the model's probabilities are not finite")
+        return slate
+
+    async def _user_context(self, rerank: _Rerank) -> UserContext:
+        """Record the recommendation and look its user up, in one round trip.
+
+        A store that does not answer makes the user anonymous, which is flagged, and is no error even for
+        a strict request: the list is still ranked by the model. At the deadline the look-up is left to
+        end by itself, for cutting a socket read would cost the pool its connection.
+        """
+        user_id, recommendation_id = rerank.request.user_id, os.urandom(16).hex()
+        known: UserContext | None
+        try:
+            with self._metrics.stage("context"):
+                known = await self._recommend(recommendation_id, user_id, rerank.deadline)
+        except StoreUnavailableError:
+            rerank.context = "unavailable"
+            known = None
+        else:
+            rerank.recommendation_id = recommendation_id
+            rerank.context = "anonymous" if user_id is None else "miss" if known is None else "hit"
+        self._metrics.context_lookups.labels(rerank.context).inc()
+        user = known or ANONYMOUS
+        if rerank.context in ("hit", "miss") and not user.history:
+            self._metrics.cold_users.inc()
+        if user.history and user.history[-1].timestamp is not None:
+            self._metrics.context_age.observe(max(0.0, time() - user.history[-1].timestamp))
+        return user
+
+    async def _recommend(
+        self, recommendation_id: str, user_id: str | None, deadline: float
+    ) -> UserContext | None:
+        """Raises: DeadlineExceededError, StoreUnavailableError."""
+        recommend = self._contexts.recommend(recommendation_id, user_id)
+        if not self._contexts.waits:  # then a task to wait for would be all it costs
+            return await recommend
+        lookup = asyncio.ensure_future(recommend)
+        await asyncio.wait([lookup], timeout=max(0.0, deadline - monotonic()))
+        if not lookup.done():
+            lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self._metrics.context_lookups.labels("timeout").inc()
+            raise DeadlineExceededError("context")
+        return lookup.result()
+
+    def _fault(self, error: Exception) -> GenerationError:
+        """What a failure is to the caller; one nobody foresaw counts as the model's."""
+        if isinstance(error, DeadlineExceededError):
+            self._metrics.deadline_exceeded.labels(error.stage).inc()
+            if (record := current()) is not None:
+                record.note(deadline_stage=error.stage)
+        if isinstance(error, GenerationError):
+            return error
+        logger.error("unexpected error in a rerank", exc_info=error)
+        return ModelError("the model failed on this request")
+
+
+def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> None:
+    """Tell the request's trace, and, if somebody debugs, the log."""
+    record = current()
+    if record is not None and record.recording:
+        record.slate = slate
+        record.note(
+            model=response.model,
+            model_version=response.model_version,
+            list_size=len(rerank.request.items),
+            context=response.context,
+            fallback=response.fallback,
+        )
+    if logger.isEnabledFor(logging.DEBUG):
+        ids = {"user_id": rerank.request.user_id, "results": [result.id for result in response.results]}
+        logger.debug("re-ranked in %.1f ms", response.took_ms, extra={logs.IDS: ids})
+
+
+def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> Controls:
+    """The bundle's defaults with the request's overrides."""
+    manifest = served.model.manifest
+    default = Controls.default(manifest, min(request.top_n or manifest.slate_length, candidates))
+    overrides: dict[str, Any] = {}
+    if request.reasoning is not None:
+        overrides["entropy_threshold"] = request.reasoning.entropy_threshold
+        if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
+            overrides["reasoning_budget"] = request.reasoning.max_tokens
+        overrides["reasoning_temperature"] = request.reasoning.temperature
+    if request.sampling is not None:
+        seed = request.sampling.seed
+        overrides["seed"] = random.getrandbits(53) if seed is None else seed
+        overrides["selection_temperature"] = request.sampling.temperature
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(default, **given) if given else default
+
+
+def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) -> RerankResponse:
+    manifest, controls = rerank.served.model.manifest, rerank.controls
+    sampling = None
+    if slate is not None and controls.seed is not None:
+        sampling = UsedSampling(temperature=controls.selection_temperature, seed=controls.seed)
+    return Response(
+        request_id=rerank.request_id,
+        recommendation_id=rerank.recommendation_id,
+        model=manifest.name,
+        model_version=manifest.version,
+        results=list(_results(rerank, slate)),
+        missing_ids=rerank.selection.missing_ids,
+        fallback=fallback,
+        context=rerank.context,
+        reasoning=None if slate is None else _reasoning(rerank, slate),
+        sampling=sampling,
+        took_ms=round((monotonic() - rerank.arrived) * 1000, 3),
+    )
+
+
+def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[bodies.Result]:
+    """The slate, then, as far as `top_n` or `return_all` asks, the other items in the caller's order.
+
+    A slate shorter than `top_n` holds every candidate, so what fills it up are the unrankable items.
+    """
+    items = rerank.request.items
+    top_n = rerank.request.top_n or rerank.served.model.manifest.slate_length
+    placed: dict[int, None] = {}
+    for position in slate.positions if slate else ():
+        index = rerank.selection.candidates[position.index]
+        placed[index] = None
+        yield Result(
+            id=items[index].id, index=index, score=position.probability, propensity=position.propensity
+        )
+    rest = [index for index in range(len(items)) if index not in placed]
+    if not rerank.request.return_all:
+        rest = rest[: max(0, top_n - len(placed))]
+    for index in rest:
+        yield Result(id=items[index].id, index=index, score=None, propensity=None)
+
+
+def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
+    if not rerank.request.explain:
+        return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop)
+    candidates, items = rerank.selection.candidates, rerank.request.items
+    trace = [
+        TracePosition(
+            position=place,
+            id=items[candidates[position.index]].id,
+            probability=position.probability,
+            reasoning_tokens=position.reasoning_tokens,
+            entropy_before=position.entropy_before,
+            entropy_after=position.entropy_after,
+            uncertainty=position.uncertainty,
+        )
+        for place, position in enumerate(slate.positions)
+    ]
+    return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop, trace=trace)

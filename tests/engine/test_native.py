@@ -1,0 +1,185 @@
+"""Native decoding against the host-driven step graph, the reference, on whole lists."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+
+from bundle.arrays import Arrays
+from bundle.contract import MEMORY, NO_ITEM, RECORD, past
+from bundle.features.assembly import collate
+from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
+from engine import native, native_encoder
+from engine.generation import stack_controls
+from engine.graphs import SlateRunner, StepRunner
+from engine.loaded_model import LoadedModel
+from engine.native.encoder import NativeEncoder
+from engine.native.runner import NativeRunner
+from engine.sessions import SessionSettings, open_session
+from export.parity import TorchRunner, compare, random_requests
+from export.writer import Trained, write_bundle
+from model.training.checkpoint import load_policy
+
+THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
+
+
+def write(
+    directory: Path, gate: GateKind = "normalised", reasoner: str = "deep", decoder: str = "gru"
+) -> LoadedModel:
+    """A tiny bundle with this gate, opened as `auto` opens it."""
+    features = tiny_features()
+    policy = tiny_policy(features, reasoner, decoder=decoder)
+    policy.config = policy.config.model_copy(
+        update={"reasoner": policy.config.reasoner.model_copy(update={"gate": gate})}
+    )
+    trained_gate = Gate(
+        kind=gate,
+        threshold=THRESHOLDS[gate],
+        quantile=0.6,
+        trigger_rate=0.4,
+        tokens_per_list=4.0,
+        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
+    )
+    write_bundle(
+        Trained(tiny_config(reasoner, decoder=decoder), policy, features, trained_gate, {}), directory
+    )
+    return LoadedModel.open(directory)
+
+
+@pytest.mark.parametrize("gate", THRESHOLDS)
+def test_every_gate_writes_the_step_graphs_lists(gate: GateKind, tmp_path: Path) -> None:
+    """Several B, N, K, paddings, seeds, budgets, temperatures, thresholds and micro-step budgets."""
+    model = write(tmp_path, gate)
+    assert isinstance(model.runner, NativeRunner)
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 150, seed=3)
+    result = compare(step, model.runner, requests)
+    assert result.identical == 150
+    slates = [model.generate([arrays], [control])[0] for arrays, control in requests]
+    assert {slate.stop for slate in slates} == {"entropy", "budget", "deadline"}
+    expected = replace(model, runner=step)
+    for (arrays, control), slate in zip(requests, slates, strict=True):
+        (theirs,) = expected.generate([arrays], [control])
+        assert slate.stop == theirs.stop
+        for position, reference in zip(slate.positions, theirs.positions, strict=True):
+            assert position.index == reference.index
+            assert position.reasoning_tokens == reference.reasoning_tokens
+            for name in ("probability", "propensity", "entropy_before", "entropy_after", "uncertainty"):
+                assert getattr(position, name) == pytest.approx(getattr(reference, name), abs=2e-5), name
+
+
+def test_records_keep_the_contract(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    requests = random_requests(model.features, model.manifest, 8, seed=1)
+    candidates = [len(arrays["candidate_numeric"]) for arrays, _ in requests]
+    controls = [control for _, control in requests]
+    found = model.runner.run(
+        collate([arrays for arrays, _ in requests]), stack_controls(controls, candidates)
+    )
+    assert list(found) == [spec.name for spec in RECORD]
+    for spec in RECORD:
+        assert found[spec.name].dtype == spec.dtype
+        assert found[spec.name].shape == found["chosen"].shape
+    written = (found["chosen"] != NO_ITEM).sum(axis=0)
+    assert written.tolist() == [control.slate_length for control in controls]
+    assert not (found["reasoned"] & (found["chosen"] != NO_ITEM)).any()
+
+
+def test_trained_without_reasoning_decodes_natively_too(tmp_path: Path) -> None:
+    model = LoadedModel.open(build_tiny_bundle(tmp_path, "none"))
+    assert isinstance(model.runner, NativeRunner)
+    requests = random_requests(model.features, model.manifest, 60)
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    assert compare(step, model.runner, requests).identical == 60
+
+
+def test_parity_notices_other_decode_weights(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    assert isinstance(model.runner, NativeRunner)
+    reference = StepRunner(bundle, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 40)
+    model.runner._weights[native.WEIGHTS.index("write_bias")] += np.float32(0.5)
+    assert compare(reference, model.runner, requests).identical < 40
+
+
+@pytest.mark.parametrize(("reasoner", "decoder"), [("paper", "gru"), ("pause", "gru"), ("deep", "lstm")])
+def test_what_it_does_not_know_is_refused_and_auto_takes_the_graph(
+    reasoner: str, decoder: str, tmp_path: Path
+) -> None:
+    model = write(tmp_path, reasoner=reasoner, decoder=decoder)
+    assert isinstance(model.runner, SlateRunner)
+    with pytest.raises(BundleError, match=f"cannot be decoded natively: the bundle has no {DECODE}"):
+        LoadedModel.open(tmp_path, SessionSettings(decoding="native"))
+
+
+def test_a_setting_chooses_the_path(bundle: Path) -> None:
+    kinds = {"graph": SlateRunner, "step": StepRunner, "native": NativeRunner, "auto": NativeRunner}
+    for decoding, kind in kinds.items():
+        assert isinstance(LoadedModel.open(bundle, SessionSettings(decoding=decoding)).runner, kind)  # type: ignore[arg-type]
+
+
+def test_native_lists_are_torchs(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    requests = random_requests(model.features, model.manifest, 60, seed=9)
+    assert compare(TorchRunner(load_policy(bundle, model.features)), model.runner, requests).identical == 60
+
+
+def with_empty_rows(arrays: Arrays) -> Arrays:
+    """The same request with an item and an event without tokens, and an event of each kind."""
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    arrays["candidate_tokens"][0] = 0
+    arrays["history_tokens"][:1] = 0
+    arrays["history_feedback"][:2] = (1, 2)[: len(arrays["history_feedback"])]
+    return arrays
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_native_memories_are_the_encoder_graphs(
+    bundle: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Different N and H, no history, no tokens; batches beyond what is encoded at once."""
+    monkeypatch.setattr(native_encoder, "ROWS", 100)
+    model = LoadedModel.open(bundle)
+    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    graph = open_session(bundle / ENCODER, SessionSettings())
+    names = [*(spec.name for spec in MEMORY), past("readout")]
+    requests = [with_empty_rows(arrays) for arrays, _ in random_requests(model.features, model.manifest, 84)]
+    assert {len(arrays["history_feedback"]) for arrays in requests} >= {0, 1}
+    for start in range(0, len(requests), batch):
+        inputs = collate(requests[start : start + batch])
+        mask = inputs["candidate_mask"]
+        found = dict(zip(names, encoder.run(inputs), strict=True))
+        expected = dict(zip(names, graph.run(names, inputs), strict=True))
+        for memory in (found, expected):
+            for name in ("memory", "pointer_keys", "pointer_bias"):
+                memory[name] = memory[name][mask]
+            memory["reasoning_memory"] = memory["reasoning_memory"].swapaxes(1, 2)[mask]
+        for name in names:
+            np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
+
+
+def test_attention_layers_are_encoded_on_onnx_runtime(tmp_path: Path) -> None:
+    features = tiny_features()
+    policy = tiny_policy(features, layers=1)
+    gate = LoadedModel.open(build_tiny_bundle(tmp_path / "light")).manifest.gate
+    deep = tmp_path / "deep"
+    write_bundle(Trained(tiny_config(layers=1), policy, features, gate, {}), deep)
+    model = LoadedModel.open(deep)
+    assert isinstance(model.runner, NativeRunner)
+    assert not (deep / ENCODE).exists()
+    requests = random_requests(model.features, model.manifest, 60)
+    step = StepRunner(deep, model.manifest, SessionSettings())
+    assert compare(step, model.runner, requests).identical == 60
+
+
+def test_parity_notices_other_encode_weights(bundle: Path) -> None:
+    model = LoadedModel.open(bundle)
+    assert isinstance(model.runner, NativeRunner)
+    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    encoder._weights.recalled_weights += np.float32(0.1)
+    model.runner._encode = encoder.run
+    reference = StepRunner(bundle, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 40)
+    assert compare(reference, model.runner, requests).identical < 40

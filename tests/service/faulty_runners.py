@@ -1,0 +1,57 @@
+"""Runners that do what a broken or slow model would, and how they are put below a served model."""
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rerank_client import Client
+
+
+@dataclass
+class Failing:
+    """A runner that raises."""
+
+    provider: str = "CPUExecutionProvider"
+
+    def run(self, *batch: Any) -> dict[str, Any]:
+        raise RuntimeError("no more")
+
+
+@dataclass
+class Held:
+    """A runner that waits for `gate`."""
+
+    real: Any
+    gate: threading.Event
+    provider: str = "CPUExecutionProvider"
+
+    def run(self, *batch: Any) -> Any:
+        assert self.gate.wait(10)
+        return self.real.run(*batch)
+
+
+@dataclass
+class Confused:
+    """A runner whose probabilities are no numbers."""
+
+    real: Any
+    provider: str = "CPUExecutionProvider"
+
+    def run(self, *batch: Any) -> Any:
+        records = self.real.run(*batch)
+        return {**records, "probability": np.full_like(records["probability"], np.nan)}
+
+
+def put_runner(client: Client, runner: Any) -> None:
+    """Swap the runner below the scheduler, which is as deep as a fault can come from."""
+    served = client.service.models.get()
+    model = replace(served.model, runner=runner)
+    served.scheduler._generate = model.generate
+
+
+def held(client: Client) -> threading.Event:
+    gate, served = threading.Event(), client.service.models.get()
+    put_runner(client, Held(served.model.runner, gate))
+    served.scheduler._inline_s = 0.0  # a model known to be slow
+    return gate

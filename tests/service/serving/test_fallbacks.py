@@ -1,0 +1,131 @@
+"""Never worse than not calling us: every failure answers the caller's order, or, if strict, the error."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from faulty_runners import Confused, Failing, held, put_runner
+from rerank_client import Client, Serve
+
+from service.context.memory import MemoryContextStore
+
+ITEMS = [f"i{n}" for n in range(12)]
+IN_ORDER = [{"id": item, "index": n, "score": None, "propensity": None} for n, item in enumerate(ITEMS[:10])]
+
+
+def assert_fallback(answer: dict[str, Any], reason: str) -> None:
+    assert answer["fallback"] == reason
+    assert answer["results"] == IN_ORDER
+    assert answer["reasoning"] is None
+    assert answer["sampling"] is None
+
+
+async def test_a_deadline_that_has_passed_already(client: Client) -> None:
+    answer = await client.rerank(ITEMS, deadline_ms=0.01, sampling={})
+    assert answer.status_code == 200
+    assert_fallback(answer.json(), "deadline")
+    assert answer.json()["recommendation_id"] is None, "the store was not asked"
+    assert answer.json()["context"] is None
+    strict = await client.rerank(ITEMS, deadline_ms=0.01, strict=True)
+    assert (strict.status_code, strict.json()["error_type"]) == (504, "deadline")
+    assert await client.metric('rerank_fallback_total{reason="deadline"}') == 1
+    assert await client.metric('rerank_deadline_exceeded_total{stage="parse"}') == 2
+
+
+async def test_fallbacks_honour_return_all_and_missing_ids(client: Client) -> None:
+    items = ["nobody", *ITEMS]
+    answer = (await client.rerank(items, deadline_ms=0.01, return_all=True, top_n=2)).json()
+    assert [result["id"] for result in answer["results"]] == items
+    assert answer["missing_ids"] == ["nobody"]
+    cut = (await client.rerank(items, deadline_ms=0.01, top_n=2)).json()
+    assert [result["id"] for result in cut["results"]] == items[:2]
+
+
+async def test_inference_beyond_the_deadline(client: Client) -> None:
+    gate = held(client)
+    answer = (await client.rerank(ITEMS, deadline_ms=60)).json()
+    assert_fallback(answer, "deadline")
+    assert 60 <= answer["took_ms"] < 500
+    assert answer["recommendation_id"] is not None, "it was recorded, and shown in the caller's order"
+    strict = await client.rerank(ITEMS, deadline_ms=60, strict=True)
+    assert strict.status_code == 504
+    gate.set()
+    assert (await client.rerank(ITEMS)).json()["fallback"] is None
+    assert await client.metric('rerank_deadline_exceeded_total{stage="infer"}') == 1
+    assert await client.metric('rerank_deadline_exceeded_total{stage="queue"}') == 1
+    assert await client.metric('rerank_shed_total{reason="deadline"}') == 1
+
+
+async def test_requests_without_a_deadline_get_the_default(serve: Serve) -> None:
+    async with serve(default_deadline_ms=50) as client:
+        gate = held(client)
+        assert_fallback((await client.rerank(ITEMS)).json(), "deadline")
+        gate.set()
+
+
+async def test_a_slow_context_store_counts_against_the_deadline(client: Client) -> None:
+    class Slow(MemoryContextStore):
+        waits = True
+
+        async def recommend(self, recommendation_id: str, user_id: str | None) -> None:
+            await asyncio.sleep(0.2)
+
+    client.service.reranker._contexts.__class__ = Slow
+    answer = (await client.rerank(ITEMS, deadline_ms=30)).json()
+    assert_fallback(answer, "deadline")
+    assert answer["recommendation_id"] is None
+    assert await client.metric('rerank_deadline_exceeded_total{stage="context"}') == 1
+    await asyncio.sleep(0.2)
+
+
+async def test_overload(serve: Serve) -> None:
+    async with serve(max_concurrency=2) as client:
+        gate = held(client)
+        waiting = [asyncio.create_task(client.rerank(ITEMS, deadline_ms=5000)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        answer = await client.rerank(ITEMS)
+        assert answer.status_code == 200
+        assert_fallback(answer.json(), "overload")
+        strict = await client.rerank(ITEMS, strict=True)
+        assert (strict.status_code, strict.json()["error_type"]) == (429, "overloaded")
+        assert int(strict.headers["retry-after"]) >= 1
+        assert (await client.get("/livez")).status_code == 200, "health is not limited"
+        gate.set()
+        assert all(answer.json()["fallback"] is None for answer in await asyncio.gather(*waiting))
+        assert await client.metric('rerank_shed_total{reason="overload"}') == 2
+
+
+@pytest.mark.parametrize("fault", [Failing, Confused])
+async def test_a_model_fault(client: Client, fault: Any) -> None:
+    real = client.service.models.get().model.runner
+    put_runner(client, fault() if fault is Failing else fault(real))
+    answer = await client.rerank(ITEMS)
+    assert answer.status_code == 200
+    assert_fallback(answer.json(), "model")
+    assert answer.json()["recommendation_id"] is not None
+    strict = await client.rerank(ITEMS, strict=True)
+    assert (strict.status_code, strict.json()["error_type"]) == (503, "unavailable")
+    assert await client.metric('rerank_fallback_total{reason="model"}') == 1
+    put_runner(client, real)
+    assert (await client.rerank(ITEMS)).json()["fallback"] is None
+
+
+async def test_a_fault_of_our_own_is_a_fallback_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("service.serving.reranking.assemble", broken)
+    assert_fallback((await client.rerank(ITEMS)).json(), "model")
+
+
+async def test_tight_deadlines_shed_reasoning_first(client: Client) -> None:
+    """With the estimate of a slow model, the slate still comes, without its reasoning tokens."""
+    eager = {"entropy_threshold": 0.0, "max_tokens": 8}
+    free = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=5000)).json()
+    assert (free["reasoning"]["tokens"], free["reasoning"]["stop"]) == (80, "budget")
+    client.service.models.get().scheduler._seconds_per_micro_step = 0.02
+    tight = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=400)).json()
+    assert tight["fallback"] is None
+    assert len(tight["results"]) == 10
+    assert tight["reasoning"]["tokens"] <= 10
+    assert tight["reasoning"]["stop"] == "deadline"
