@@ -11,10 +11,11 @@ from bundle.arrays import Arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
 from bundle.features.assembly import collate
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
-from engine import native, native_encoder
 from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
+from engine.native import encoder as native_encoder
+from engine.native import runner as native
 from engine.native.encoder import NativeEncoder
 from engine.native.runner import NativeRunner
 from engine.sessions import SessionSettings, open_session
