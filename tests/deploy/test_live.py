@@ -19,11 +19,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from redis_server import RedisServer, free_port
-from service_process import Process
 
 from deploy.grafana.generate import DASHBOARDS
 from deploy.prometheus.local import FOLDER, Prometheus, binary, get
+from launch.redis import RedisServer
+from launch.service import ServiceProcess
+from launch.waiting import free_port
 
 LOAD_S = 12
 RATE_INTERVAL = "15s"
@@ -50,21 +51,16 @@ def put_load(port: int, over: Event) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(bundle: Path) -> Iterator[Process]:
-    redis = RedisServer()
-    redis.start()
-    process = Process(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0")
-    process.until_ready()
-    yield process
-    process.client.close()
-    process.running.terminate()
-    process.running.communicate(timeout=20)
-    redis.client.close()
-    redis.stop()
+def service(bundle: Path) -> Iterator[ServiceProcess]:
+    with (
+        RedisServer() as redis,
+        ServiceProcess(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0") as service,
+    ):
+        yield service
 
 
 @pytest.fixture(scope="module")
-def prometheus(service: Process) -> Iterator[Prometheus]:
+def prometheus(service: ServiceProcess) -> Iterator[Prometheus]:
     get()
     over = Event()
     load = Thread(target=put_load, args=(service.port, over))
@@ -124,9 +120,9 @@ def test_prometheus_is_content_with_every_rule(prometheus: Prometheus) -> None:
     assert finite(prometheus.query('up{job="rerank"} == 1'))
 
 
-def test_every_series_is_of_a_known_kind(service: Process, prometheus: Prometheus) -> None:
+def test_every_series_is_of_a_known_kind(service: ServiceProcess, prometheus: Prometheus) -> None:
     """Names, units and help texts as Prometheus's own linter wants them."""
-    text = service.client.get("/metrics").text
+    text = httpx.get(f"{service.url}/metrics").text
     run = subprocess.run(
         [binary("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30
     )

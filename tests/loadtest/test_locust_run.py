@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from redis_server import free_port
 
+from launch.waiting import free_port
 from loadtest.__main__ import served, stand_still
 
 ROOT = Path(__file__).parents[2]
