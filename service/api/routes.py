@@ -1,7 +1,7 @@
 """The HTTP routes: read and check a body, call the one who knows, answer. Nothing is decided here."""
 
 from dataclasses import dataclass
-from time import monotonic, time
+from time import time
 from typing import Annotated
 
 import msgspec
@@ -94,7 +94,8 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 async def rerank_body(request: Request, model: str | None) -> bytes:
     """The body of the answer to either rerank route."""
-    service, arrived = service_of(request), monotonic()
+    service = service_of(request)
+    arrived = service.reranker.clock()
     with service.models.get(model) as served:
         content = await _read(request)
         with service.metrics.stage("parse"):

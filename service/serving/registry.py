@@ -5,10 +5,11 @@ Knows nothing of requests.
 
 import asyncio
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 from typing import Self
 
 from bundle.features.assembly import Candidates
@@ -71,8 +72,8 @@ class ServedModel:
 class Models:
     """Served models by name. The first loaded answers where none is named."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
+        self._settings, self._metrics, self._clock = settings, metrics, clock
         self._served: dict[str, ServedModel] = {}
         self._loading = asyncio.Lock()
 
@@ -113,6 +114,7 @@ class Models:
             max_concurrency=settings.max_concurrency,
             inline_ms=settings.inline_ms,
             seconds_per_micro_step=await asyncio.to_thread(warm_up, model),
+            clock=self._clock,
         )
         scheduler.start()
         old = self._served.get(model.manifest.name)
