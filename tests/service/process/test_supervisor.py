@@ -12,9 +12,7 @@ import httpx
 import pytest
 from asking import asked_all_the_time, readiness, rerank
 from eventually import eventually
-from prometheus_client import CollectorRegistry
 from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
@@ -53,20 +51,26 @@ class Workers(ServiceProcess):
         table = Path("/proc/net/tcp").read_text()
         return len(re.findall(rf"0100007F:{self.port:04X} 00000000:0000 0A ", table))
 
-    def value(self, name: str, **labels: str) -> float:
-        """A sample of all workers' figures; 0 if absent."""
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self.figures))
-        return registry.get_sample_value(name, labels) or 0.0
-
     def reranks(self) -> Counter[int]:
-        """Answered so far, by the worker's pid."""
+        """Answered so far, by the worker's pid, as far as it has written its figures."""
         counts: Counter[int] = Counter()
         for file in self.figures.glob("counter_*.db"):
             for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):
                 if '"rerank_requests_total"' in key and '"/v1/rerank"' in key:
                     counts[int(file.stem.removeprefix("counter_"))] += int(value)
         return counts
+
+    def holding(self) -> int:
+        """Processes whose gauges count."""
+        return len({file.stem.rpartition("_")[2] for file in self.figures.glob("gauge_live*_*.db")})
+
+    def metric(self, name: str) -> float:
+        """A sample of all workers together, as any of them tells it."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+
+ANSWERED = 'rerank_requests_total{code="200",endpoint="/v1/rerank"}'
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +91,9 @@ async def test_figures_of_all_workers_add_up(workers: Workers) -> None:
     before = workers.reranks()
     assert {rerank(workers).status_code for _ in range(REQUESTS)} == {200}
     await eventually(lambda: (workers.reranks() - before).total() == REQUESTS)
-    assert set(workers.reranks() - before) == workers.pids(), "both answered"
-    total = before.total() + REQUESTS
-    assert workers.value("rerank_requests_total", endpoint="/v1/rerank", code="200") == total
-    text = httpx.get(f"{workers.url}/metrics").text
-    assert f'\nrerank_requests_total{{code="200",endpoint="/v1/rerank"}} {total}.0\n' in text
-    assert "\nrerank_worker_restarts_total " in text
+    assert len(workers.reranks() - before) == 2, "both answered"
+    assert workers.metric(ANSWERED) == before.total() + REQUESTS
+    assert workers.metric("rerank_worker_restarts_total") >= 0, "told before there is any"
     assert not (workers.figures / "counter_1.db").exists(), "figures of an earlier run do not count"
     assert (workers.figures / "notes").exists(), "nothing else is deleted"
 
@@ -104,12 +105,12 @@ async def test_feedback_through_one_worker_is_seen_by_all(workers: Workers) -> N
     assert httpx.post(f"{workers.url}/v1/feedback", json=body).status_code == 202
     assert {rerank(workers).json()["context"] for _ in range(REQUESTS)} == {"hit"}
     await eventually(lambda: (workers.reranks() - before).total() == REQUESTS + 1)
-    assert set(workers.reranks() - before) == workers.pids(), "both answered"
+    assert len(workers.reranks() - before) == 2, "both answered"
 
 
 async def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     pids, before = workers.pids(), workers.reranks()
-    restarts = workers.value("rerank_worker_restarts_total")
+    restarts = workers.metric("rerank_worker_restarts_total")
     for _ in range(REQUESTS):
         rerank(workers)
     await eventually(lambda: (workers.reranks() - before).total() == REQUESTS)
@@ -118,10 +119,10 @@ async def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     await eventually(lambda: victim not in workers.pids() and workers.listening() == 2)
     assert len(workers.pids() - pids) == 1
     assert {rerank(workers).status_code for _ in range(REQUESTS)} == {200}
-    assert workers.value("rerank_worker_restarts_total") == restarts + 1
+    assert workers.metric("rerank_worker_restarts_total") == restarts + 1
     await eventually(lambda: (workers.reranks() - before).total() == 2 * REQUESTS)
-    assert workers.reranks()[victim] > 0, "what the dead one counted counts"
-    assert not list(workers.figures.glob(f"gauge_live*_{victim}.db")), "what it held is held no more"
+    assert workers.metric(ANSWERED) == before.total() + 2 * REQUESTS, "what the dead one counted counts"
+    assert workers.holding() == 2, "what it held is held no more"
     assert "by signal SIGKILL; restarting it in 0.5 s" in workers.log.read_text()
 
 
