@@ -139,7 +139,10 @@ async def feedback(request: Request) -> Response:
     openapi_extra=body(ContextBody),
 )
 async def put_context(request: Request, user_id: UserId) -> Response:
-    """Put a profile and a history, oldest first, in place of whatever was known of the user."""
+    """Put a profile and a history, oldest first, in place of whatever was known of the user.
+
+    The profile is checked against the default model; another one that it does not fit ranks without it.
+    """
     service = service_of(request)
     check_id("user_id", user_id, service.settings)
     given = parse(ContextBody, await _read(request))
