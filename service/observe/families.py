@@ -23,7 +23,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Together = Literal["sum", "min", "max"]
 LabelValues = tuple[str, ...]
 Figures = list[float]
-"""Of one series: its value; of a histogram the counts of its buckets, each its own, then the sum."""
+"""Of one series: its value; of a histogram the sum of what it saw, then the count of each bucket alone."""
 
 COMBINE: dict[Together, Callable[[float, float], float]] = {"sum": operator.add, "min": min, "max": max}
 
@@ -119,7 +119,7 @@ def _metric(name: str, family: Family) -> Metric:
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(name, family.text, labels=family.labels)
         bounds = [*map(floatToGoString, family.bounds), "+Inf"]
-        for labels, (*counts, total) in family.series.items():
+        for labels, (total, *counts) in family.series.items():
             histogram.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
         return histogram
     made = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily

@@ -51,13 +51,14 @@ class Histogram:
         self._bounds, self._figures = family.bounds, family.figures(labels)
 
     def observe(self, value: float) -> None:
-        self._figures[bisect_left(self._bounds, value)] += 1
-        self._figures[-1] += value
+        figures = self._figures
+        figures[0] += value
+        figures[bisect_left(self._bounds, value) + 1] += 1.0
 
     @property
     def counts(self) -> Figures:
         """Each bucket's own, the last of what is above all bounds."""
-        return self._figures[:-1]
+        return self._figures[1:]
 
 
 Instrument = TypeVar("Instrument", bound=Counter | Histogram)

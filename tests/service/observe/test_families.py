@@ -58,7 +58,7 @@ def process(value: float, **more: Family) -> Families:
     labels = ("reason",)
     return {
         "c_total": Family("counter", "C.", labels, series={("a",): [value]}),
-        "h": Family("histogram", "H.", bounds=(1.0,), series={(): [value, 1, 0.5]}),
+        "h": Family("histogram", "H.", bounds=(1.0,), series={(): [0.5, value, 1]}),
         "low": Family("gauge", "L.", together="min", series={(): [value]}),
         "high": Family("gauge", "H.", together="max", series={(): [value]}),
         "held": Family("gauge", "Held.", together="sum", series={(): [value]}),

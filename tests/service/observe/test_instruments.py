@@ -19,7 +19,7 @@ def test_a_bound_belongs_to_its_bucket(value: float, bucket: int) -> None:
     histogram = make.histogram("size", "Sizes.", BOUNDS)
     histogram.observe(value)
     assert histogram.counts.index(1) == bucket
-    assert families(make)["rerank_size"].series[()] == [*histogram.counts, value]
+    assert families(make)["rerank_size"].series[()] == [value, *histogram.counts]
 
 
 def test_what_has_not_happened_is_there_at_0() -> None:
@@ -75,6 +75,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
     make.gauge("active", "Active.", "min").set(np.bool_(True))
     make.counter("done_total", "Done.").inc(np.int64(2))
     found = families(make)
-    assert found["rerank_size"].series[()] == [0, 1, 0, 0, 1.5]
+    assert found["rerank_size"].series[()] == [1.5, 0, 1, 0, 0]
     assert found["rerank_active"].series[()] == [1]
     assert found["rerank_done_total"].series[()] == [2]
