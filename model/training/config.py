@@ -1,17 +1,18 @@
 """Every choice of a training run, frozen and validated once. An unknown key is an error.
 
-Read from TOML; the run's checkpoint and the bundle carry it. The networks' own are in `model.config`.
+Read from TOML; the run's checkpoint and the bundle carry it. The networks' choices are defined in
+`model.config`, those of the data in `model.data.config`.
 """
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from bundle.features.schema import FeatureSchema, Frozen
+from bundle.features.schema import Frozen
 from model.config import EvaluatorNetworkConfig, NonNegative, PolicyConfig, Positive, Rate, Share
-from model.data.simulator import SimulatorConfig
+from model.data.config import DataConfig
 
 
 class PhaseConfig(Frozen):
@@ -70,20 +71,17 @@ class ReinforcementConfig(PhaseConfig):
     kl: Annotated[float, Field(ge=0)] = 0.05
 
 
-class RunConfig(Frozen):
-    """A training run from data to checkpoint. `event_log` is the file of dataset `event_log`, `directory`
-    where `kuairand` or `taobao_ad` was unpacked. `training_lists` uses only the first so many of the
-    training split; `weight_averaging` is the decay of the moving average of weights that is kept."""
+class RunConfig(DataConfig):
+    """A training run from data to checkpoint; what is said of the data stands beside the rest.
 
-    dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
-    event_log: Path | None = None
-    directory: Path | None = None
-    simulator: SimulatorConfig = SimulatorConfig()
+    `training_lists` uses only the first so many of the training split; `weight_averaging` is the decay of
+    the moving average of weights that is kept.
+    """
+
     name: str = "eglr"
     seed: int = 0
     training_lists: Positive | None = None
     weight_averaging: Share = 0.99
-    features: FeatureSchema
     policy: PolicyConfig = PolicyConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
     supervised: SupervisedConfig = SupervisedConfig()

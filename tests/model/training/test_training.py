@@ -361,13 +361,6 @@ def test_a_run_is_not_overwritten_by_another_configuration(finished: Path) -> No
         train.train(small_config(seed=7), finished)
 
 
-def test_a_configuration_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "c.toml"
-    path.write_text((CONFIGS / "ranklens.toml").read_text() + "\n[policy]\nwdith = 3\n")
-    with pytest.raises(ValueError, match="wdith"):
-        read_config(path)
-
-
 def test_an_event_log_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = small_config(dataset="event_log", event_log=tmp_path / "gone.jsonl")
     with pytest.raises(DataUnavailableError, match=r"gone\.jsonl"):
