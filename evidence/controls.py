@@ -15,7 +15,7 @@ from evidence.search import BATCH, best_of, looked_ahead
 from model.policy import Policy
 from model.training.examples import Example, batches
 from model.training.fit_policy import NEVER, calibrate
-from model.training.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
+from model.training.rollout import GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
@@ -28,10 +28,12 @@ Decoded = tuple[list[Rollout], int]
 
 
 @torch.no_grad()
-def decode(policy: Policy, rows: list[Example], gate: Gate, budget: int | None = None) -> list[Rollout]:
+def decode(
+    policy: Policy, rows: list[Example], decide: GateDecision, budget: int | None = None
+) -> list[Rollout]:
     """Greedy slates in order."""
     return [
-        roll_out(policy, policy.encode(batch.inputs), batch.mask, gate, greedy, budget)
+        roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
         for batch in batches(rows, BATCH)
     ]
 
@@ -103,7 +105,7 @@ def _until_converged(policy: Policy, cell: Cell) -> list[Rollout]:
     """Reason on while the last token still changed the distribution by more than the held-out median."""
     changes: list[Tensor] = []
 
-    def gate(limit: float, changed: list[Tensor]) -> Gate:
+    def gate(limit: float, changed: list[Tensor]) -> GateDecision:
         before: list[Tensor] = []
 
         def decide(position: int, token: int, doubt: Tensor, log_p: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from model.training.beam import best_slates
 from model.training.examples import batches
 from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
-from model.training.rollout import Choice, Gate, Rollout, greedy, roll_out, sample, threshold_gate
+from model.training.rollout import Choice, GateDecision, Rollout, greedy, roll_out, sample, threshold_gate
 
 BATCH = 256
 
@@ -33,14 +33,14 @@ def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
 
 @torch.no_grad()
 def looked_ahead(
-    policy: Policy, cell: Cell, gate: Gate, threshold: float, alternatives: int
+    policy: Policy, cell: Cell, decide: GateDecision, threshold: float, alternatives: int
 ) -> list[Rollout]:
     """Where the uncertainty is above `threshold`, the list is also completed greedily with each of the
     next `alternatives` candidates in that place; the evaluator keeps the best of them."""
     out = []
     for batch in batches(cell.test, BATCH):
         memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
-        best = roll_out(policy, memory, batch.mask, gate, greedy)
+        best = roll_out(policy, memory, batch.mask, decide, greedy)
         for position in range(policy.config.slate_length):
             unsure = best.uncertainty[:, position] > threshold
             log_p, ranked = best.log_policy[:, position].topk(1 + alternatives)
@@ -49,7 +49,7 @@ def looked_ahead(
                 free = unsure & (log_p[:, rank].exp() > 0)
                 item = ranked[:, rank].where(free, best.slate[:, position])
                 choice = _instead(best.slate, position, item)
-                tried.append(roll_out(policy, memory, batch.mask, gate, choice))
+                tried.append(roll_out(policy, memory, batch.mask, decide, choice))
             best = _best(tried, cell, candidates)
         out.append(best)
     return out

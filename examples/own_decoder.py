@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.__main__ import export
 from model.decoders.pointer import Pointer
-from model.decoders.protocol import DecoderState
+from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 from model.policy import DECODERS
 from model.train import train, with_changes
@@ -23,7 +23,7 @@ from model.training.config import read_config
 class MinimalGatedDecoder(Pointer):
     """State: one hidden vector, which is also what candidates are scored with."""
 
-    state_axes = (("hidden", ("B", "D")),)
+    state_axes: StateAxes = (("hidden", ("B", "D")),)
 
     def __init__(self, width: int) -> None:
         super().__init__(width)

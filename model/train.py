@@ -115,7 +115,9 @@ def held_out_score(dataset: Dataset) -> Score:
         ranking = summary(orders, labels)
         if dataset.true_value is None:
             return ranking["ndcg@10"], {"ndcg@10": ranking["ndcg@10"]}
-        values = [dataset.true_value(slate, order) for slate, order in zip(slates, orders, strict=True)]
+        values = [
+            dataset.true_value(slate, order.tolist()) for slate, order in zip(slates, orders, strict=True)
+        ]
         value = float(np.mean(values))
         return value, {"true_value": value, "ndcg@10": ranking["ndcg@10"]}
 

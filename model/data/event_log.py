@@ -117,6 +117,7 @@ def _slate(
         if kind in positive:
             labels[index[item_id]] = 1.0
     scores = [_fields(item).get("relevancy") for item in ranking["items"]]
+    known = tuple(float(score) for score in scores if score is not None)
     return LoggedSlate(
         request_id=ranking_id,
         user_id=user_id,
@@ -124,7 +125,7 @@ def _slate(
         shown=np.arange(len(shown)),
         labels=labels,
         timestamp=float(ranking["timestamp"]) / 1000.0,
-        scores=tuple(map(float, scores)) if None not in scores and len(set(scores)) > 1 else None,
+        scores=known if len(known) == len(scores) and len(set(known)) > 1 else None,
         user=UserContext(profiles.get(user_id, {}), tuple(histories[user_id])),
         context=_fields(ranking),
     )
