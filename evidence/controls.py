@@ -13,9 +13,10 @@ from bundle.manifest import GateKind
 from evidence.cell import Cell
 from evidence.search import BATCH, best_of, looked_ahead
 from model.policy import Policy
+from model.training.calibration import calibrate
+from model.training.decoding import decode
 from model.training.examples import Example, batches
-from model.training.fit_policy import NEVER, calibrate
-from model.training.rollout import GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
+from model.training.rollout import NEVER, GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
@@ -24,18 +25,7 @@ SAMPLED_LISTS = 4
 ALTERNATIVES = 2
 
 Decoded = tuple[list[Rollout], int]
-"""Slates of the test lists in batches of `BATCH`, and the budget they had."""
-
-
-@torch.no_grad()
-def decode(
-    policy: Policy, rows: list[Example], decide: GateDecision, budget: int | None = None
-) -> list[Rollout]:
-    """Greedy slates in order."""
-    return [
-        roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
-        for batch in batches(rows, BATCH)
-    ]
+"""Slates of the test lists in batches, and the budget they had."""
 
 
 def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]]:

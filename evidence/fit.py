@@ -25,9 +25,8 @@ from model.baselines.task import Task as BaselineTask
 from model.metrics import diversity, ndcg, summary
 from model.policy import Policy
 from model.progress import console
-from model.train import with_changes
 from model.training.checkpoint import save_tensors, save_text
-from model.training.config import RunConfig
+from model.training.config import RunConfig, with_changes
 from model.training.examples import Example, batches
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog

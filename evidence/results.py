@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evidence.fit import ROWS, VALUES
+from model.metrics import Interval, paired_difference
 from model.training.checkpoint import save_text
 
 RESULTS = Path("docs/results")
-RESAMPLES = 2000
 
 Row = dict[str, Any]
 Values = dict[str, NDArray[np.float32]]
@@ -59,14 +59,6 @@ def load(target: Path = RESULTS) -> tuple[dict[str, Row], Values]:
         return {key(row): row for row in json.loads(path.read_text())}, dict(values)
 
 
-def difference(values: Values, ours: list[str], others: list[str]) -> tuple[float, float, float]:
-    """Mean paired difference over the lists of all runs, and its 95 % bootstrap interval.
-
-    Lists are resampled within their run, so that every run keeps its weight.
-    """
-    rng = np.random.default_rng(0)
-    gaps = [values[a] - values[b] for a, b in zip(ours, others, strict=True)]
-    gaps = [gap[~np.isnan(gap)] for gap in gaps]
-    means = np.mean([gap[rng.integers(len(gap), size=(RESAMPLES, len(gap)))].mean(1) for gap in gaps], axis=0)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(np.mean([gap.mean() for gap in gaps])), float(low), float(high)
+def difference(values: Values, ours: list[str], others: list[str]) -> Interval:
+    """Paired difference over the lists of all runs; each of ours has its pair among the others."""
+    return paired_difference([values[a] - values[b] for a, b in zip(ours, others, strict=True)])

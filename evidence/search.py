@@ -11,9 +11,17 @@ from evidence.cell import Cell
 from model.policy import Policy
 from model.training.beam import best_slates
 from model.training.examples import batches
-from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
-from model.training.rollout import Choice, GateDecision, Rollout, greedy, roll_out, sample, threshold_gate
+from model.training.rollout import (
+    NEVER,
+    Choice,
+    GateDecision,
+    Rollout,
+    greedy,
+    roll_out,
+    sample,
+    threshold_gate,
+)
 
 BATCH = 256
 

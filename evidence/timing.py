@@ -30,8 +30,9 @@ from evidence.results import RESULTS, load, save
 from export.writer import Trained, write_bundle
 from model.policy import Policy
 from model.progress import console, progress
+from model.training.calibration import calibrate
 from model.training.config import RunConfig
-from model.training.fit_policy import NEVER, calibrate
+from model.training.rollout import NEVER
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
 

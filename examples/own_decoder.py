@@ -16,8 +16,8 @@ from model.decoders.pointer import Pointer
 from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 from model.policy import DECODERS
-from model.train import train, with_changes
-from model.training.config import read_config
+from model.train import train
+from model.training.config import read_config, with_changes
 
 
 class MinimalGatedDecoder(Pointer):

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from bundle.errors import RerankerError
 from bundle.features.history import Interaction, UserContext
 from model.data.slate import Dataset, LoggedSlate, Split, split_of
 
 
-class EventLogError(ValueError):
+class EventLogError(RerankerError):
     """A line of the log that cannot be read; the message names file, line and key."""
 
 

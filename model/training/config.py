@@ -5,8 +5,9 @@ Read from TOML; the run's checkpoint and the bundle carry it. The networks' choi
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -95,10 +96,23 @@ class RunConfig(DataConfig):
         return self
 
 
-def read_config(path: Path) -> RunConfig:
-    """Read a TOML file.
+def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
+    """Read a TOML file, with some of its values replaced as in `with_changes`.
 
     Raises:
         pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
     """
-    return RunConfig.model_validate(tomllib.loads(path.read_text()))
+    return RunConfig.model_validate(_merged(tomllib.loads(path.read_text()), changes or {}))
+
+
+def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """The configuration with some values replaced, validated again; tables are merged key by key."""
+    return RunConfig.model_validate(_merged(config.model_dump(), changes))
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    merged = {
+        name: {**values.get(name, {}), **change} if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    return {**values, **merged}

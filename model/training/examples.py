@@ -38,6 +38,10 @@ class Batch(NamedTuple):
         """`[B, N] bool, True = a real candidate`."""
         return self.inputs["candidate_mask"]
 
+    def clicks(self, slate: Tensor) -> Tensor:
+        """Labels in the order of a slate `[B, L] int64`; mean nothing where it is NO_ITEM. `[B, L]`."""
+        return self.labels.gather(1, slate.clamp(min=0))
+
 
 def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> list[Example]:
     """Compute every slate's features once, with a progress bar."""

@@ -21,6 +21,10 @@ Choice = Callable[[int, Tensor], Tensor]
 """`(position, log_p [B, N] at the selection temperature) -> [B] int64, the candidate to emit`."""
 
 
+NEVER = float("inf")
+"""A threshold no uncertainty is above."""
+
+
 class Rollout(NamedTuple):
     """Slates and how they came about.
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.data.config import DataConfig
-from model.training.config import RunConfig, read_config
+from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 FEATURES = {"fields": [{"name": "price", "kind": "numeric"}]}
@@ -44,3 +44,22 @@ def test_an_earlier_runs_configuration_is_read_as_it_was_written() -> None:
     of_the_run = {"name", "seed", "training_lists", "weight_averaging", "policy", "evaluator", "supervised"}
     assert of_the_data | of_the_run | {"imitation", "reinforcement"} == set(written)
     assert RunConfig.model_validate(written) == read_config(CONFIGS / "simulator.toml")
+
+
+def test_a_path_on_the_command_line_completes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((CONFIGS / "ranklens.toml").read_text().replace('"ranklens"', '"event_log"', 1))
+    with pytest.raises(ValidationError, match="needs event_log"):
+        read_config(path)
+    config = read_config(path, {"event_log": tmp_path / "log.jsonl", "supervised": {"epochs": 3}})
+    assert config.event_log == tmp_path / "log.jsonl"
+    assert (config.supervised.epochs, config.reinforcement.epochs) == (3, 1)  # the file's own stay
+
+
+def test_changes_are_merged_table_by_table_and_validated() -> None:
+    config = read_config(CONFIGS / "ranklens.toml")
+    changed = with_changes(config, {"seed": 4, "policy": {"width": 8}})
+    assert changed.policy == config.policy.model_copy(update={"width": 8})
+    assert (changed.seed, changed.features) == (4, config.features)
+    with pytest.raises(ValidationError, match="width"):
+        with_changes(config, {"policy": {"width": 0}})
