@@ -6,14 +6,14 @@ Legend: B lists, N candidates, K positions.
 import json
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import Decoded, decodings
@@ -66,7 +66,7 @@ def fit(task: Task, root: Path) -> None:
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
         rows.append({**common, **row, **measured})
     rows = [{**row, "wall_s": round(seconds, 1)} for row in rows]
-    np.savez_compressed(directory / VALUES, **values)
+    np.savez_compressed(directory / VALUES, allow_pickle=False, **values)
     save_text(
         directory / SLATES,
         json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
@@ -112,11 +112,10 @@ def configured(training: Training, config: RunConfig) -> RunConfig:
 
 def untrained(model: str, cell: Cell, directory: Path) -> Orders:
     """The slates of a baseline or a reference."""
-    if model in REFERENCES:
-        found = REFERENCES[model](cell)
-    else:
-        found = BASELINES[model](baseline_task(cell, directory))
-    return [np.asarray(order[: cell.config.policy.slate_length], np.int64) for order in found]
+    found: Sequence[ArrayLike] = (
+        REFERENCES[model](cell) if model in REFERENCES else BASELINES[model](baseline_task(cell, directory))
+    )
+    return [np.asarray(order, np.int64)[: cell.config.policy.slate_length] for order in found]
 
 
 def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
@@ -166,7 +165,8 @@ def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]
         return vectors
     tokens = row.inputs["candidate_tokens"]
-    return (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1).astype(np.float32)
+    present: NDArray[np.bool_] = (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1)
+    return present.astype(np.float32)
 
 
 def reasoning(decoded: Decoded) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def reasoning(decoded: Decoded) -> dict[str, Any]:
     }
 
 
-def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
+def _rewards(cell: Cell, orders: Orders) -> list[float]:
     """The evaluator's own score of each slate."""
     rewards: list[float] = []
     start = 0

@@ -261,8 +261,7 @@ def report(values: Values, times: Milliseconds, config: RunConfig, seeds: list[i
                 "true_value": float(np.mean([values[key].mean() for key in keys(who, n)])),
             }
             if who in ENCODERS and who != REFERENCE:
-                mean, low, high = difference(values, keys(who, n), keys(REFERENCE, n))
-                row[f"minus_{REFERENCE}"] = {"mean": mean, "low": low, "high": high}
+                row[f"minus_{REFERENCE}"] = difference(values, keys(who, n), keys(REFERENCE, n))._asdict()
             quality.append(row)
     growth = {
         way: {name: round(found[1000] / found[50], 2) for name, found in by_encoder.items()}

@@ -7,6 +7,7 @@ written here.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from evidence.grid import TRAININGS
 from evidence.references import REFERENCES
 from evidence.results import RESULTS, Row, Values, difference, load
 from model.baselines import BASELINES
+from model.metrics import Interval
 from model.progress import console
 
 PAGE, IMAGES = Path("docs/results.md"), Path("docs/images")
@@ -45,9 +47,7 @@ class Results:
         ]
         return float(np.mean(found)) if found else float("nan")
 
-    def gap(
-        self, data: str, ours: tuple[str, str | None], other: tuple[str, str | None]
-    ) -> tuple[float, float, float] | None:
+    def gap(self, data: str, ours: tuple[str, str | None], other: tuple[str, str | None]) -> Interval | None:
         """Paired difference in the data set's metric over the seeds both have, with its interval."""
         mine, theirs = self._keys.get((data, *ours), {}), self._keys.get((data, *other), {})
         seeds = sorted(set(mine) & set(theirs))
@@ -58,7 +58,7 @@ class Results:
     def models(self, data: str) -> list[tuple[str, str | None]]:
         """(model, control) of everything on the data set, best first."""
         found = {(model, control) for dataset, model, control in self._keys if dataset == data}
-        return sorted(found, key=lambda pair: -self.mean(data, *pair, DATA[data].metric))
+        return sorted(found, key=lambda pair: -self.mean(data, pair[0], pair[1], DATA[data].metric))
 
     def controls(self, data: str) -> list[tuple[str, str | None]]:
         """(model, control) of everything on the data set that is a control of something."""
@@ -66,14 +66,14 @@ class Results:
         return sorted(found, key=lambda pair: list(TRAININGS).index(pair[0]))
 
 
-def plain(gap: tuple[float, float, float] | None) -> str:
+def plain(gap: Interval | None) -> str:
     """A difference with its interval."""
-    return "" if gap is None else f"{gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]"
+    return "" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
-def shown(gap: tuple[float, float, float] | None) -> str:
+def shown(gap: Interval | None) -> str:
     """In bold where the interval leaves zero out."""
-    return f"**{plain(gap)}**" if gap and (gap[1] > 0 or gap[2] < 0) else plain(gap)
+    return f"**{plain(gap)}**" if gap and (gap.low > 0 or gap.high < 0) else plain(gap)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -130,7 +130,7 @@ def backbone_table(results: Results) -> str:
             gap = results.gap(data, (ours, None), (plain, None))
             if gap is not None:
                 mean = results.mean(data, plain, None, DATA[data].metric)
-                relative = f"{gap[0] / mean:+.2%}"
+                relative = f"{gap.mean / mean:+.2%}"
                 rows.append([data, name, f"{mean:.4f}", shown(gap), relative])
     return table(["data", "backbone", "without reasoning", "gain of EGLR [95 %]", "relative"], rows)
 
@@ -193,9 +193,9 @@ def main() -> None:
     results = Results(*load(RESULTS))
     tables: dict[str, Callable[[], str]] = {"backbones": lambda: backbone_table(results)}
     for data in DATA:
-        tables[f"possible-{data}"] = lambda data=data: possible_table(results, data)
-        tables[f"main-{data}"] = lambda data=data: main_table(results, data)
-        tables[f"controls-{data}"] = lambda data=data: control_table(results, data)
+        tables[f"possible-{data}"] = partial(possible_table, results, data)
+        tables[f"main-{data}"] = partial(main_table, results, data)
+        tables[f"controls-{data}"] = partial(control_table, results, data)
     write(PAGE, tables)
     IMAGES.mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():

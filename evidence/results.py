@@ -46,7 +46,9 @@ def save(rows: dict[str, Row], values: Values, target: Path = RESULTS) -> None:
     """Write what `load` reads."""
     save_text(target / "results.json", json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
     partial = target / "partial.npz"
-    np.savez_compressed(partial, **{name: np.round(values[name], 4) for name in sorted(values)})
+    np.savez_compressed(
+        partial, allow_pickle=False, **{name: np.round(values[name], 4) for name in sorted(values)}
+    )
     os.replace(partial, target / "values.npz")
 
 

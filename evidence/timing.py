@@ -58,7 +58,7 @@ class Variant(NamedTuple):
 
 def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
     """Everything of the data set that has been trained with seed 0."""
-    found = []
+    found: list[Variant] = []
     for name, training in progress(TRAININGS.items(), "exporting"):
         directory = root / Task(data, name, 0).directory
         if not (directory / "policy.pt").exists():

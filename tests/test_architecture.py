@@ -99,6 +99,21 @@ def test_every_room_is_named() -> None:
     assert rooms | inner <= set(ARROWS)
 
 
+def test_every_error_has_one_root() -> None:
+    """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for room in ("bundle", "engine", "model", "export", "evidence", "service")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    }
+    rooted = {"RerankerError"}
+    while grown := {name for name, of in bases.items() if of & rooted} - rooted:
+        rooted |= grown
+    assert set(bases) - rooted == {"FieldError"}  # a body of an answer, not an exception
+
+
 def test_an_arrow_that_is_not_drawn_is_found(tmp_path: Path) -> None:
     stray = tmp_path / "stray.py"
     stray.write_text("from model import policy\ndef late():\n    import service.app\n")

@@ -20,7 +20,7 @@ class PhaseConfig(Frozen):
     """One phase of training: AdamW on shuffled batches, the epoch chosen on held-out lists.
 
     A batch has `batch` lists. Where lists are long, `batch_candidates` bounds its candidates, padding
-    included, and with them its memory; lists of like length then share a batch. Training stops early once
+    included, and with them its memory; lists of similar length then share a batch. Training stops early once
     `patience` epochs have brought nothing.
     """
 

@@ -73,7 +73,7 @@ def batch_indices(
 
     Args:
         candidates: most candidates of a batch, padding included; a list longer than that is alone. Shuffled
-            batches then have lists of like length, and there are as many whatever the generator draws.
+            batches then have lists of similar length, and there are as many whatever the generator draws.
     """
     order = (
         list(range(len(rows))) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()

@@ -17,7 +17,7 @@ def test_batches_in_order_are_bounded_by_their_candidates() -> None:
     assert found == [[0], [1], [2, 3, 4], [5], [6], [7, 8, 9]]  # 2,000 candidates are alone
 
 
-def test_shuffled_batches_have_lists_of_like_length() -> None:
+def test_shuffled_batches_have_lists_of_similar_length() -> None:
     cuts = [
         batch_indices(of_lengths(LENGTHS), 3, torch.Generator().manual_seed(seed), candidates=1000)
         for seed in range(5)
