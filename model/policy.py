@@ -161,7 +161,7 @@ class Policy(nn.Module):
         best = (log_q + noise).argmax(-1)
         item = best.unsqueeze(1)
 
-        # A row whose slate is full goes on committing, ignored: nothing reads it again, its position only grows.
+        # A row whose slate is full goes on committing, ignored: nobody reads it, its position only grows.
         present = self.commit(state, best, memory)
         if thinks:
             thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))

@@ -51,9 +51,9 @@ def test_a_path_on_the_command_line_completes_the_file(tmp_path: Path) -> None:
     path.write_text((CONFIGS / "ranklens.toml").read_text().replace('"ranklens"', '"event_log"', 1))
     with pytest.raises(ValidationError, match="needs event_log"):
         read_config(path)
-    config = read_config(path, {"event_log": tmp_path / "log.jsonl", "supervised": {"epochs": 3}})
+    config = read_config(path, {"event_log": tmp_path / "log.jsonl", "reinforcement": {"group": 3}})
     assert config.event_log == tmp_path / "log.jsonl"
-    assert (config.supervised.epochs, config.reinforcement.epochs) == (3, 1)  # the file's own stay
+    assert (config.reinforcement.group, config.reinforcement.epochs) == (3, 1)  # the latter is the file's
 
 
 def test_changes_are_merged_table_by_table_and_validated() -> None:
