@@ -6,7 +6,8 @@ model from FastAPI; and FastAPI drops every null from an example, where ours mea
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -22,16 +23,22 @@ def body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install(app: FastAPI) -> None:
-    """Put these schemas into the document as they are."""
-    derived = app.openapi
+def install(app: FastAPI, front: APIRouter) -> None:
+    """Document the routes in front of the application with its own, and put these schemas in as they are."""
 
     def whole() -> dict[str, Any]:
-        document = derived()
-        _, schemas = models_json_schema(
-            [(model, "validation") for model in DECLARED], ref_template="#/components/schemas/{model}"
-        )
-        document["components"]["schemas"].update(schemas["$defs"])
-        return document
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=[*front.routes, *app.routes],
+            )
+            _, schemas = models_json_schema(
+                [(model, "validation") for model in DECLARED], ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"].update(schemas["$defs"])
+            app.openapi_schema = document
+        return app.openapi_schema
 
     app.openapi = whole  # type: ignore[method-assign]

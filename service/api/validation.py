@@ -24,7 +24,7 @@ Faults = Iterator[Fault]
 _LONG = (str, list)
 
 
-def parse(model: type[Parsed], body: bytes) -> Parsed:
+def parse(model: type[Parsed], body: bytes | bytearray) -> Parsed:
     """A body as `model`, or as its twin.
 
     Raises:

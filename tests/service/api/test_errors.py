@@ -169,7 +169,7 @@ async def test_an_unexpected_error_has_the_shape_and_tells_nothing(
     def broken(*_: Any) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr("service.api.routes.check_rerank", broken)
+    monkeypatch.setattr("service.api.rerank.check_rerank", broken)
     response = await client.post("/v1/rerank", json={"items": ONE, "request_id": "r"})
     assert response.status_code == 500
     assert response.json() == {"error": "internal error", "error_type": "unavailable", "request_id": "r"}
