@@ -30,7 +30,7 @@ from service.errors import (
 
 
 class Answer(NamedTuple):
-    """What an error is to HTTP, and what the OpenAPI document says of it."""
+    """How an error is answered, and what the OpenAPI document says about it."""
 
     status: int
     error_type: ErrorType
@@ -38,19 +38,19 @@ class Answer(NamedTuple):
 
 
 ANSWERS: Mapping[type[Exception], Answer] = {
-    ClientDisconnect: Answer(400, "validation", "The caller left while sending the body; nobody reads this."),
+    ClientDisconnect: Answer(400, "validation", "The caller disconnected while sending the body."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
-    InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` lists what is wrong."),
+    InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
-    Exception: Answer(500, "unavailable", "A fault of ours."),
+    Exception: Answer(500, "unavailable", "An internal error."),
     ModelError: Answer(503, "unavailable", "The model failed (strict requests only)."),
-    UnavailableError: Answer(503, "unavailable", "No model is ready."),
+    UnavailableError: Answer(503, "unavailable", "No model is ready yet."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
 }
-"""The one table, which handlers, the OpenAPI document and the tests read. A new error is a new row."""
+"""The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""
 
 BODY_ERRORS = (BodyTooLargeError, InvalidRequestError)
 """What reading and checking a body may end in."""
@@ -62,7 +62,7 @@ FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
 
 
 def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Pydantic's errors with the caller's names; one entry a feature instead of one a possible type."""
+    """Pydantic's errors by field; one fault per feature instead of one per type it might have had."""
     faults: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         path, message = list(detail["loc"]), detail["msg"]
@@ -74,7 +74,7 @@ def from_validation(error: ValidationError) -> InvalidRequestError:
 
 
 def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that may answer with these errors."""
+    """`responses` of a route that may end in these errors."""
     meanings: dict[int, list[str]] = {}
     for error in errors:
         meanings.setdefault(ANSWERS[error].status, []).append(ANSWERS[error].meaning)

@@ -1,7 +1,7 @@
 """The parts of the OpenAPI document that FastAPI does not derive.
 
-Routes validate the raw body themselves (about five times faster than FastAPI's own path), which hides the
-model from FastAPI; and FastAPI drops every null from an example, where ours mean something.
+Handlers parse the raw body themselves (about five times faster than FastAPI does), which hides its model from
+FastAPI; and FastAPI drops nulls from examples, where ours are meaningful.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from service.bodies.users import ContextBody, FeedbackRequest
 DECLARED: tuple[type[BaseModel], ...] = (RerankRequest, RerankResponse, FeedbackRequest, ContextBody)
 
 
-def body(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route that parses `model` itself."""
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route whose handler parses `model` itself."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     return {"requestBody": {"required": True, "content": content}}
 

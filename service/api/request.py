@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.bodies.common import IdentifiedBody
 from service.context.store import ContextStore
 from service.errors import BodyTooLargeError
 from service.observe.metrics import Metrics
@@ -50,9 +51,9 @@ async def read_body(request: Request) -> bytearray:
     return body
 
 
-def request_id(request: Request, in_body: str | None) -> str:
-    """The request's id from here on, in headers and errors too: the one in its body, if there is one."""
-    if in_body is not None:
-        request.state.request_id = in_body
-    current: str = request.state.request_id
-    return current
+def identify(request: Request, body: IdentifiedBody) -> str:
+    """The request's id. One in the body takes precedence over the header's, in headers and errors too."""
+    if body.request_id is not None:
+        request.state.request_id = body.request_id
+    request_id: str = request.state.request_id
+    return request_id

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Request, Response
 
 from service.api.answers import BODY_ERRORS, declared
 from service.api.front import FrontRoute
-from service.api.openapi import body
-from service.api.request import read_body, request_id, service_of
+from service.api.openapi import request_body
+from service.api.request import identify, read_body, service_of
 from service.api.validation import check_rerank, parse
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.errors import (
@@ -32,7 +32,7 @@ router = APIRouter(tags=["rerank"], route_class=FrontRoute)
     summary="Re-rank a list",
     response_model=RerankResponse,
     responses=declared(*ERRORS),
-    openapi_extra=body(RerankRequest),
+    openapi_extra=request_body(RerankRequest),
 )
 async def rerank(request: Request) -> Response:
     """Re-rank a list of candidates for a user.
@@ -48,7 +48,7 @@ async def rerank(request: Request) -> Response:
     summary="Re-rank a list with a named model",
     response_model=RerankResponse,
     responses=declared(NotFoundError, *ERRORS),
-    openapi_extra=body(RerankRequest),
+    openapi_extra=request_body(RerankRequest),
 )
 async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eglr"])]) -> Response:
     """As `/v1/rerank`, with the model of this name."""
@@ -60,8 +60,8 @@ async def _rerank(request: Request, model: str | None) -> Response:
     with service.models.get(model) as served:
         content = await read_body(request)
         with service.metrics.stage("parse"):
-            wanted = parse(RerankRequest, content)
-            wanted_id = request_id(request, wanted.request_id)
-            check_rerank(wanted, service.settings)
-        answer = await service.reranker.rerank(served, wanted, wanted_id, arrived)
+            body = parse(RerankRequest, content)
+            request_id = identify(request, body)
+            check_rerank(body, service.settings)
+        answer = await service.reranker.rerank(served, body, request_id, arrived)
     return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Path, Request
 
 from bundle.features.history import Interaction, UserContext
 from service.api.answers import BODY_ERRORS, declared
-from service.api.openapi import body
-from service.api.request import read_body, request_id, service_of
+from service.api.openapi import request_body
+from service.api.request import identify, read_body, service_of
 from service.api.validation import check_context, check_feedback, check_id, parse
 from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
 from service.errors import (
@@ -41,7 +41,7 @@ UserId = Annotated[str, Depends(_valid_user_id)]
     summary="Report what became of a recommendation",
     status_code=202,
     responses=declared(UnknownRecommendationError, *BODY_ERRORS, StoreUnavailableError),
-    openapi_extra=body(FeedbackRequest),
+    openapi_extra=request_body(FeedbackRequest),
 )
 async def feedback(request: Request) -> FeedbackResponse:
     """Add events to the history of the recommendation's user.
@@ -50,14 +50,14 @@ async def feedback(request: Request) -> FeedbackResponse:
     way: after a 503 the events may have been written.
     """
     service = service_of(request)
-    received = parse(FeedbackRequest, await read_body(request))
-    received_id = request_id(request, received.request_id)
-    check_feedback(received, service.settings)
-    now = time()
-    events = [_interaction(event, now) for event in received.events]
-    applied = await service.contexts.append(received.recommendation_id, events)
+    body = parse(FeedbackRequest, await read_body(request))
+    request_id = identify(request, body)
+    check_feedback(body, service.settings)
+    received_at = time()
+    events = [_interaction(event, received_at) for event in body.events]
+    applied = await service.contexts.append(body.recommendation_id, events)
     service.metrics.feedback_events.inc(len(events))
-    return FeedbackResponse(request_id=received_id, accepted=len(events), applied=applied)
+    return FeedbackResponse(request_id=request_id, accepted=len(events), applied=applied)
 
 
 @router.put(
@@ -65,16 +65,16 @@ async def feedback(request: Request) -> FeedbackResponse:
     summary="Replace a user's context",
     status_code=204,
     responses=declared(*BODY_ERRORS, UnavailableError, StoreUnavailableError),
-    openapi_extra=body(ContextBody),
+    openapi_extra=request_body(ContextBody),
 )
 async def put_context(request: Request, user_id: UserId) -> None:
-    """Put a profile and a history, oldest first, in place of whatever was known of the user."""
+    """Replace whatever is known of the user by a profile and a history, oldest first."""
     service = service_of(request)
-    given = parse(ContextBody, await read_body(request))
-    check_context(given, service.settings)
-    check_profile(service.models.get().model.features, given.profile)
-    history = tuple(_interaction(event, None) for event in given.history)
-    await service.contexts.replace(user_id, UserContext(given.profile, history))
+    body = parse(ContextBody, await read_body(request))
+    check_context(body, service.settings)
+    check_profile(service.models.get().model.features, body.profile)
+    history = tuple(_interaction(event) for event in body.history)
+    await service.contexts.replace(user_id, UserContext(body.profile, history))
 
 
 @router.get(
@@ -102,5 +102,5 @@ async def delete_context(request: Request, user_id: UserId) -> None:
     await service_of(request).contexts.forget(user_id)
 
 
-def _interaction(event: Event, received_at: float | None) -> Interaction:
+def _interaction(event: Event, received_at: float | None = None) -> Interaction:
     return Interaction(event.item_id, event.type, received_at if event.timestamp is None else event.timestamp)
