@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -28,13 +29,14 @@ with the reason in `fallback`.
 """
 
 
-def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+def create_app(settings: Settings, tracer: Tracer | None = None, figures: Path | None = None) -> FastAPI:
     """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
+        figures: the file of one worker among several, see `Metrics`.
     """
-    metrics = Metrics()
+    metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings)
     models = Models(settings, metrics)
@@ -44,11 +46,9 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.load(settings.bundle)
-        writing = asyncio.create_task(metrics.keep_written())
-        yield
+        async with metrics.kept_written():
+            yield
         service.draining = True
-        writing.cancel()
-        metrics.write()
         await models.stop()
         await contexts.close()
         if tracer is not None:

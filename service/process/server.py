@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 from socket import socket
 from time import monotonic
 from types import FrameType
@@ -61,16 +62,17 @@ class Worker(DrainingServer):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, listener: socket | None = None) -> int:
+def serve(settings: Settings, listener: socket | None = None, figures: Path | None = None) -> int:
     """Serve until a signal, and return the exit code.
 
     Args:
         listener: a bound socket to listen on, of one worker among several; without it, `settings.port`.
+        figures: the file of one worker among several, see `service.observe.metrics`.
 
     Raises:
         SystemExit: with `uvicorn.config.STARTUP_FAILURE`, when the port or the bundle cannot be opened.
     """
-    app = create_app(settings)
+    app = create_app(settings, figures=figures)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -94,22 +94,22 @@ class Reranker:
         except InvalidRequestError:
             raise
         except Exception as error:
-            fault = self._fault(error)
+            fault = self._fault(served, error)
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
-            self._metrics.fallback.labels(fallback).inc()
-        with self._metrics.stage("post"):
+            served.metrics.fallback.labels(fallback).inc()
+        with served.metrics.stage("post"):
             if slate is not None:
-                self._metrics.slate(slate)
+                served.metrics.slate(slate)
             response = _respond(rerank, slate, fallback)
         _report(rerank, slate, response)
         return response
 
     def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
         selection = select(served.model.features, request)
-        self._metrics.list_size.observe(len(request.items))
-        self._metrics.unknown_items.inc(len(selection.missing_ids))
+        served.metrics.list_size.observe(len(request.items))
+        served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
         return _Rerank(request, request_id, served, arrived, deadline, selection, controls)
@@ -121,7 +121,7 @@ class Reranker:
         user = await self._user_context(rerank)
         if not rerank.selection.candidates:
             return None
-        with self._metrics.stage("features"):
+        with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         rerank.check_deadline("features")
         slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
@@ -170,10 +170,11 @@ class Reranker:
             raise DeadlineExceededError("context")
         return lookup.result()
 
-    def _fault(self, error: Exception) -> GenerationError:
+    @staticmethod
+    def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
         if isinstance(error, DeadlineExceededError):
-            self._metrics.deadline_exceeded.labels(error.stage).inc()
+            served.metrics.deadline_exceeded.labels(error.stage).inc()
             if (record := current()) is not None:
                 record.note(deadline_stage=error.stage)
         if isinstance(error, GenerationError):

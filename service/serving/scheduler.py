@@ -23,7 +23,7 @@ from bundle.arrays import Arrays
 from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
-from service.observe.metrics import Metrics
+from service.observe.model_metrics import ModelMetrics
 from service.observe.tracing import RequestRecord, current
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
@@ -51,7 +51,7 @@ class Scheduler:
     def __init__(
         self,
         generate: Generate,
-        metrics: Metrics,
+        metrics: ModelMetrics,
         *,
         max_batch_size: int,
         max_concurrency: int,
@@ -69,7 +69,7 @@ class Scheduler:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._worker: asyncio.Task[None] | None = None
         self._seconds_per_micro_step = seconds_per_micro_step
-        metrics.queue_depth.set_function(lambda: len(self._queue))
+        metrics.queued = lambda: len(self._queue)
         metrics.concurrency_limit.set(max_concurrency)
 
     def start(self) -> None:

@@ -5,23 +5,22 @@ import re
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector
 from redis_server import RedisServer
 from service_process import Process, rerank
 
 from service.__main__ import read_settings
+from service.observe.families import SUFFIX, Families, decode
 from service.process.supervisor import STARTUP_FAILURE
 
 REQUESTS = 40
+RERANK = "/v1/rerank"
+FILES = {"supervisor.families", "worker-0.families", "worker-1.families"}
 
 
 class Workers(Process):
@@ -53,18 +52,27 @@ class Workers(Process):
         table = Path("/proc/net/tcp").read_text()
         return len(re.findall(rf"0100007F:{self.port:04X} 00000000:0000 0A ", table))
 
-    def value(self, name: str, **labels: str) -> float | None:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self.figures))
-        return registry.get_sample_value(name, labels)
+    def families(self, process: str) -> Families:
+        """What a process wrote last."""
+        path = (self.figures / process).with_suffix(SUFFIX)
+        return decode(path.read_bytes()) if path.exists() else {}
 
-    def reranks_by_worker(self) -> Counter[int]:
-        counts: Counter[int] = Counter()
-        for file in self.figures.glob("counter_*.db"):
-            for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):
-                if '"rerank_requests_total"' in key and '"/v1/rerank"' in key:
-                    counts[int(file.stem.removeprefix("counter_"))] += int(value)
-        return counts
+    def reranks(self, worker: int) -> float:
+        family = self.families(f"worker-{worker}").get("rerank_requests_total")
+        return (
+            sum(figures[0] for labels, figures in family.series.items() if RERANK in labels) if family else 0
+        )
+
+    def holding(self) -> int:
+        """Workers whose gauges count."""
+        written = [self.families(f"worker-{number}").values() for number in range(2)]
+        return sum(any(family.kind == "gauge" for family in families) for families in written)
+
+    def restarts(self) -> float:
+        return self.families("supervisor")["rerank_worker_restarts_total"].series[()][0]
+
+    def metrics(self) -> list[str]:
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text.splitlines()
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -79,7 +87,7 @@ def workers(
     request: pytest.FixtureRequest, bundle: Path, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[Workers]:
     """Two that are ready. They drain for a minute, or for as long as a parameter says."""
-    (tmp_path / "counter_1.db").write_bytes(b"left over")
+    (tmp_path / "worker-7.families").write_bytes(b"left over")
     (tmp_path / "notes").write_text("somebody else's")
     drain_s = getattr(request, "param", "60")
     workers = Workers(bundle, redis_server.url, tmp_path, "--drain-s", drain_s)
@@ -95,14 +103,14 @@ def workers(
 def test_figures_of_all_workers_add_up(workers: Workers) -> None:
     answers = [rerank(workers.port) for _ in range(REQUESTS)]
     assert {answer.status_code for answer in answers} == {200}
-    until(lambda: workers.reranks_by_worker().total() == REQUESTS, "every request counted")
-    assert set(workers.reranks_by_worker()) == workers.pids(), "both answered"
-    assert min(workers.reranks_by_worker().values()) > 0
-    assert workers.value("rerank_requests_total", endpoint="/v1/rerank", code="200") == REQUESTS
-    text = httpx.get(f"http://127.0.0.1:{workers.port}/metrics").text
-    assert f'rerank_requests_total{{code="200",endpoint="/v1/rerank"}} {REQUESTS}.0' in text.splitlines()
-    assert "rerank_worker_restarts_total 0.0" in text.splitlines()
-    assert not (workers.figures / "counter_1.db").exists(), "figures of an earlier run do not count"
+    until(lambda: workers.reranks(0) + workers.reranks(1) == REQUESTS, "every request counted")
+    assert min(workers.reranks(0), workers.reranks(1)) > 0, "both answered"
+    lines = workers.metrics()
+    assert f'rerank_requests_total{{code="200",endpoint="/v1/rerank"}} {REQUESTS}.0' in lines
+    assert f'rerank_list_size_count{{model="eglr",version="1"}} {REQUESTS}.0' in lines
+    assert 'rerank_concurrency_limit{model="eglr",version="1"} 128.0' in lines
+    assert "rerank_worker_restarts_total 0.0" in lines
+    assert not (workers.figures / "worker-7.families").exists(), "figures of an earlier run do not count"
     assert (workers.figures / "notes").exists(), "nothing else is deleted"
 
 
@@ -112,22 +120,25 @@ def test_feedback_through_one_worker_is_seen_by_all(workers: Workers) -> None:
     body = {"recommendation_id": answer["recommendation_id"], "events": [event]}
     assert httpx.post(f"http://127.0.0.1:{workers.port}/v1/feedback", json=body).status_code == 202
     assert {rerank(workers.port).json()["context"] for _ in range(REQUESTS)} == {"hit"}
-    assert min(workers.reranks_by_worker().values()) > 0
+    until(lambda: min(workers.reranks(0), workers.reranks(1)) > 0, "both answered")
 
 
 def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     before = workers.pids()
     for _ in range(REQUESTS):
         rerank(workers.port)
-    until(lambda: workers.reranks_by_worker().total() == REQUESTS, "every request counted")
+    until(lambda: workers.reranks(0) + workers.reranks(1) == REQUESTS, "every request counted")
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
+    until(lambda: workers.holding() == 1, "what the dead one held is held no more")
     until(lambda: victim not in workers.pids() and workers.listening() == 2, "a successor")
     assert len(workers.pids() - before) == 1
     assert {rerank(workers.port).status_code for _ in range(REQUESTS)} == {200}
-    assert workers.value("rerank_worker_restarts_total") == 1
-    until(lambda: workers.reranks_by_worker().total() == 2 * REQUESTS, "what the dead one counted counts")
-    assert not list(workers.figures.glob(f"gauge_live*_{victim}.db")), "what it held is held no more"
+    assert workers.restarts() == 1
+    until(lambda: workers.reranks(0) + workers.reranks(1) == 2 * REQUESTS, "what the dead one counted counts")
+    assert {path.name for path in workers.figures.glob("*.families")} == FILES, (
+        "however many workers there were"
+    )
     code, logs = workers.end()
     assert code == 0, logs
     assert "by signal SIGKILL; restarting it in 0.5 s" in logs

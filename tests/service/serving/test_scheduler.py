@@ -56,7 +56,10 @@ def running() -> Running:
     async def running(model: Model, **limits: float) -> AsyncIterator[Scheduler]:
         given = {"max_batch_size": 4, "max_concurrency": 8, **limits}
         scheduler = Scheduler(
-            model.generate, Metrics(), seconds_per_micro_step=SECONDS_PER_MICRO_STEP, **given
+            model.generate,
+            Metrics().for_model("m", "1"),
+            seconds_per_micro_step=SECONDS_PER_MICRO_STEP,
+            **given,
         )
         scheduler.start()
         yield scheduler
@@ -222,7 +225,11 @@ async def test_the_estimate_follows_the_model(running: Running) -> None:
 async def test_stopping_answers_whoever_waits() -> None:
     model = Model()
     scheduler = Scheduler(
-        model.generate, Metrics(), max_batch_size=1, max_concurrency=8, seconds_per_micro_step=0.001
+        model.generate,
+        Metrics().for_model("m", "1"),
+        max_batch_size=1,
+        max_concurrency=8,
+        seconds_per_micro_step=0.001,
     )
     scheduler.start()
     model.gate.clear()
