@@ -54,7 +54,7 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/docker-compose --profile load --profile train config --quiet
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
-	$(RUN) -m pytest tests/test_deployment.py tests/deploy
+	$(RUN) -m pytest tests/deploy
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))

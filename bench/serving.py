@@ -19,8 +19,8 @@ from bench.client import Run, closed_loop, open_loop, post
 from bench.machine import keep
 from bench.payloads import Kind, Workload, workload
 from bench.peers.work import MAX_BATCH_SIZE, Work
-from bench.redis_server import running_redis
 from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, tell_users
+from launch.redis import RedisServer
 from model.progress import console, progress
 
 CONNECTIONS = (1, 8, 32, 64)
@@ -95,10 +95,10 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
     ids, full = workload(bundle, "ids"), workload(bundle, "features")
     sent, sent_full = requests(ids), requests(full)
     with ExitStack() as stack:
-        url = stack.enter_context(running_redis())
+        redis = stack.enter_context(RedisServer())
         memory = stack.enter_context(running("memory", ours(bundle), sent[0]))
         remote = stack.enter_context(
-            running("redis", ours(bundle, redis_url=url, redis_socket_timeout_ms=500), sent[0])
+            running("redis", ours(bundle, redis_url=redis.url, redis_socket_timeout_ms=500), sent[0])
         )
         graph = stack.enter_context(running("graph", ours(bundle, decoding="graph"), sent[0]))
         for server in (memory, remote, graph):

@@ -25,11 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.client import closed_loop, is_ok, post
 from bench.machine import keep
 from bench.payloads import Workload, workload
-from bench.redis_server import running_redis
 from bench.servers import RERANK, Server, is_answer, pin_client, running, tell_users
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import FEATURES
 from engine import loaded_model
+from launch.redis import RedisServer
 from service.app import create_app
 from service.errors import Stage
 from service.settings import Settings
@@ -196,7 +196,10 @@ def main() -> None:
         cases(server, {"matrix, anonymous": as_matrix(nobody, options.bundle)})
         tell_users(server, ids)
         cases(server, {"ids, users": ids})
-    with running_redis() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:
+    with (
+        RedisServer() as redis,
+        running("stages-redis", [*command, f"--redis-url={redis.url}"], probe) as server,
+    ):
         tell_users(server, ids)
         cases(server, {"ids, anonymous, Redis": anonymous(ids), "ids, users, Redis": ids})
     results = {"candidates": options.candidates, "marks_us": MARKS, "rows": rows}

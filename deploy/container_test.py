@@ -17,12 +17,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from launch.redis import RedisServer
+from launch.waiting import until_ready
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE, LOAD_IMAGE = "localhost/eglr-reranker:container-test", "localhost/eglr-reranker-load:container-test"
@@ -54,15 +57,13 @@ events_logger = "file"
 """
 """No raised limits and no bridges, neither of which a confined machine allows."""
 
-READY_TIMEOUT_S = 60
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="what is served; a tiny untrained bundle if absent")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml in the service image")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle and a Redis
+    sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle
     missing = sorted(package for command, package in PACKAGES.items() if shutil.which(command) is None)
     if os.geteuid() != 0 or missing:
         print(f"needs root and, from Debian: {', '.join(missing) or 'nothing more'}", file=sys.stderr)
@@ -144,20 +145,12 @@ def try_image(bundle: Path) -> None:
         run("podman", "healthcheck", "run", one.name)
         check_load(bundle)
         one.stop()
-    from redis_server import RedisServer
-
-    redis = RedisServer()
-    redis.start()
-    try:
-        with container(
-            bundle, "--tmpfs", "/tmp", "-e", "RERANK_WORKERS=2", "-e", f"RERANK_REDIS_URL={redis.url}"
-        ) as two:
+    with RedisServer() as redis:
+        workers = ("-e", "RERANK_WORKERS=2", "-e", f"RERANK_REDIS_URL={redis.url}")
+        with container(bundle, "--tmpfs", "/tmp", *workers) as two:
             check_reranks(two, bundle)
             print(f"two workers: {two.resident_mb():.0f} MB resident, their supervisor included")
             two.stop()
-    finally:
-        redis.client.close()
-        redis.stop()
 
 
 class Container:
@@ -208,26 +201,13 @@ def container(bundle: Path, *options: str) -> Iterator[Container]:
     name = run("podman", "run", "--detach", *CONFINED, "-v", f"{bundle}:/bundle:ro", *options, IMAGE)
     service = Container(name)
     try:
-        until(lambda: service.ask("/readyz")[0] == 200, "the container is ready")
+        until_ready("the container", lambda: service.ask("/readyz")[0] == 200)
         yield service
     except BaseException:
         subprocess.run(["podman", "logs", name], check=False)
         raise
     finally:
         run("podman", "rm", "--force", name)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > give_up:
-            raise SystemExit(f"not within {READY_TIMEOUT_S} s: {what}")
-        time.sleep(0.2)
 
 
 def check_confinement(service: Container) -> None:

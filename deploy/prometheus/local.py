@@ -21,9 +21,10 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from launch.waiting import answers_ok, until_ready
+
 FOLDER = Path(__file__).parent
 BUILD = FOLDER.parents[1] / "build" / "prometheus"
-START_TIMEOUT_S = 30
 
 
 class PrometheusMissingError(Exception):
@@ -98,7 +99,7 @@ class Prometheus:
             ],
         )
         try:
-            self._wait()
+            until_ready("prometheus", lambda: answers_ok(f"{self.address}/-/ready"), self._process)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -135,20 +136,6 @@ class Prometheus:
         for job in configuration["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
         return configuration
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_TIMEOUT_S
-        while True:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"prometheus ended with {self._process.returncode}")
-            try:
-                if self._client.get("/-/ready").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            if time.monotonic() > give_up:
-                raise RuntimeError("prometheus does not become ready")
-            time.sleep(0.1)
 
 
 def main() -> None:
