@@ -23,6 +23,7 @@ COMMANDS = {
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
+    "tracing": "python -m bench.tracing BUNDLE",
     "large_lists": "python -m evidence.large_lists",
 }
 

@@ -18,9 +18,10 @@ from timeit import repeat
 from typing import Any
 
 from bench.client import post, send_all
-from bench.machine import hardware, keep
+from bench.machine import keep
 from bench.payloads import workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running
+from export.provenance import hardware
 from service.observe.tracing import CURRENT, RequestRecord
 
 TURNS, REQUESTS = 12, 512

@@ -19,8 +19,8 @@ from rich.table import Table
 from evidence.data import DATA
 from evidence.fit import ROWS, fit_alone
 from evidence.grid import SEEDS, Task, tasks
-from evidence.report import REFERENCE, Results, plain
-from evidence.results import RESULTS, collect, load
+from evidence.results import RESULTS, Results, collect, load
+from evidence.tables import REFERENCE, plain
 from model.progress import console
 
 RUNS = Path("runs/evidence")

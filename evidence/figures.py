@@ -17,7 +17,7 @@ from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA
 
 if TYPE_CHECKING:
-    from evidence.report import Results
+    from evidence.results import Results
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"

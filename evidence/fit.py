@@ -4,10 +4,8 @@ Legend: B lists, N candidates, K positions.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from evidence.controls import Decoded, decodings
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task, Training
 from evidence.references import REFERENCES
+from export.provenance import commit
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
 from model.metrics import diversity, ndcg, summary
@@ -202,12 +201,3 @@ def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
             cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
         ).tolist()
     return rewards
-
-
-@cache
-def commit() -> str:
-    """The commit that is run, marked when files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=8"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"

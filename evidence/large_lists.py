@@ -10,9 +10,6 @@ Legend: N candidates.
 
 import argparse
 import json
-import os
-import platform
-import re
 import tempfile
 import time
 from dataclasses import replace
@@ -34,8 +31,8 @@ from engine.loaded_model import LoadedModel
 from engine.sessions import Decoding, SessionSettings
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
-from evidence.fit import commit
 from evidence.results import RESULTS, difference
+from export.provenance import commit, hardware
 from export.writer import Trained, write_bundle
 from model.data.features import DatasetFeatures
 from model.data.simulator import World, item_numbers, load
@@ -313,12 +310,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     right.set_yticks(ticks, [str(tick) for tick in ticks])
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def hardware() -> str:
-    """Such as `2-core AMD EPYC`."""
-    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()}-core {models[0] if models else platform.machine()}"
 
 
 def _worth(data: Seed, orders: list[list[int]]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "evidence": ("export", "engine", "model", "bundle"),
     "service": ("engine", "bundle"),
     "loadtest": (),
-    "bench": ("loadtest.payloads", "service", "export", "engine", "model", "bundle"),
+    "bench": ("evidence.pages", "loadtest.payloads", "service", "export", "engine", "model", "bundle"),
     "deploy": (),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
