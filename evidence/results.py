@@ -120,9 +120,9 @@ class Results:
         return difference(self.values, [mine[s] for s in seeds], [theirs[s] for s in seeds])
 
     def models(self, data: str) -> list[tuple[str, str | None]]:
-        """(model, control) of everything on the data set, best first."""
+        """(model, control) of everything on the data set, best first; equals by name."""
         found = {(model, control) for dataset, model, control in self._keys if dataset == data}
-        return sorted(found, key=lambda pair: -self.mean(data, *pair, DATA[data].metric))
+        return sorted(found, key=lambda pair: (-self.mean(data, *pair, DATA[data].metric), str(pair)))
 
     def controls(self, data: str) -> list[tuple[str, str | None]]:
         """(model, control) of everything on the data set that is a control of something."""
