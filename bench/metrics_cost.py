@@ -1,8 +1,8 @@
 """What metrics cost: `python -m bench.metrics_cost bundles/ranklens`, the service with and without them.
 
-CPU time of the whole server process a rerank, from its socket to its answer, in rounds that alternate. The
-one without is the same service whose instruments do nothing and whose stages are not timed. Also in
-prometheus_client's multiprocess mode, as one of several workers would run.
+CPU time of the whole server process per rerank, from its socket to its answer, in alternating rounds. The
+service without metrics is the same one with instruments that do nothing and stages that are not timed. Also
+in prometheus_client's multiprocess mode, as one of several workers would run.
 """
 
 import argparse
@@ -81,7 +81,9 @@ def measure(bundle: Path, shared: bool) -> dict[str, float]:
     """Means of all rounds; the kernel counts CPU time in steps of 10 ms, too coarse for one round alone."""
     load = workload(bundle, sizes=SIZES)
     requests = [post(RERANK, load.bodies[n % len(load.bodies)]) for n in range(REQUESTS)]
-    on_command = ours(bundle, default_deadline_ms=60_000)  # a busy machine may stall, but none gives up
+    on_command = ours(
+        bundle, default_deadline_ms=60_000
+    )  # on a busy machine requests may stall, but none times out
     off_command = [sys.executable, "-m", "bench.metrics_cost", "--serve-silently", *on_command[3:]]
     with TemporaryDirectory() as directory:
         environment = {"PROMETHEUS_MULTIPROC_DIR": directory} if shared else {}

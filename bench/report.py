@@ -1,5 +1,5 @@
-"""`python -m bench.report`: marks.json, the figures of docs/performance.md, and what was measured of speed as
-tables, there and on other pages."""
+"""`python -m bench.report`: marks.json, the figures of docs/performance.md, and the tables on speed there, in
+the README and in docs/tracing-and-logs.md."""
 
 from bench import figures, marks
 from bench.machine import ROOT

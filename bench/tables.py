@@ -1,4 +1,4 @@
-"""Stored results as Markdown: the blocks of docs/performance.md, and those on speed of other pages."""
+"""Stored results as Markdown: the blocks of docs/performance.md, and those on speed on other pages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -153,7 +153,7 @@ def memory_table(memory: Results) -> str:
 
 
 def rates_table(peers: Results) -> str:
-    """Requests a second alone, for the README. Ours are of the race in which all run the same code."""
+    """Only requests a second, for the README. Our own are from the race in which all run the same code."""
     native, graph = (best_rates(peers["rows"], decoding) for decoding in ("native", "graph"))
     lines = [("**this service**", native["ours"])]
     for decoding, rates in (("native", native), ("graph", graph)):

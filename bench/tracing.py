@@ -2,8 +2,8 @@
 
     python -m bench.tracing bundles/ranklens
 
-Three servers side by side, asked in turns, one request at a time; each figure is the median over the turns
-of the server's CPU time, its exporter's thread included. The spans go to a collector that drops them.
+Three servers side by side take turns, one request at a time; each figure is the median over the turns of the
+server's CPU time, its exporter's thread included. The spans go to a collector that drops them.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def measure(bundle: Path) -> dict[str, float]:
 
 
 def hooks() -> float:
-    """Microseconds that a request spends on what is there for tracing and logs although it is off."""
+    """Microseconds that a request spends on tracing and logs although they are off."""
     scope = {"state": {"request_id": "r"}, "headers": [], "path": RERANK, "method": "POST"}
 
     def request() -> None:

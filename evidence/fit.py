@@ -75,7 +75,7 @@ def fit(task: Task, root: Path) -> None:
 
 
 def fit_alone(task: Task, root: Path) -> None:
-    """`fit` in a process of its own: one thread, and no lines between those of the grid."""
+    """`fit` in a process of its own: one thread, and no output between the lines of the grid."""
     torch.set_num_threads(1)
     console.quiet = True
     fit(task, root)
@@ -160,7 +160,7 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
 
 
 def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
-    """What the candidates are like, `[N, X]`: their embedding where there is one, else their tokens."""
+    """Vectors to compare the candidates by, `[N, X]`: embeddings if there are any, else tokens."""
     columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
     if columns:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]

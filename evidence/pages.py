@@ -1,6 +1,6 @@
-"""Pages that hold figures a command writes: all that stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""Pages with blocks that a command writes: what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 
-Such a block is a table, or one figure within a sentence. The rest of a page is written by hand.
+A block is a table, or one figure within a sentence. The rest of a page is written by hand.
 """
 
 import re
@@ -21,7 +21,7 @@ def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 def filled(page: str, made: Mapping[str, str]) -> str:
     """The page with its blocks replaced by what was made for them; other blocks stay as they are.
 
-    What the page keeps on lines of its own stays so, and what it keeps within a line.
+    A block on lines of its own stays so, and so does one within a line.
     """
 
     def replace(block: re.Match[str]) -> str:

@@ -32,7 +32,7 @@ def key(row: Row) -> str:
 
 
 def collect(root: Path, target: Path = RESULTS) -> None:
-    """Merge the finished fits under `root` into the results that are kept with the project."""
+    """Merge the finished fits under `root` into the results that are stored with the project."""
     target.mkdir(parents=True, exist_ok=True)
     rows, values = load(target)
     for path in sorted(root.glob(f"*/*/*/{ROWS}")):
@@ -65,8 +65,8 @@ def load(target: Path = RESULTS) -> tuple[dict[str, Row], Values]:
 
 @lru_cache(maxsize=2)
 def draws(lists: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    """Bootstrap weights of the lists of each run, `[RESAMPLES, B] float32`; equal for all comparisons of runs
-    of these sizes."""
+    """Bootstrap weights of the lists of each run, `[RESAMPLES, B] float32`; the same in all comparisons of
+    runs of these sizes."""
     rng = np.random.default_rng(0)
     return [
         np.stack([np.bincount(drawn, minlength=n) for drawn in rng.integers(n, size=(RESAMPLES, n))]).astype(

@@ -39,7 +39,7 @@ def plain(gap: Gap | None) -> str:
 
 
 def shown(gap: Gap | None) -> str:
-    """In bold where the interval leaves zero out."""
+    """In bold if the interval excludes zero."""
     return f"**{plain(gap)}**" if gap and (gap[1] > 0 or gap[2] < 0) else plain(gap)
 
 
@@ -70,7 +70,7 @@ def main_table(results: Results, data: str) -> str:
 
 
 def possible_table(results: Results, data: str) -> str:
-    """True values beside what is possible: the share is of the way from random order to the oracle's."""
+    """True values, also as shares of the way from random order to the oracle."""
     low, high = (results.mean(data, name, None, "true_value") for name in ("random order", "beam-16 oracle"))
     models = [name for name in (*REFERENCES, OURS, REFERENCE) if results.runs(data, name)]
     values = {name: results.mean(data, name, None, "true_value") for name in models}
@@ -84,7 +84,7 @@ def possible_table(results: Results, data: str) -> str:
 
 
 def backbone_gains(results: Results) -> Iterator[tuple[str, str, float, Gap]]:
-    """(data set, backbone, mean without reasoning, gain of training with it), as far as there are runs."""
+    """(data set, backbone, mean without reasoning, gain of training with it), where there are runs."""
     for data in DATA:
         for name, (ours, reference) in BACKBONES.items():
             gap = results.gap(data, (ours, None), (reference, None))
@@ -144,7 +144,7 @@ def milliseconds(runs: list[Row]) -> list[str]:
 
 
 def summary_table(results: Results) -> str:
-    """What decides, of every data set: reasoning against none, and against LambdaMART."""
+    """The deciding comparisons on every data set: reasoning against none, and against LambdaMART."""
     rows = []
     for data, title in TITLES.items():
         metric = DATA[data].metric
@@ -156,7 +156,7 @@ def summary_table(results: Results) -> str:
 
 
 def gains(results: Results) -> str:
-    """From the least to the largest relative gain of reasoning, of those whose interval leaves zero out."""
+    """The smallest and the largest relative gain of reasoning, of those whose interval excludes zero."""
     found = [100 * gap[0] / mean for *_, mean, gap in backbone_gains(results) if gap[1] > 0 or gap[2] < 0]
     return f"{min(found):.1f} to {max(found):.1f} %" if found else "nothing"
 
@@ -179,7 +179,7 @@ def bundle_source(report: Mapping[str, Any]) -> str:
 
 
 def times_table(found: Mapping[str, Any]) -> str:
-    """Milliseconds a list by decoding, encoder and length, of evidence.large_lists."""
+    """Milliseconds per list by decoding, encoder and length, from evidence.large_lists."""
     lengths = list(found["p50_ms"]["graph"]["light"])
     return table(
         ["decoding, encoder", *(f"N = {n}" for n in lengths), "growth 50 to 1,000"],
@@ -196,7 +196,7 @@ def times_table(found: Mapping[str, Any]) -> str:
 
 
 def values_table(found: Mapping[str, Any]) -> str:
-    """True value by encoder and length, of evidence.large_lists."""
+    """True value by encoder and length, from evidence.large_lists."""
     rows = {(row["lists_by"], row["n"]): row for row in found["quality"]}
     names, lengths = (list(dict.fromkeys(part)) for part in zip(*rows, strict=True))
     lines = [[name, *(f"{rows[name, n]['true_value']:.3f}" for n in lengths)] for name in names]

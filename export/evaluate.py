@@ -121,7 +121,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
 
     Raises:
         BundleError: the bundle cannot be served.
-        DataUnavailableError: its dataset is not to be had.
+        DataUnavailableError: its dataset is unavailable.
     """
     model, config = LoadedModel.open(bundle), load_config(bundle)
     dataset = open_dataset(config)

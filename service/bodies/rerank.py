@@ -23,8 +23,8 @@ class Item(Body):
     )
     features: Features | None = Field(
         None,
-        description="Raw features by declared name; they go before the catalogue's. Names the model does "
-        "not declare are passed over, and null counts as absent.",
+        description="Raw features by declared name; they take precedence over the catalogue's. Names the "
+        "model does not declare are ignored, and null counts as absent.",
     )
 
 
@@ -33,7 +33,7 @@ class FeatureMatrix(Body):
 
     names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
         description="A name a column: a numeric feature (`price`), an age in unix seconds, the length of a "
-        "text, or one number of a vector (`embedding[0]`). Names the model does not declare are passed over."
+        "text, or one number of a vector (`embedding[0]`). Names the model does not declare are ignored."
     )
     data: str = Field(
         description="Base64 of little-endian IEEE 754 float32, row by row in the order of `items`, a number "
@@ -70,7 +70,7 @@ class RerankRequest(Body):
     user_id: Id | None = Field(None, description="Whose stored context to use; anonymous if absent.")
     items: Annotated[list[Item], Field(min_length=1)]
     features_f32: FeatureMatrix | None = Field(
-        None, description="Features of the items as one matrix. An item's own `features` go before its row."
+        None, description="Features of the items as one matrix. An item's own `features` take precedence."
     )
     context: Features = Field(
         default_factory=dict,
