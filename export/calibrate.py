@@ -181,7 +181,7 @@ def set_threshold(
 
     Raises:
         BundleError: no bundle there.
-        DataUnavailableError: its data set is not to be had.
+        DataUnavailableError: its data set is unavailable.
         TargetError: the target cannot be reached.
     """
     torch.set_num_threads(1)

@@ -41,7 +41,7 @@ Request = tuple[Arrays, Controls]
 BATCH_SIZES = (1, 3, 8, 32)
 SMALLEST_AGREEMENT = 0.999
 SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
-"""Candidates of random requests, as far as the catalogue has as many; long lists are dear to compare."""
+"""Candidates of random requests, if the catalogue has as many; long lists are expensive to compare."""
 
 
 class ParityError(Exception):
@@ -177,7 +177,7 @@ def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, 
     """Lists of the bundle's own dataset, test split first, with the default controls.
 
     Raises:
-        DataUnavailableError: the dataset is not to be had here.
+        DataUnavailableError: the dataset is unavailable here.
     """
     dataset = open_dataset(load_config(bundle))
     reader = DatasetFeatures(features, [])

@@ -48,7 +48,7 @@ def train(config: RunConfig, run: Path) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
     Raises:
-        DataUnavailableError: the data is not to be had.
+        DataUnavailableError: the data is unavailable.
         EvaluatorRejectedError: the evaluator failed its checks.
         ValueError: `run` holds a run with another configuration.
     """

@@ -1,6 +1,6 @@
 """What every request gets, whatever its route: an id, its count and duration in the metrics, its spans.
 
-Plain ASGI around the whole application, for it is on the hot path. Knows nothing of bodies.
+Plain ASGI around the whole application, because it is on the hot path. Knows nothing of bodies.
 """
 
 import os

@@ -245,7 +245,7 @@ async def _read(request: Request) -> bytes:
 
 
 def _request_id(request: Request, given: str | None) -> str:
-    """The request's id; one in the body goes before the header's, in errors and headers too."""
+    """The request's id; one in the body takes precedence over the header's, in errors and headers too."""
     state = request.scope["state"]
     if given is not None:
         state["request_id"] = given

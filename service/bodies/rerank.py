@@ -29,7 +29,7 @@ class Item(Body):
 
 
 class FeatureMatrix(Body):
-    """Numbers of every item at once, for callers to whom JSON's decimals cost too much."""
+    """Numbers of every item at once, for callers to whom decimals in JSON are too slow."""
 
     names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
         description="A name a column: a numeric feature (`price`), an age in unix seconds, the length of a "

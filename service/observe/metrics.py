@@ -41,7 +41,7 @@ WRITE_INTERVAL_S = 1.0
 
 
 class _Timed:
-    """A stage while it lasts. A class, for a generator's context manager costs three times as much."""
+    """A stage while it lasts. A class, because a generator's context manager takes three times as long."""
 
     __slots__ = ("_metrics", "_stage", "_started")
 
@@ -220,7 +220,7 @@ class Metrics:
         self.model_created_timestamp.remove(*name)
 
     async def text(self) -> bytes:
-        """The exposition format. Put together in a thread, for it takes milliseconds."""
+        """The exposition format. Put together in a thread, because it takes milliseconds."""
         self.write()
         registry = self.registry
         if _SHARED:

@@ -127,7 +127,7 @@ class Supervisor:
         logger.info("worker %d started with pid %d", place.number, place.process.pid)
 
     def _bury(self, place: _Place) -> None:
-        """Forget a dead process, and what its gauges said. Its counters go on counting."""
+        """Forget a dead process and its gauges. What its counters counted stays in the sums."""
         from prometheus_client.multiprocess import mark_process_dead
 
         assert place.process is not None
