@@ -2,7 +2,8 @@
 
 A twin is a msgspec struct generated from the model: the same fields, constraints and defaults, decoded and
 encoded about eight times faster. It accepts no more than its model does, and with the same values; what it
-refuses the model decides, and the model names the faults. tests/service/bodies/test_twins.py holds the two together.
+refuses the model decides, and the model names the faults. tests/service/bodies/test_twins.py holds the two
+together.
 
 Differences of kind that remain: a twin is no pydantic object (no `model_dump`), and constructing one checks
 nothing. Fields of type Any are left out, so that a body which has one goes to the model.
