@@ -65,7 +65,7 @@ def open_cell(data: Data, seed: int, directory: Path) -> Cell:
 
 
 def _kept(path: Path) -> Cell | None:
-    """What an earlier run made; None as well where its classes have changed since."""
+    """What an earlier run made; None if there is nothing, or its classes have changed since."""
     try:
         cell: Cell = pickle.loads(path.read_bytes())
     except (FileNotFoundError, AttributeError):

@@ -4,10 +4,8 @@ Legend: B lists, N candidates, K positions.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from evidence.controls import Decoded, decodings
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task, Training
 from evidence.references import REFERENCES
+from export.provenance import commit
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
 from model.metrics import diversity, ndcg, summary
@@ -75,7 +74,7 @@ def fit(task: Task, root: Path) -> None:
 
 
 def fit_alone(task: Task, root: Path) -> None:
-    """`fit` in a process of its own: one thread, and no lines between those of the grid."""
+    """`fit` in a process of its own: one thread, and no output between the lines of the grid."""
     torch.set_num_threads(1)
     console.quiet = True
     fit(task, root)
@@ -159,7 +158,7 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
 
 
 def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
-    """What the candidates are like, `[N, X]`: their embedding where there is one, else their tokens."""
+    """Vectors to compare the candidates by, `[N, X]`: embeddings if there are any, else tokens."""
     columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
     if columns:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]
@@ -201,12 +200,3 @@ def _rewards(cell: Cell, orders: Orders) -> list[float]:
             cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
         ).tolist()
     return rewards
-
-
-@cache
-def commit() -> str:
-    """The commit that is run, marked when files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=8"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"

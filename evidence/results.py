@@ -6,13 +6,16 @@ every test list, which the paired intervals are made of. Legend: B lists.
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evidence.data import DATA
 from evidence.fit import ROWS, VALUES
+from evidence.grid import TRAININGS
 from model.metrics import Interval, paired_difference
 from model.training.checkpoint import save_text
 
@@ -28,7 +31,7 @@ def key(row: Row) -> str:
 
 
 def collect(root: Path, target: Path = RESULTS) -> None:
-    """Merge the finished fits under `root` into the results that are kept with the project."""
+    """Merge the finished fits under `root` into the results that are stored with the project."""
     target.mkdir(parents=True, exist_ok=True)
     rows, values = load(target)
     for path in sorted(root.glob(f"*/*/*/{ROWS}")):
@@ -64,3 +67,43 @@ def load(target: Path = RESULTS) -> tuple[dict[str, Row], Values]:
 def difference(values: Values, ours: list[str], others: list[str]) -> Interval:
     """Paired difference over the lists of all runs; each of ours has its pair among the others."""
     return paired_difference([values[a] - values[b] for a, b in zip(ours, others, strict=True)])
+
+
+class Results:
+    """All rows, found by data set, model and control."""
+
+    def __init__(self, rows: dict[str, Row], values: Values) -> None:
+        self.rows, self.values = rows, values
+        self._keys: dict[tuple[str, str, str | None], dict[int, str]] = defaultdict(dict)
+        for name, row in rows.items():
+            self._keys[row["dataset"], row["model"], row["control"]][row["seed"]] = name
+
+    def runs(self, data: str, model: str, control: str | None = None) -> list[Row]:
+        return [self.rows[name] for name in self._keys.get((data, model, control), {}).values()]
+
+    def mean(self, data: str, model: str, control: str | None, metric: str) -> float:
+        """Mean over runs; NaN without any."""
+        found = [
+            row["metrics"][metric] for row in self.runs(data, model, control) if metric in row["metrics"]
+        ]
+        return float(np.mean(found)) if found else float("nan")
+
+    def gap(self, data: str, ours: tuple[str, str | None], other: tuple[str, str | None]) -> Interval | None:
+        """Paired difference in the data set's metric over the seeds both have, with its interval."""
+        mine, theirs = self._keys.get((data, *ours), {}), self._keys.get((data, *other), {})
+        seeds = sorted(set(mine) & set(theirs))
+        if not seeds:
+            return None
+        return difference(self.values, [mine[s] for s in seeds], [theirs[s] for s in seeds])
+
+    def models(self, data: str) -> list[tuple[str, str | None]]:
+        """(model, control) of everything on the data set, best first; equals by name."""
+        found = {(model, control) for dataset, model, control in self._keys if dataset == data}
+        return sorted(
+            found, key=lambda pair: (-self.mean(data, pair[0], pair[1], DATA[data].metric), str(pair))
+        )
+
+    def controls(self, data: str) -> list[tuple[str, str | None]]:
+        """(model, control) of everything on the data set that is a control of something."""
+        found = [pair for pair in self.models(data) if pair[1]]
+        return sorted(found, key=lambda pair: list(TRAININGS).index(pair[0]))

@@ -1,6 +1,6 @@
-"""Lists chosen with the evaluator's help while serving: what more computing buys otherwise.
+"""Lists chosen with the evaluator's help while serving: other ways to spend computing time.
 
-Labels have no say. Legend: B lists, K positions, N candidates.
+Labels are not used. Legend: B lists, K positions, N candidates.
 """
 
 import torch
@@ -44,7 +44,7 @@ def looked_ahead(
     policy: Policy, cell: Cell, decide: GateDecision, threshold: float, alternatives: int
 ) -> list[Rollout]:
     """Where the uncertainty is above `threshold`, the list is also completed greedily with each of the
-    next `alternatives` candidates in that place; the evaluator keeps the best of them."""
+    next `alternatives` candidates there; the evaluator keeps the best of them."""
     out = []
     for batch in batches(cell.test, BATCH):
         memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
@@ -88,7 +88,7 @@ def _instead(slate: Tensor, position: int, item: Tensor) -> Choice:
 
 
 def _best(tried: list[Rollout], cell: Cell, candidates: Tensor) -> Rollout:
-    """Row by row the slate that the evaluator likes best, the first of equals."""
+    """Row by row the slate with the highest evaluator score, the first of equals."""
     rewards = torch.stack([cell.evaluator.reward(candidates, written_slate(slates)) for slates in tried])
     best = rewards.argmax(0)
     rows = torch.arange(len(best))

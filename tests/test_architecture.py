@@ -35,7 +35,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service": ("engine", "bundle"),
     "loadtest": (),
     "launch": (),
-    "bench": ("launch", "loadtest.payloads", "service", "export", "engine", "model", "bundle"),
+    "bench": (
+        "launch",
+        "evidence.pages",
+        "loadtest.payloads",
+        "service",
+        "export",
+        "engine",
+        "model",
+        "bundle",
+    ),
     "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),

@@ -17,8 +17,8 @@ from evidence.data import DATA, Data
 from evidence.fit import ROWS, configured, fit
 from evidence.grid import MODELS, SEEDS, TRAININGS, Task, tasks
 from evidence.references import REFERENCES
-from evidence.report import Results, main_table, possible_table, write
-from evidence.results import collect, difference, key, load
+from evidence.results import Results, collect, difference, key, load
+from evidence.tables import main_table, possible_table
 from model.policy import Policy
 
 TINY = Data(
@@ -134,11 +134,6 @@ def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> N
     table = main_table(results, "tiny")
     assert "| **EGLR** | 1 |" in table
     assert "| LambdaMART | 1 |" in table
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table: x -->old<!-- end -->\nafter\n")
-    write(page, {"x": lambda: "new"})
-    write(page, {"x": lambda: "newer"})
-    assert page.read_text() == "before\n<!-- table: x -->\nnewer\n<!-- end -->\nafter\n"
 
 
 def test_a_difference_pairs_run_with_run() -> None:
