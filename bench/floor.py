@@ -1,10 +1,10 @@
-"""The arithmetic floor: what a request would take if its matrix products were all there was to do, and ran
-as fast as the largest product does.
+"""The arithmetic floor: the time of a request if it consisted only of its matrix products, each at the speed
+of a large one.
 
 Multiplications are counted in the bundle's reference graphs: for each MatMul and Gemm, the size of its
 result times what is summed over, at the sizes of a real request. A micro-step counts as scoring plus the
 one of its two branches that was taken. The rate is that of ONNX Runtime's own product of two large
-matrices on one thread, measured in the same run. Softmax, gathers and norms count nothing.
+matrices on one thread, measured in the same run. Softmax, gathers and norms are not counted.
 
 Legend: B requests, N candidates, K slate length.
 """
@@ -65,7 +65,7 @@ def count(bundle: Path, inputs: Mapping[str, NDArray[Any]], controls: Mapping[st
 
 def sgemm_gflops(seconds: float = 0.02) -> float:
     """Billions of floating-point operations a second of one large product on one thread; the best of those
-    that fit into the time, since whatever disturbs it only slows it down."""
+    that fit into the time, because disturbances only slow it down."""
     shape, kind = [SIDE, SIDE], TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],

@@ -1,15 +1,18 @@
 """The application: the only place where objects are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 from fastapi import FastAPI
 
-from service.api import answers, openapi
-from service.api.application import Application
-from service.api.routes import Service, router
+from service.api import openapi, rerank, status, users
+from service.api.answers import HANDLERS
+from service.api.front import in_front
+from service.api.middleware import Observed
+from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
@@ -27,18 +30,24 @@ with the reason in `fallback`.
 """
 
 
-def create_app(settings: Settings, tracer: Tracer | None = None, figures: Path | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    tracer: Tracer | None = None,
+    figures: Path | None = None,
+    clock: Callable[[], float] = monotonic,
+) -> FastAPI:
     """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
+        clock: seconds, for deadlines and for what expires in the process.
     """
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
-    contexts = _context_store(settings)
-    models = Models(settings, metrics)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms)
+    contexts = _context_store(settings, clock)
+    models = Models(settings, metrics, clock)
+    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock)
     service = Service(settings, metrics, contexts, models, reranker)
 
     @asynccontextmanager
@@ -52,28 +61,30 @@ def create_app(settings: Settings, tracer: Tracer | None = None, figures: Path |
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = Application(
-        service,
-        tracer,
+    app = FastAPI(
         title="EGLR re-ranker",
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        exception_handlers=HANDLERS,
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(router)
-    answers.install(app)
-    openapi.install(app)
+    app.state.service = service
+    app.include_router(users.router)
+    app.include_router(status.router)
+    openapi.install(app, rerank.router)
+    app.middleware_stack = Observed(in_front(rerank.router, app), metrics, tracer)
     return app
 
 
-def _context_store(settings: Settings) -> ContextStore:
+def _context_store(settings: Settings, clock: Callable[[], float]) -> ContextStore:
     limits = StoreLimits(settings.context_ttl_s, settings.recommendation_ttl_s, settings.max_history)
     if settings.redis_url is not None:
-        return RedisContextStore.from_settings(settings, limits)
+        return RedisContextStore.from_settings(settings, limits, clock)
     return MemoryContextStore(
         limits,
         max_users=settings.memory_max_users,
         max_recommendations=settings.memory_max_recommendations,
+        clock=clock,
     )

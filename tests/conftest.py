@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
+
+from launch.redis import RedisServer
 
 # Models this small are quickest on one thread, and threads that spin starve the servers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,7 +37,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         from export.__main__ import export
         from model import train
-        from model.training.config import read_config
+        from model.training.config import read_config, with_changes
 
         small = {
             "simulator": {"items": 200, "lists": 600},
@@ -46,22 +47,21 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "imitation": {"epochs": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
-        train.train(train.with_changes(config, small), root / "run")
+        train.train(with_changes(config, small), root / "run")
         export(root / "run", root / "bundle", version="7")
     return root / "bundle"
 
 
 @pytest.fixture(scope="session")
-def _redis_process() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.client.close()
-    server.stop()
+def redis_process() -> Iterator[RedisServer]:
+    """A Redis that may not be running."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture
-def redis_server(_redis_process: RedisServer) -> RedisServer:
+def redis_server(redis_process: RedisServer) -> RedisServer:
     """A running, empty Redis."""
-    _redis_process.start()
-    _redis_process.client.flushall()
-    return _redis_process
+    redis_process.start()
+    redis_process.client.flushall()
+    return redis_process

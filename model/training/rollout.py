@@ -14,11 +14,15 @@ from model.encoder import Memory
 from model.policy import Policy
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 
-Gate = Callable[[int, int, Tensor, Tensor], Tensor]
+GateDecision = Callable[[int, int, Tensor, Tensor], Tensor]
 """`(position, token, uncertainty [B], log_p [B, N]) -> [B] bool, True = spend one more token`."""
 
 Choice = Callable[[int, Tensor], Tensor]
 """`(position, log_p [B, N] at the selection temperature) -> [B] int64, the candidate to emit`."""
+
+
+NEVER = float("inf")
+"""A threshold no uncertainty is above."""
 
 
 class Rollout(NamedTuple):
@@ -39,13 +43,18 @@ class Rollout(NamedTuple):
 
 
 def roll_out(
-    policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: Choice, budget: int | None = None
+    policy: Policy,
+    memory: Memory,
+    mask: Tensor,
+    decide: GateDecision,
+    choose: Choice,
+    budget: int | None = None,
 ) -> Rollout:
     """Write a slate in every row.
 
     Args:
         mask: `[B, N] bool, True = a real candidate`.
-        gate: decides reasoning; `threshold_gate` decides as serving does, `replay_gate` repeats.
+        decide: whether to reason on; `threshold_gate` decides as serving does, `replay_gate` repeats.
         choose: `greedy`, `sample`, or `replay_choice`.
         budget: most reasoning tokens per position; the policy's own when not given.
     """
@@ -62,7 +71,7 @@ def roll_out(
         doubt = first
         going = torch.ones_like(written)
         for token in range(config.reasoner.budget if budget is None else budget):
-            going = going & gate(position, token, doubt, log_p)
+            going = going & decide(position, token, doubt, log_p)
             if not going.any():
                 break
             state = policy.reason(state, logits, memory, temperature).where(going, state)
@@ -78,12 +87,12 @@ def roll_out(
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 
 
-def threshold_gate(threshold: float) -> Gate:
+def threshold_gate(threshold: float) -> GateDecision:
     """The entropy gate: reason above the threshold."""
     return lambda position, token, doubt, log_p: doubt > threshold
 
 
-def replay_gate(tokens: Tensor) -> Gate:
+def replay_gate(tokens: Tensor) -> GateDecision:
     """Repeat recorded decisions, `[B, K] int64`, so that two policies are scored on one token sequence."""
     return lambda position, token, doubt, log_p: tokens[:, position] > token
 

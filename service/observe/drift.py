@@ -17,7 +17,7 @@ PANES = 10
 
 Counts = tuple[tuple[float, ...], ...]
 Signal = tuple[str, str]
-"""Name and position; position is `all` for what is not told apart by it."""
+"""Name and position; position is `all` for signals that are not split by it."""
 
 
 def population_stability_index(expected: Sequence[float], actual: Sequence[float]) -> float:

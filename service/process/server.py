@@ -23,8 +23,7 @@ from service.settings import Settings
 class DrainingServer(uvicorn.Server):
     """Fails readiness before it closes the port. A second signal skips the wait.
 
-    What start-up made is set apart from garbage collection, for to walk all of it stops every request, again
-    and again.
+    Objects made at start-up are exempt from garbage collection, because scanning them pauses every request.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:

@@ -5,10 +5,11 @@ Knows nothing of requests.
 
 import asyncio
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 from typing import NamedTuple, Self
 
 from bundle.features.assembly import Candidates
@@ -88,8 +89,8 @@ class Models:
     was loaded first does.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
+        self._settings, self._metrics, self._clock = settings, metrics, clock
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
@@ -182,6 +183,7 @@ class Models:
             max_concurrency=settings.max_concurrency,
             inline_ms=settings.inline_ms,
             seconds_per_micro_step=seconds_per_micro_step,
+            clock=self._clock,
         )
         scheduler.start()
         metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)

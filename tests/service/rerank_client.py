@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.routes import Service
+from service.api.request import Service
 
 
 class Client(httpx.AsyncClient):
