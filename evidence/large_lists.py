@@ -155,11 +155,8 @@ def fit(data: Seed, encoder: str, directory: Path) -> NDArray[np.float32]:
     )
     log.close()
     gate = calibrate(policy, data.held_out, config.policy.reasoner.gate_quantile)
-    orders = [
-        slate[written].tolist()
-        for rollout in decode(policy, data.test, threshold_gate(gate.threshold))
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    rollouts = decode(policy, data.test, threshold_gate(gate.threshold))
+    orders = [slate.tolist() for rollout in rollouts for slate in rollout.slates()]
     save_text(directory / "config.json", config.model_dump_json(indent=1))
     save_text(directory / "gate.json", gate.model_dump_json(indent=1))
     save_tensors(directory / "policy.pt", policy.state_dict())

@@ -48,11 +48,8 @@ def curve(
     points = []
     for quantile in progress(QUANTILES, "thresholds"):
         gate = calibrate(policy, held_out, quantile)
-        slates = [
-            slate[written].numpy()
-            for rollout in decode(policy, held_out, threshold_gate(gate.threshold))
-            for slate, written in zip(rollout.slate, rollout.written, strict=True)
-        ]
+        rollouts = decode(policy, held_out, threshold_gate(gate.threshold))
+        slates = [slate for rollout in rollouts for slate in rollout.slates()]
         points.append(
             CurvePoint(
                 quantile=quantile,
