@@ -57,12 +57,12 @@ def main() -> None:
 
 
 def dataset_or_simulator(path: Path) -> tuple[RunConfig, Dataset, Path]:
-    """The configured dataset, or the simulator where its data is not to be had."""
+    """The configured dataset, or the simulator if its data is unavailable."""
     config = read_config(path)
     try:
         return config, open_dataset(config), path
     except DataUnavailableError as error:
-        console.print(f"{error}\nGoing on with the simulator.", style="yellow")
+        console.print(f"{error}\nUsing simulated data instead.", style="yellow")
         path = Path("configs/simulator.toml")
         config = read_config(path)
         return config, open_dataset(config), path

@@ -45,8 +45,8 @@ class Server:
 
 
 def is_answer(status: int, body: bytes) -> bool:
-    """Whether a rerank was answered by the model, for a user whose context was asked for: a fallback, or a
-    user who is anonymous since the store did not answer, is no answer."""
+    """Whether a rerank was answered by the model, with the user's context. A fallback does not count, nor
+    does a user who is anonymous because the store did not answer."""
     return status == 200 and b'"fallback":null' in body and b'"unavailable"' not in body
 
 

@@ -1,10 +1,10 @@
 """The service over HTTP, on one core: `python -m bench.serving --bundle DIR`.
 
 Closed loop: requests a second at c connections, ids only and with full features, with contexts in the
-process and in Redis, and with the slate graph in the place of native decoding. Beside them the engine's own
-time for a batch of 16 of the very same requests. Open loop: latency against offered rate, up to and beyond
-saturation. All in rounds, so that noise hits all alike; kept is each one's best round, by its rate or its
-99th percentile, for whatever else runs on the machine only slows it down.
+process and in Redis, and with the slate graph instead of native decoding. For comparison, the engine's own
+time for a batch of 16 of the same requests. Open loop: latency against offered rate, up to and beyond
+saturation. All in rounds, so that noise affects all equally; the best round of each is kept, by its rate or
+its 99th percentile, because whatever else runs on the machine only slows it down.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def requests(load: Workload) -> list[bytes]:
 
 
 def cost(server: Server, measure: Callable[[], Run]) -> Row:
-    """A run's figures with the server's CPU time a request."""
+    """A run's figures with the server's CPU time per request."""
     before = server.cpu_seconds()
     run = measure()
     cpu_us = 1e6 * (server.cpu_seconds() - before) / len(run.latencies_ms)

@@ -1,10 +1,10 @@
 """Where a request's microseconds go: `python -m bench.stages --bundle DIR`.
 
-CPU is the server process's, all threads, less what its threads spend inside the engine's `run`: that is
-everything but inference, from the socket to the answer. `bare` is what the HTTP server itself takes: the
-same bodies, read and answered at once. Each figure is of the window, out of `WINDOWS`, with the least of
-that CPU, for neighbours on the machine only ever add. Stages are wall time as `/metrics` tells it, so at
-c > 1 they hold waiting too. The last cases keep users in Redis, on the client's core.
+CPU time is that of all threads of the server process, minus what they spend inside the engine's `run`:
+everything but inference, from the socket to the answer. `bare` is the HTTP server itself: the same bodies,
+read and answered at once. Each figure is from the one of `WINDOWS` windows with the least such CPU time,
+because other processes on the machine can only add to it. Stages are wall-clock time as in `/metrics`, so at
+c > 1 they include waiting. The last cases keep users in Redis, on the client's core.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,17 +31,18 @@ from bundle.manifest import FEATURES
 from engine import loaded_model
 from launch.redis import RedisServer
 from service.app import create_app
+from service.errors import Stage
 from service.settings import Settings
 
 CONNECTIONS = (1, 8)
 WINDOWS = 6
 BARE = "/bare"
-STAGES = ("parse", "context", "features", "queue", "infer", "post")
+STAGES = get_args(Stage)
 MARKS = {"ids, anonymous": 150, "features, anonymous": 230}
 
 
 class Metered:
-    """A runner that keeps count of the CPU seconds inside it."""
+    """A runner that counts the CPU seconds spent inside it."""
 
     cpu_s = 0.0
 
@@ -58,7 +59,7 @@ class Metered:
 
 
 def serve(settings: Settings) -> None:
-    """The service as it is, with a metered runner and a route that tells CPU seconds."""
+    """The service as it is, with a metered runner and a route that reports CPU seconds."""
     open_runner = loaded_model.open_runner
     loaded_model.open_runner = lambda *arguments: Metered(open_runner(*arguments))
     app = create_app(settings)
@@ -127,7 +128,7 @@ def window(server: Server, case: str, load: Workload, connections: int, seconds:
 
 
 def anonymous(load: Workload) -> Workload:
-    """The same lists, for nobody."""
+    """The same lists, for anonymous users."""
     bodies = [json.loads(body) for body in load.bodies]
     for body in bodies:
         del body["user_id"]
@@ -135,7 +136,7 @@ def anonymous(load: Workload) -> Workload:
 
 
 def as_matrix(load: Workload, bundle: Path) -> Workload:
-    """The same lists with their numbers as one matrix; what is no number comes from the catalogue."""
+    """The same lists with their numbers as one matrix; all else comes from the catalogue."""
     fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
     fields = [field for field in fitted.feature_schema.of("item") if not field.is_token]
     names = [f"{f.name}[{i}]" if f.size else f.name for f in fields for i in range(f.columns)]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from bundle.contract import CONTRACT_VERSION, TensorSpec
+from bundle.contract import CONTRACT_VERSION, COUNTERS, TensorSpec
 from bundle.errors import RerankerError
 from bundle.features.schema import Frozen
 from bundle.reference import Reference
@@ -98,13 +98,9 @@ class Manifest(Frozen):
 
     def state_specs(self) -> tuple[TensorSpec, ...]:
         """The step state's tensors in the graphs' order."""
-        integer = {"position", "tokens_here", "micro_steps"}
+        counters = {spec.name: spec.dtype for spec in COUNTERS}
         return tuple(
-            TensorSpec(
-                name,
-                "bool" if name == "selectable" else "int64" if name in integer else "float32",
-                tuple(axes),
-            )
+            TensorSpec(name, counters.get(name, "float32"), tuple(axes))
             for name, axes in self.state_axes.items()
         )
 

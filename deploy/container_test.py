@@ -1,7 +1,7 @@
 """Builds the images of service and Locust and runs them: `python -m deploy.container_test [--bundle DIR]`.
 
 For a machine without a container registry: the base image is a stand-in, Debian with its own Python, made by
-debootstrap once and kept by podman. So this proves the Dockerfile and what it builds, not the real base.
+debootstrap once and kept by podman. So this tests the Dockerfile and what it builds, not the real base image.
 Needs root on Debian; ends with exit code 2 and the names of what is missing.
 """
 
@@ -55,12 +55,12 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-"""No raised limits and no bridges, neither of which a confined machine allows."""
+"""No raised limits and no bridges: a confined machine allows neither."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="what is served; a tiny untrained bundle if absent")
+    parser.add_argument("--bundle", type=Path, help="bundle to serve; a tiny untrained one if absent")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml in the service image")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle
@@ -211,7 +211,7 @@ def container(bundle: Path, *options: str) -> Iterator[Container]:
 
 
 def check_confinement(service: Container) -> None:
-    """What the kernel says of the process, not what was asked for."""
+    """What the kernel says about the process, not what was requested."""
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{service.pid()}/status").read_text().splitlines()
     )
@@ -237,7 +237,7 @@ def check_confinement(service: Container) -> None:
 
 
 def check_reranks(service: Container, bundle: Path) -> None:
-    """A list is re-ranked by the model, and feedback on it is known of the user afterwards."""
+    """A list is re-ranked by the model, and feedback on it is in the user's context afterwards."""
     ids = [str(item) for item in np.load(bundle / "catalogue.npz")["ids"][:24]]
     asked = {"user_id": "somebody", "items": [{"id": item} for item in ids]}
     status, answer = service.ask("/v1/rerank", asked)

@@ -16,12 +16,13 @@ from model.data.slate import Dataset
 from model.encoder import FeatureSizes
 from model.evaluator import Evaluator
 from model.sizes import feature_sizes
-from model.train import held_out_score
+from model.training.beam import search_teachers
 from model.training.config import RunConfig
+from model.training.evaluator_report import EvaluatorReport
 from model.training.examples import Example, examples
-from model.training.fit_evaluator import EvaluatorReport, train_evaluator
-from model.training.fit_policy import Score, search_teachers
+from model.training.fit_evaluator import train_evaluator
 from model.training.phase import RunLog
+from model.training.selection import Score, held_out_score
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def open_cell(data: Data, seed: int, directory: Path) -> Cell:
 
 
 def _kept(path: Path) -> Cell | None:
-    """What an earlier run made; None as well where its classes have changed since."""
+    """What an earlier run made; None if there is nothing, or its classes have changed since."""
     try:
         cell: Cell = pickle.loads(path.read_bytes())
     except (FileNotFoundError, AttributeError):

@@ -1,4 +1,4 @@
-"""Other ways of deciding when to reason, at the entropy gate's own budget where they can have one.
+"""Other ways of deciding when to reason, with the entropy gate's own number of tokens where possible.
 
 Each decodes an already trained policy. Legend: B lists, K positions, S reasoning budget.
 """
@@ -13,9 +13,10 @@ from bundle.manifest import GateKind
 from evidence.cell import Cell
 from evidence.search import BATCH, best_of, looked_ahead
 from model.policy import Policy
+from model.training.calibration import calibrate
+from model.training.decoding import decode
 from model.training.examples import Example, batches
-from model.training.fit_policy import NEVER, calibrate
-from model.training.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
+from model.training.rollout import NEVER, GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
@@ -24,16 +25,7 @@ SAMPLED_LISTS = 4
 ALTERNATIVES = 2
 
 Decoded = tuple[list[Rollout], int]
-"""Slates of the test lists in batches of `BATCH`, and the budget they had."""
-
-
-@torch.no_grad()
-def decode(policy: Policy, rows: list[Example], gate: Gate, budget: int | None = None) -> list[Rollout]:
-    """Greedy slates in order."""
-    return [
-        roll_out(policy, policy.encode(batch.inputs), batch.mask, gate, greedy, budget)
-        for batch in batches(rows, BATCH)
-    ]
+"""Slates of the test lists in batches, and the budget they had."""
 
 
 def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]]:
@@ -76,7 +68,7 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
 def _same_budget(
     policy: Policy, rows: list[Example], own: list[Rollout], spend: Callable[[Tensor], Tensor]
 ) -> list[Rollout]:
-    """The tokens `[B, K]` that the policy's own gate spent, spent otherwise."""
+    """The tokens `[B, K]` that the policy's own gate spent, spent differently."""
     tokens = spend(torch.cat([rollout.tokens for rollout in own]))
     most = int(tokens.max())
     return [
@@ -86,7 +78,7 @@ def _same_budget(
 
 
 def _shuffled(tokens: Tensor) -> Tensor:
-    """Other lists' tokens at the same position: the budget of each position stays, difficulty goes."""
+    """Other lists' tokens at the same position: as many per position, but regardless of difficulty."""
     generator = torch.Generator().manual_seed(0)
     columns = [column[torch.randperm(len(tokens), generator=generator)] for column in tokens.unbind(1)]
     return torch.stack(columns, dim=1)
@@ -103,7 +95,7 @@ def _until_converged(policy: Policy, cell: Cell) -> list[Rollout]:
     """Reason on while the last token still changed the distribution by more than the held-out median."""
     changes: list[Tensor] = []
 
-    def gate(limit: float, changed: list[Tensor]) -> Gate:
+    def gate(limit: float, changed: list[Tensor]) -> GateDecision:
         before: list[Tensor] = []
 
         def decide(position: int, token: int, doubt: Tensor, log_p: Tensor) -> Tensor:

@@ -12,12 +12,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA
 
 if TYPE_CHECKING:
-    from evidence.report import Results
+    from evidence.results import Results
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
@@ -137,7 +139,7 @@ def pareto(results: Results, path: Path) -> None:
 
 
 def evaluator(results: Results, path: Path) -> None:
-    """The evaluator's score beside the true value, where it is known: the distance is what it is wrong by."""
+    """The evaluator's score and the true value, where it is known: the distance is the evaluator's error."""
     names = [data for data in DATA if DATA[data].known and results.runs(data, EGLR)]
     models = {data: [model for model, control in results.models(data) if not control] for data in names}
     most = max((len(found) for found in models.values()), default=1)
@@ -160,7 +162,7 @@ def evaluator(results: Results, path: Path) -> None:
     _save(figure, path)
 
 
-def _beside(panel: plt.Axes, labels: Sequence[tuple[float, float, str]]) -> None:
+def _beside(panel: Axes, labels: Sequence[tuple[float, float, str]]) -> None:
     """Label points `(y, x, text)` in a column to the right of all of them, in their order of height."""
     places = np.linspace(0.02, 0.98, len(labels))
     for place, (y, x, text) in zip(places, sorted(labels), strict=True):
@@ -175,7 +177,7 @@ def _beside(panel: plt.Axes, labels: Sequence[tuple[float, float, str]]) -> None
         )
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -4,30 +4,28 @@ Legend: B lists, N candidates, K positions.
 """
 
 import json
-import subprocess
 import time
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import Decoded, decodings
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task, Training
 from evidence.references import REFERENCES
+from export.provenance import commit
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
 from model.metrics import diversity, ndcg, summary
 from model.policy import Policy
 from model.progress import console
-from model.train import with_changes
 from model.training.checkpoint import save_tensors, save_text
-from model.training.config import RunConfig
+from model.training.config import RunConfig, with_changes
 from model.training.examples import Example, batches
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
@@ -67,7 +65,7 @@ def fit(task: Task, root: Path) -> None:
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
         rows.append({**common, **row, **measured})
     rows = [{**row, "wall_s": round(seconds, 1)} for row in rows]
-    np.savez_compressed(directory / VALUES, **values)
+    np.savez_compressed(directory / VALUES, allow_pickle=False, **values)
     save_text(
         directory / SLATES,
         json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
@@ -76,7 +74,7 @@ def fit(task: Task, root: Path) -> None:
 
 
 def fit_alone(task: Task, root: Path) -> None:
-    """`fit` in a process of its own: one thread, and no lines between those of the grid."""
+    """`fit` in a process of its own: one thread, and no output between the lines of the grid."""
     torch.set_num_threads(1)
     console.quiet = True
     fit(task, root)
@@ -113,11 +111,10 @@ def configured(training: Training, config: RunConfig) -> RunConfig:
 
 def untrained(model: str, cell: Cell, directory: Path) -> Orders:
     """The slates of a baseline or a reference."""
-    if model in REFERENCES:
-        found = REFERENCES[model](cell)
-    else:
-        found = BASELINES[model](baseline_task(cell, directory))
-    return [np.asarray(order[: cell.config.policy.slate_length], np.int64) for order in found]
+    found: Sequence[ArrayLike] = (
+        REFERENCES[model](cell) if model in REFERENCES else BASELINES[model](baseline_task(cell, directory))
+    )
+    return [np.asarray(order, np.int64)[: cell.config.policy.slate_length] for order in found]
 
 
 def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
@@ -136,11 +133,7 @@ def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
 
 
 def slates(decoded: Decoded) -> Orders:
-    return [
-        slate[written].numpy()
-        for rollout in decoded[0]
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    return [slate for rollout in decoded[0] for slate in rollout.slates()]
 
 
 @torch.no_grad()
@@ -161,13 +154,14 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
 
 
 def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
-    """What the candidates are like, `[N, X]`: their embedding where there is one, else their tokens."""
+    """Vectors to compare the candidates by, `[N, X]`: embeddings if there are any, else tokens."""
     columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
     if columns:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]
         return vectors
     tokens = row.inputs["candidate_tokens"]
-    return (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1).astype(np.float32)
+    present: NDArray[np.bool_] = (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1)
+    return present.astype(np.float32)
 
 
 def reasoning(decoded: Decoded) -> dict[str, Any]:
@@ -188,7 +182,7 @@ def reasoning(decoded: Decoded) -> dict[str, Any]:
     }
 
 
-def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
+def _rewards(cell: Cell, orders: Orders) -> list[float]:
     """The evaluator's own score of each slate."""
     rewards: list[float] = []
     start = 0
@@ -202,12 +196,3 @@ def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
             cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
         ).tolist()
     return rewards
-
-
-@cache
-def commit() -> str:
-    """The commit that is run, marked when files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=8"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"

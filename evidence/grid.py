@@ -1,4 +1,4 @@
-"""What is run, in the order of what it decides.
+"""What is run, the deciding fits first.
 
 A training is one policy; it gives a row for each way of decoding it. Legend: S reasoning budget.
 """
@@ -31,7 +31,7 @@ class Training:
 PLAIN: Changes = {"reasoner": {"budget": 0}}
 PAPER: Changes = {"reasoner": {"kind": "paper"}}
 GRPO: Changes = {"reinforcement": {"epochs": 1, "learning_rate": 5e-4, "kl": 0.0}}
-"""Beyond one epoch the evaluator's score went on rising and the true value did not."""
+"""Beyond one epoch the evaluator's score continued to rise, but the true value did not."""
 
 TRAININGS = {
     training.name: training
@@ -62,7 +62,7 @@ TRAININGS = {
 }
 
 MODELS = (*TRAININGS, *BASELINES, *REFERENCES)
-"""Everything that gives a list, by name: trainings first, then baselines, then what is possible."""
+"""Everything that gives a list, by name: trainings, then baselines, then references."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Lists chosen with the evaluator's help while serving: what more computing buys otherwise.
+"""Lists chosen with the evaluator's help while serving: other ways to spend computing time.
 
-Labels have no say. Legend: B lists, K positions, N candidates.
+Labels are not used. Legend: B lists, K positions, N candidates.
 """
 
 import torch
@@ -11,9 +11,17 @@ from evidence.cell import Cell
 from model.policy import Policy
 from model.training.beam import best_slates
 from model.training.examples import batches
-from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
-from model.training.rollout import Choice, Gate, Rollout, greedy, roll_out, sample, threshold_gate
+from model.training.rollout import (
+    NEVER,
+    Choice,
+    GateDecision,
+    Rollout,
+    greedy,
+    roll_out,
+    sample,
+    threshold_gate,
+)
 
 BATCH = 256
 
@@ -33,14 +41,14 @@ def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
 
 @torch.no_grad()
 def looked_ahead(
-    policy: Policy, cell: Cell, gate: Gate, threshold: float, alternatives: int
+    policy: Policy, cell: Cell, decide: GateDecision, threshold: float, alternatives: int
 ) -> list[Rollout]:
     """Where the uncertainty is above `threshold`, the list is also completed greedily with each of the
-    next `alternatives` candidates in that place; the evaluator keeps the best of them."""
+    next `alternatives` candidates there; the evaluator keeps the best of them."""
     out = []
     for batch in batches(cell.test, BATCH):
         memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
-        best = roll_out(policy, memory, batch.mask, gate, greedy)
+        best = roll_out(policy, memory, batch.mask, decide, greedy)
         for position in range(policy.config.slate_length):
             unsure = best.uncertainty[:, position] > threshold
             log_p, ranked = best.log_policy[:, position].topk(1 + alternatives)
@@ -49,7 +57,7 @@ def looked_ahead(
                 free = unsure & (log_p[:, rank].exp() > 0)
                 item = ranked[:, rank].where(free, best.slate[:, position])
                 choice = _instead(best.slate, position, item)
-                tried.append(roll_out(policy, memory, batch.mask, gate, choice))
+                tried.append(roll_out(policy, memory, batch.mask, decide, choice))
             best = _best(tried, cell, candidates)
         out.append(best)
     return out
@@ -80,7 +88,7 @@ def _instead(slate: Tensor, position: int, item: Tensor) -> Choice:
 
 
 def _best(tried: list[Rollout], cell: Cell, candidates: Tensor) -> Rollout:
-    """Row by row the slate that the evaluator likes best, the first of equals."""
+    """Row by row the slate with the highest evaluator score, the first of equals."""
     rewards = torch.stack([cell.evaluator.reward(candidates, written_slate(slates)) for slates in tried])
     best = rewards.argmax(0)
     rows = torch.arange(len(best))

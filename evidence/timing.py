@@ -1,8 +1,8 @@
-"""Milliseconds a list through the exported graph, and natively: `python -m evidence.timing`.
+"""Milliseconds per list through the exported graph, and natively: `python -m evidence.timing`.
 
-The policies of seed 0, exported, one list a call, one thread, all variants in turn on the same lists so
-that the machine's noise hits all alike. Native decoding is what is served where it knows the policy; the
-slate graph knows all of them. Run it when nothing else runs.
+The policies of seed 0, exported, one list per call, one thread; all variants take turns on the same lists, so
+that the machine's noise affects all equally. Native decoding is what is served if it supports the policy; the
+slate graph supports all of them. Run it when nothing else runs.
 """
 
 import argparse
@@ -30,8 +30,9 @@ from evidence.results import RESULTS, load, save
 from export.writer import Trained, write_bundle
 from model.policy import Policy
 from model.progress import console, progress
+from model.training.calibration import calibrate
 from model.training.config import RunConfig
-from model.training.fit_policy import NEVER, calibrate
+from model.training.rollout import NEVER
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
 
@@ -47,7 +48,7 @@ class Variant(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str | None, str]:
-        """Model, control, and the column of the results that its time goes into."""
+        """Model, control, and the column of the results that its time is stored in."""
         return (
             self.model,
             self.control,
@@ -57,7 +58,7 @@ class Variant(NamedTuple):
 
 def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
     """Everything of the data set that has been trained with seed 0."""
-    found = []
+    found: list[Variant] = []
     for name, training in progress(TRAININGS.items(), "exporting"):
         directory = root / Task(data, name, 0).directory
         if not (directory / "policy.pt").exists():
@@ -82,7 +83,7 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
 def _decoded(
     training: Training, runner: Runner, own: Controls, cell: Cell, policy: Policy
 ) -> Iterator[Variant]:
-    """Every way to decode a policy that is a matter of its controls alone, as the graph takes them."""
+    """Every way to decode a policy that only needs other inputs to the graph."""
     name, budget = training.name, own.reasoning_budget
     yield Variant(name, training.control, runner, own)
     if not (training.decides and cell.data.controls):
@@ -121,7 +122,7 @@ def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str
 
 
 def _runners(policy: Policy, cell: Cell) -> list[Runner]:
-    """The slate graph, and native decoding where it knows the policy."""
+    """The slate graph, and native decoding if it supports the policy."""
     gate = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
     config = cell.config.model_copy(update={"policy": policy.config})
     with tempfile.TemporaryDirectory() as name:

@@ -2,7 +2,7 @@
 
 The decoder below is a minimal gated unit (Zhou et al. 2016, arXiv 1603.09420). It says how a state
 starts, what a token does to it and how candidates are scored; reasoning, training, export and serving
-then work as with the decoders that come along: put its name into a configuration, [policy] decoder.
+then work as with the built-in decoders: put its name into a configuration, [policy] decoder.
 """
 
 from pathlib import Path
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from export.__main__ import export
 from model.decoders.pointer import Pointer
-from model.decoders.protocol import DecoderState
+from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 from model.policy import DECODERS
-from model.train import train, with_changes
-from model.training.config import read_config
+from model.train import train
+from model.training.config import read_config, with_changes
 
 
 class MinimalGatedDecoder(Pointer):
     """State: one hidden vector, which is also what candidates are scored with."""
 
-    state_axes = (("hidden", ("B", "D")),)
+    state_axes: StateAxes = (("hidden", ("B", "D")),)
 
     def __init__(self, width: int) -> None:
         super().__init__(width)

@@ -63,7 +63,7 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
     onnx.save(compose_slate(encoder, step, specs), directory / SLATE)
     decoding = decode_weights(policy)
     if decoding is not None:
-        np.savez(directory / DECODE, allow_pickle=False, **decoding)
+        np.savez(directory / DECODE, allow_pickle=False, **decoding._asdict())
         encoding = encode_weights(policy)
         if encoding is not None:
             np.savez(directory / ENCODE, allow_pickle=False, **encoding)

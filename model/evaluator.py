@@ -49,7 +49,7 @@ class Evaluator(nn.Module):
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Candidates of a request, before any list is made of them. `[B, N, D]`."""
-        return self.encoder(**inputs).memory
+        return self.encoder(**inputs).candidates
 
     def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
         """Click log odds at each position.

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic
 
 from fastapi import FastAPI
 
-from service.api import answers, openapi
-from service.api.application import Application
-from service.api.routes import Service, router
+from service.api import openapi, rerank, status, users
+from service.api.answers import HANDLERS
+from service.api.front import in_front
+from service.api.middleware import Observed
+from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
@@ -28,15 +31,19 @@ with the reason in `fallback`.
 
 
 def create_app(
-    settings: Settings, tracer: Tracer | None = None, clock: Callable[[], float] = monotonic
+    settings: Settings,
+    tracer: Tracer | None = None,
+    figures: Path | None = None,
+    clock: Callable[[], float] = monotonic,
 ) -> FastAPI:
     """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
+        figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
     """
-    metrics = Metrics()
+    metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, clock)
     models = Models(settings, metrics, clock)
@@ -46,29 +53,28 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.load(settings.bundle)
-        writing = asyncio.create_task(metrics.keep_written())
-        yield
+        async with metrics.kept_written():
+            yield
         service.draining = True
-        writing.cancel()
-        metrics.write()
         await models.stop()
         await contexts.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = Application(
-        service,
-        tracer,
+    app = FastAPI(
         title="EGLR re-ranker",
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        exception_handlers=HANDLERS,
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(router)
-    answers.install(app)
-    openapi.install(app)
+    app.state.service = service
+    app.include_router(users.router)
+    app.include_router(status.router)
+    openapi.install(app, rerank.router)
+    app.middleware_stack = Observed(in_front(rerank.router, app), metrics, tracer)
     return app
 
 

@@ -1,6 +1,6 @@
-"""Prometheus on this machine, with this folder's rules, for the tests and for a look without containers.
+"""Prometheus on this machine, with this folder's rules, for the tests and for use without containers.
 
-    python -m deploy.prometheus.local                            # gets the binaries, if need be
+    python -m deploy.prometheus.local                            # fetches the binaries if necessary
     python -m deploy.prometheus.local --target 127.0.0.1:8080    # and watches a service, until Ctrl-C
 
 Found on the PATH, else taken from Debian's package, unpacked under `build/`, which needs no root.
@@ -28,7 +28,7 @@ BUILD = FOLDER.parents[1] / "build" / "prometheus"
 
 
 class PrometheusMissingError(Exception):
-    """Neither found nor to be had; the message says what to install."""
+    """Neither found nor available; the message says what to install."""
 
 
 def binary(name: str) -> str:

@@ -14,8 +14,8 @@ from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
 from model.training.config import PhaseConfig, ReinforcementConfig
 from model.training.examples import Batch
-from model.training.fit_policy import NEVER
 from model.training.grpo import collect, grpo_loss
+from model.training.rollout import NEVER
 
 PPO = ReinforcementConfig(epochs=4, group=4, kl=0.0)
 PHASE = PhaseConfig(epochs=4, patience=4, learning_rate=3e-4)

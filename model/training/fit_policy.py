@@ -1,38 +1,26 @@
-"""Trains the policy: supervised warm start, imitation, GRPO on the evaluator, then the gate's threshold.
+"""Trains the policy: supervised warm start, imitation, GRPO on the evaluator.
 
-Legend: B requests, N candidates, K positions.
+Every phase keeps the weights that score best on held-out lists.
 """
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bundle.contract import NO_ITEM
-from bundle.manifest import Gate
-from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES, TRIGGERED, Distribution, Reference
 from model.evaluator import Evaluator
 from model.policy import Policy
-from model.progress import progress
-from model.training.beam import best_slates
+from model.training.beam import search_teachers
+from model.training.calibration import calibrate
 from model.training.config import RunConfig
-from model.training.examples import Example, batch_indices, batches
+from model.training.decoding import decode
+from model.training.examples import Example
 from model.training.grpo import collect, grpo_loss
 from model.training.phase import Phase, RunLog
-from model.training.rollout import Rollout, greedy, roll_out, threshold_gate
+from model.training.rollout import threshold_gate
+from model.training.selection import Score
 from model.training.supervised import label_teacher, slate_teacher, supervised_loss
-
-Score = Callable[[list[np.ndarray]], tuple[float, dict[str, float]]]
-"""Held-out slates, in the order of the held-out examples -> the score to maximise, and metrics."""
-
-NEVER = float("inf")
-"""A threshold no uncertainty is above."""
-
-DECODED_CANDIDATES = 65_536
-"""Most candidates of a batch that is decoded, so that full attention over long lists fits in memory."""
 
 
 def fit_policy(
@@ -119,21 +107,6 @@ def imitate(
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
-def search_teachers(config: RunConfig, evaluator: Evaluator, train: list[Example]) -> list[Example]:
-    """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
-    evaluator.eval()
-    slates: list[np.ndarray] = []
-    settings = config.imitation
-    steps = len(batch_indices(train, settings.batch, candidates=settings.batch_candidates))
-    cut = batches(train, settings.batch, candidates=settings.batch_candidates)
-    for batch in progress(cut, "beam search", steps):
-        found = best_slates(
-            evaluator, evaluator.encode(batch.inputs), batch.mask, config.policy.slate_length, settings.beams
-        )
-        slates += [slate[slate != NO_ITEM].numpy() for slate in found]
-    return [example._replace(shown=slate) for example, slate in zip(train, slates, strict=True)]
-
-
 def reinforce(
     config: RunConfig,
     run: Path,
@@ -179,81 +152,11 @@ def reinforce(
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
-@torch.no_grad()
-def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
-    """Set the gate's threshold from held-out lists, in eval mode, after the last training phase.
-
-    The threshold is a quantile of the uncertainties met while decoding greedily; since reasoning changes
-    what is met later, it is taken once without reasoning and once more with it.
-    """
-    policy.eval()
-    threshold = NEVER
-    for _ in range(2):
-        slates = decode(policy, held_out, threshold)
-        met = torch.cat([rollout.uncertainty[rollout.written] for rollout in slates])
-        threshold = float(met.quantile(quantile))
-    slates = decode(policy, held_out, threshold)
-    written = torch.cat([rollout.written for rollout in slates])
-    tokens = torch.cat([rollout.tokens for rollout in slates])
-    return Gate(
-        kind=policy.config.reasoner.gate,
-        threshold=threshold,
-        quantile=quantile,
-        trigger_rate=float((tokens > 0)[written].float().mean()),
-        tokens_per_list=float((tokens * written).sum(1).float().mean()),
-        entropy_by_position={
-            "before": _by_position(torch.cat([rollout.entropy_before for rollout in slates]), written),
-            "after": _by_position(torch.cat([rollout.entropy_after for rollout in slates]), written),
-        },
-        reference=_reference(policy, held_out, slates),
-    )
-
-
-@torch.no_grad()
-def decode(policy: Policy, rows: list[Example], threshold: float) -> list[Rollout]:
-    """Greedy slates of all examples, in batches, in order."""
-    rollouts = []
-    for batch in batches(rows, 256, candidates=DECODED_CANDIDATES):
-        memory = policy.encode(batch.inputs)
-        rollouts.append(roll_out(policy, memory, batch.mask, threshold_gate(threshold), greedy))
-    return rollouts
-
-
 def _validate(policy: nn.Module, held_out: list[Example], score: Score) -> tuple[float, dict[str, float]]:
     """Score the greedy slates at a freshly calibrated threshold."""
     assert isinstance(policy, Policy)
     gate = calibrate(policy, held_out, policy.config.reasoner.gate_quantile)
-    slates = [
-        slate[written].numpy()
-        for rollout in decode(policy, held_out, gate.threshold)
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
-    value, metrics = score(slates)
+    rollouts = decode(policy, held_out, threshold_gate(gate.threshold))
+    value, metrics = score([slate for rollout in rollouts for slate in rollout.slates()])
     entropy = float(np.mean(gate.entropy_by_position["before"]))
     return value, {**metrics, "entropy": entropy, "trigger_rate": gate.trigger_rate}
-
-
-def _reference(policy: Policy, held_out: list[Example], slates: list[Rollout]) -> Reference:
-    """The distributions of what these slates met."""
-    written = torch.cat([rollout.written for rollout in slates])
-    entropy = torch.cat([rollout.entropy_before for rollout in slates])
-    tokens = torch.cat([rollout.tokens for rollout in slates])
-    chosen = []
-    for rollout in slates:  # at temperature 1, as answers give it, from the selection temperature's
-        log_p = torch.log_softmax(rollout.log_policy * policy.config.selection_temperature, dim=-1)
-        chosen.append(log_p.gather(-1, rollout.slate.unsqueeze(-1)).squeeze(-1).exp())
-    return Reference(
-        entropy=tuple(
-            Distribution.of(entropy[:, k][written[:, k]], ENTROPY_NATS)
-            for k in range(min(written.shape[1], POSITIONS))
-        ),
-        tokens=Distribution.of(tokens[written], TRIGGERED),
-        score=Distribution.of(torch.cat(chosen)[written], SCORES),
-        list_size=Distribution.of([len(example.labels) for example in held_out], LIST_SIZES),
-    )
-
-
-def _by_position(entropy: Tensor, written: Tensor) -> list[float]:
-    """Mean of `[B, K]` over the lists that reach each position. `[K]`."""
-    means = (entropy * written).sum(0) / written.sum(0).clamp(min=1)
-    return [round(value, 4) for value in means.tolist()]

@@ -7,18 +7,24 @@ Legend: B requests (or requests x group), N candidates, K slate length, S reason
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.encoder import Memory
 from model.policy import Policy
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 
-Gate = Callable[[int, int, Tensor, Tensor], Tensor]
+GateDecision = Callable[[int, int, Tensor, Tensor], Tensor]
 """`(position, token, uncertainty [B], log_p [B, N]) -> [B] bool, True = spend one more token`."""
 
 Choice = Callable[[int, Tensor], Tensor]
 """`(position, log_p [B, N] at the selection temperature) -> [B] int64, the candidate to emit`."""
+
+
+NEVER = float("inf")
+"""A threshold no uncertainty is above."""
 
 
 class Rollout(NamedTuple):
@@ -37,15 +43,24 @@ class Rollout(NamedTuple):
     entropy_after: Tensor  # [B, K] float32
     uncertainty: Tensor  # [B, K] float32, what the gate saw first
 
+    def slates(self) -> list[NDArray[np.int64]]:
+        """What was written in each row, without what lies past the end of its list."""
+        return [slate[written].numpy() for slate, written in zip(self.slate, self.written, strict=True)]
+
 
 def roll_out(
-    policy: Policy, memory: Memory, mask: Tensor, gate: Gate, choose: Choice, budget: int | None = None
+    policy: Policy,
+    memory: Memory,
+    mask: Tensor,
+    decide: GateDecision,
+    choose: Choice,
+    budget: int | None = None,
 ) -> Rollout:
     """Write a slate in every row.
 
     Args:
         mask: `[B, N] bool, True = a real candidate`.
-        gate: decides reasoning; `threshold_gate` decides as serving does, `replay_gate` repeats.
+        decide: whether to reason on; `threshold_gate` decides as serving does, `replay_gate` repeats.
         choose: `greedy`, `sample`, or `replay_choice`.
         budget: most reasoning tokens per position; the policy's own when not given.
     """
@@ -62,7 +77,7 @@ def roll_out(
         doubt = first
         going = torch.ones_like(written)
         for token in range(config.reasoner.budget if budget is None else budget):
-            going = going & gate(position, token, doubt, log_p)
+            going = going & decide(position, token, doubt, log_p)
             if not going.any():
                 break
             state = policy.reason(state, logits, memory, temperature).where(going, state)
@@ -78,12 +93,12 @@ def roll_out(
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 
 
-def threshold_gate(threshold: float) -> Gate:
+def threshold_gate(threshold: float) -> GateDecision:
     """The entropy gate: reason above the threshold."""
     return lambda position, token, doubt, log_p: doubt > threshold
 
 
-def replay_gate(tokens: Tensor) -> Gate:
+def replay_gate(tokens: Tensor) -> GateDecision:
     """Repeat recorded decisions, `[B, K] int64`, so that two policies are scored on one token sequence."""
     return lambda position, token, doubt, log_p: tokens[:, position] > token
 

@@ -100,14 +100,14 @@ class Reranker:
         except InvalidRequestError:
             raise
         except Exception as error:
-            fault = self._fault(error)
+            fault = self._fault(served, error)
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
-            self._metrics.fallback.labels(fallback).inc()
-        with self._metrics.stage("post"):
+            served.metrics.fallback.labels(fallback).inc()
+        with served.metrics.stage("post"):
             if slate is not None:
-                self._metrics.slate(slate)
+                served.metrics.slate(slate)
             took_ms = round((self.clock() - rerank.arrived) * 1000, 3)
             response = _respond(rerank, slate, fallback, took_ms)
         _report(rerank, slate, response)
@@ -115,8 +115,8 @@ class Reranker:
 
     def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
         selection = select(served.model.features, request)
-        self._metrics.list_size.observe(len(request.items))
-        self._metrics.unknown_items.inc(len(selection.missing_ids))
+        served.metrics.list_size.observe(len(request.items))
+        served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
         return _Rerank(request, request_id, served, arrived, deadline, selection, controls)
@@ -128,7 +128,7 @@ class Reranker:
         user = await self._user_context(rerank)
         if not rerank.selection.candidates:
             return None
-        with self._metrics.stage("features"):
+        with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         self._check_deadline(rerank, "features")
         slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
@@ -181,10 +181,11 @@ class Reranker:
             raise DeadlineExceededError("context")
         return lookup.result()
 
-    def _fault(self, error: Exception) -> GenerationError:
+    @staticmethod
+    def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
         if isinstance(error, DeadlineExceededError):
-            self._metrics.deadline_exceeded.labels(error.stage).inc()
+            served.metrics.deadline_exceeded.labels(error.stage).inc()
             if (record := current()) is not None:
                 record.note(deadline_stage=error.stage)
         if isinstance(error, GenerationError):

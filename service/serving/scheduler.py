@@ -2,7 +2,7 @@
 
 The worker runs whatever is queued as one batch, up to `max_batch_size`, and never waits for more: under
 light load a request is alone and fast, under heavy load batches form by themselves. A batch that is expected
-to be short runs on the event loop itself, for handing it to a thread and back takes longer than a lone
+to be short runs on the event loop, because handing it to a thread and back takes longer than a lone
 request's inference; a long one runs in a thread, so that health checks and deadlines go on. Time is shed in
 this order: reasoning (through the micro-step budget), then requests whose deadline passed in the queue. A
 batch's slates are written together, so a request may wait for a longer one beside it.
@@ -23,7 +23,7 @@ from bundle.arrays import Arrays
 from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
-from service.observe.metrics import Metrics
+from service.observe.model_metrics import ModelMetrics
 from service.observe.tracing import RequestRecord, current
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
@@ -51,7 +51,7 @@ class Scheduler:
     def __init__(
         self,
         generate: Generate,
-        metrics: Metrics,
+        metrics: ModelMetrics,
         *,
         max_batch_size: int,
         max_concurrency: int,
@@ -71,7 +71,7 @@ class Scheduler:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._worker: asyncio.Task[None] | None = None
         self._seconds_per_micro_step = seconds_per_micro_step
-        metrics.queue_depth.set_function(lambda: len(self._queue))
+        metrics.queued = lambda: len(self._queue)
         metrics.concurrency_limit.set(max_concurrency)
 
     def start(self) -> None:
@@ -166,7 +166,7 @@ class Scheduler:
                 if not job.slate.done():
                     job.slate.set_result(slate)
         except Exception as fault:
-            # The fault's own text may be logged, for the model is given no ids.
+            # The fault's own text may be logged, because the model is given no ids.
             logger.error("inference failed for a batch of %d: %s", len(batch), fault, exc_info=fault)
             if len(batch) == 1:
                 _fail(batch[0], ModelError("the model failed on this request"))

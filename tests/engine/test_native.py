@@ -1,5 +1,6 @@
 """Native decoding against the host-driven step graph, the reference, on whole lists."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,8 @@ from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native import encoder as native_encoder
-from engine.native import runner as native
 from engine.native.encoder import NativeEncoder
-from engine.native.runner import NativeRunner
+from engine.native.runner import FORMER_NAMES, NativeRunner
 from engine.sessions import SessionSettings, open_session
 from export.parity import TorchRunner, compare, random_requests
 from export.writer import Trained, write_bundle
@@ -101,8 +101,20 @@ def test_parity_notices_other_decode_weights(bundle: Path) -> None:
     assert isinstance(model.runner, NativeRunner)
     reference = StepRunner(bundle, model.manifest, SessionSettings())
     requests = random_requests(model.features, model.manifest, 40)
-    model.runner._weights[native.WEIGHTS.index("write_bias")] += np.float32(0.5)
+    model.runner._weights.write_bias[:] += np.float32(0.5)
     assert compare(reference, model.runner, requests).identical < 40
+
+
+def test_weights_under_their_former_names_are_read(bundle: Path, tmp_path: Path) -> None:
+    model = LoadedModel.open(bundle)
+    shutil.copytree(bundle, tmp_path, dirs_exist_ok=True)
+    with np.load(bundle / DECODE) as stored:
+        former = {FORMER_NAMES.get(name, name): stored[name] for name in stored.files}
+    assert "gates_bias" in former
+    np.savez(tmp_path / DECODE, allow_pickle=False, **former)
+    older = NativeRunner(tmp_path, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 20)
+    assert compare(model.runner, older, requests).identical == 20
 
 
 @pytest.mark.parametrize(("reasoner", "decoder"), [("paper", "gru"), ("pause", "gru"), ("deep", "lstm")])

@@ -12,16 +12,18 @@ import httpx
 import pytest
 from asking import asked_all_the_time, readiness, rerank
 from eventually import eventually
-from prometheus_client.mmap_dict import MmapedDict
 
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
 from launch.waiting import until_ready
 from service.__main__ import read_settings
+from service.observe.families import SUFFIX, Families, decode
 from service.process.supervisor import STARTUP_FAILURE
 
 REQUESTS = 40
 """Of which every worker gets some."""
+
+FILES = {f"{process}{SUFFIX}" for process in ("supervisor", "worker-0", "worker-1")}
 
 
 class Workers(ServiceProcess):
@@ -51,18 +53,24 @@ class Workers(ServiceProcess):
         table = Path("/proc/net/tcp").read_text()
         return len(re.findall(rf"0100007F:{self.port:04X} 00000000:0000 0A ", table))
 
+    def families(self, number: int) -> Families:
+        """What a worker wrote last."""
+        path = self.figures / f"worker-{number}{SUFFIX}"
+        return decode(path.read_bytes()) if path.exists() else {}
+
     def reranks(self) -> Counter[int]:
-        """Answered so far, by the worker's pid, as far as it has written its figures."""
+        """Answered so far, by the worker's number, as far as it has written its figures."""
         counts: Counter[int] = Counter()
-        for file in self.figures.glob("counter_*.db"):
-            for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):
-                if '"rerank_requests_total"' in key and '"/v1/rerank"' in key:
-                    counts[int(file.stem.removeprefix("counter_"))] += int(value)
+        for number in range(2):
+            if family := self.families(number).get("rerank_requests_total"):
+                answered = [figures[0] for labels, figures in family.series.items() if "/v1/rerank" in labels]
+                counts[number] = int(sum(answered))
         return counts
 
     def holding(self) -> int:
-        """Processes whose gauges count."""
-        return len({file.stem.rpartition("_")[2] for file in self.figures.glob("gauge_live*_*.db")})
+        """Workers whose gauges count."""
+        written = [self.families(number).values() for number in range(2)]
+        return sum(any(family.kind == "gauge" for family in families) for families in written)
 
     def metric(self, name: str) -> float:
         """A sample of all workers together, as any of them tells it."""
@@ -79,7 +87,7 @@ def workers(
 ) -> Iterator[Workers]:
     """Two, for tests that leave two behind, and none of their reranks uncounted."""
     folder = tmp_path_factory.mktemp("figures")
-    (folder / "counter_1.db").write_bytes(b"left over")
+    (folder / f"worker-7{SUFFIX}").write_bytes(b"left over")
     (folder / "notes").write_text("somebody else's")
     redis_process.start()
     with Workers(bundle, redis_process.url, folder, "--drain-s", "0") as workers:
@@ -94,8 +102,9 @@ async def test_figures_of_all_workers_add_up(workers: Workers) -> None:
     assert len(workers.reranks() - before) == 2, "both answered"
     assert workers.metric(ANSWERED) == before.total() + REQUESTS
     assert workers.metric("rerank_worker_restarts_total") >= 0, "told before there is any"
-    assert not (workers.figures / "counter_1.db").exists(), "figures of an earlier run do not count"
+    assert not (workers.figures / f"worker-7{SUFFIX}").exists(), "figures of an earlier run do not count"
     assert (workers.figures / "notes").exists(), "nothing else is deleted"
+    assert workers.metric('rerank_concurrency_limit{model="eglr",version="1"}') == 128, "gauges add up too"
 
 
 async def test_feedback_through_one_worker_is_seen_by_all(workers: Workers) -> None:
@@ -122,7 +131,9 @@ async def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     assert workers.metric("rerank_worker_restarts_total") == restarts + 1
     await eventually(lambda: (workers.reranks() - before).total() == 2 * REQUESTS)
     assert workers.metric(ANSWERED) == before.total() + 2 * REQUESTS, "what the dead one counted counts"
-    assert workers.holding() == 2, "what it held is held no more"
+    await eventually(lambda: workers.holding() == 2)
+    names = {path.name for path in workers.figures.glob(f"*{SUFFIX}")}
+    assert names == FILES, "however many workers there were"
     assert "by signal SIGKILL; restarting it in 0.5 s" in workers.log.read_text()
 
 

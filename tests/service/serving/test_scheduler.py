@@ -66,7 +66,11 @@ def running(clock: SteeredClock) -> Running:
     async def running(model: Model, **limits: float) -> AsyncIterator[Scheduler]:
         given = {"max_batch_size": 4, "max_concurrency": 8, **limits}
         scheduler = Scheduler(
-            model.generate, Metrics(), seconds_per_micro_step=A_STEP_S, clock=clock, **given
+            model.generate,
+            Metrics().for_model("m", "1"),
+            seconds_per_micro_step=A_STEP_S,
+            clock=clock,
+            **given,
         )
         scheduler.start()
         yield scheduler
@@ -266,7 +270,7 @@ async def test_stopping_answers_whoever_waits(clock: SteeredClock) -> None:
     model = Model()
     scheduler = Scheduler(
         model.generate,
-        Metrics(),
+        Metrics().for_model("m", "1"),
         max_batch_size=1,
         max_concurrency=8,
         seconds_per_micro_step=A_STEP_S,

@@ -31,7 +31,7 @@ async def test_requests_end_with_the_model_they_began_with(client: Client, newer
     old = models.get()
     waiting = [asyncio.create_task(client.rerank(ITEMS)) for _ in range(3)]
     await eventually(gate.reached.is_set)
-    swap = asyncio.create_task(models.load(newer))
+    swap = asyncio.create_task(models.swap(newer))
     await eventually(lambda: models.get() is not old)
     answer = (await client.rerank(ITEMS)).json()
     assert (answer["model_version"], answer["fallback"]) == ("2", None)
@@ -45,7 +45,7 @@ async def test_requests_end_with_the_model_they_began_with(client: Client, newer
 
 async def test_only_the_live_version_is_told(client: Client, newer: Path, bundle: Path) -> None:
     for directory, version in ((newer, "2"), (bundle, "1"), (bundle, "1"), (newer, "2")):
-        await client.service.models.load(directory)
+        await client.service.models.swap(directory)
         text = (await client.get("/metrics")).text
         told = [line for line in text.splitlines() if line.startswith("rerank_model_loaded{")]
         assert told == [f'rerank_model_loaded{{model="eglr",version="{version}"}} 1.0']
@@ -58,7 +58,7 @@ async def test_the_old_model_is_freed(client: Client, newer: Path) -> None:
     gone = [weakref.ref(old.model), weakref.ref(old.model.runner)]
     await client.rerank(ITEMS)
     del old
-    await client.service.models.load(newer)
+    await client.service.models.swap(newer)
     await client.rerank(ITEMS)
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
@@ -66,5 +66,5 @@ async def test_the_old_model_is_freed(client: Client, newer: Path) -> None:
 
 async def test_a_bundle_that_cannot_be_loaded_changes_nothing(client: Client, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        await client.service.models.load(tmp_path)
+        await client.service.models.swap(tmp_path)
     assert (await client.rerank(ITEMS)).json()["model_version"] == "1"
