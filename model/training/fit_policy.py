@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.contract import NO_ITEM
-from bundle.manifest import Gate
+from bundle.manifest import Calibration
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES, TRIGGERED, Distribution, Reference
 from model.evaluator import Evaluator
 from model.policy import Policy
@@ -180,7 +180,7 @@ def reinforce(
 
 
 @torch.no_grad()
-def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
+def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Calibration:
     """Set the gate's threshold from held-out lists, in eval mode, after the last training phase.
 
     The threshold is a quantile of the uncertainties met while decoding greedily; since reasoning changes
@@ -195,7 +195,7 @@ def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
     slates = decode(policy, held_out, threshold)
     written = torch.cat([rollout.written for rollout in slates])
     tokens = torch.cat([rollout.tokens for rollout in slates])
-    return Gate(
+    return Calibration(
         kind=policy.config.reasoner.gate,
         threshold=threshold,
         quantile=quantile,
