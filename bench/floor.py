@@ -21,9 +21,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
-from bundle.contract import CONTROLS, COUNTERS, LOGITS, OPSET, RECORD, past, present
+from bundle.contract import CONTROLS, LOGITS, OPSET, RECORD, present
 from bundle.manifest import ENCODER, STEP
 from engine.generation import Slate
+from engine.graphs import first_counters
 from engine.sessions import session_options
 
 SIDE = 512
@@ -49,8 +50,7 @@ def count(bundle: Path, inputs: Mapping[str, NDArray[Any]], controls: Mapping[st
     encoder, step = onnx.load(bundle / ENCODER), onnx.load(bundle / STEP)
     encoded = _run(encoder, inputs)
     names = {value.name for value in step.graph.input}
-    zero = np.zeros(1, np.int64)
-    counters = {past(spec.name): zero for spec in COUNTERS} | {past("selectable"): inputs["candidate_mask"]}
+    counters = first_counters(inputs["candidate_mask"])
     known = {**encoded, **counters, **{spec.name: controls[spec.name] for spec in CONTROLS}}
     feed = {name: known[name] for name in names}
     scored = _ancestors(step.graph, [spec.name for spec in (*RECORD, LOGITS)])

@@ -133,11 +133,7 @@ def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
 
 
 def slates(decoded: Decoded) -> Orders:
-    return [
-        slate[written].numpy()
-        for rollout in decoded[0]
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    return [slate for rollout in decoded[0] for slate in rollout.slates()]
 
 
 @torch.no_grad()

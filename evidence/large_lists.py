@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.features.assembly import collate
-from bundle.manifest import Gate
+from bundle.manifest import Calibration
 from engine.generation import Controls, stack_controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import Decoding, SessionSettings
@@ -155,11 +155,8 @@ def fit(data: Seed, encoder: str, directory: Path) -> NDArray[np.float32]:
     )
     log.close()
     gate = calibrate(policy, data.held_out, config.policy.reasoner.gate_quantile)
-    orders = [
-        slate[written].tolist()
-        for rollout in decode(policy, data.test, threshold_gate(gate.threshold))
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    rollouts = decode(policy, data.test, threshold_gate(gate.threshold))
+    orders = [slate.tolist() for rollout in rollouts for slate in rollout.slates()]
     save_text(directory / "config.json", config.model_dump_json(indent=1))
     save_text(directory / "gate.json", gate.model_dump_json(indent=1))
     save_tensors(directory / "policy.pt", policy.state_dict())
@@ -236,7 +233,7 @@ def _served(fitted: Path, features: DatasetFeatures, bundle: Path) -> Path:
     config = RunConfig.model_validate_json((fitted / "config.json").read_text())
     policy = Policy(config.policy, feature_sizes(features.serving))
     policy.load_state_dict(torch.load(fitted / "policy.pt", weights_only=True))
-    gate = Gate.model_validate_json((fitted / "gate.json").read_text())
+    gate = Calibration.model_validate_json((fitted / "gate.json").read_text())
     write_bundle(Trained(config, policy, features.serving, gate, {}), bundle)
     return bundle
 
