@@ -40,8 +40,8 @@ async def read_body(request: Request) -> bytearray:
         ClientDisconnect: the caller left before its end.
     """
     limit = service_of(request).settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    size, body, more = (int(declared) if declared.isdecimal() else 0), bytearray(), True
+    length = request.headers.get("content-length", "")
+    size, body, more = (int(length) if length.isdecimal() else 0), bytearray(), True
     while more and size <= limit:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -55,7 +55,7 @@ async def read_body(request: Request) -> bytearray:
 
 def identify(request: Request, body: IdentifiedBody) -> str:
     """The request's id. One in the body takes precedence over the header's, in headers and errors too."""
-    state = request.scope["state"]
+    state = request.scope["state"]  # `request.state` takes microseconds
     if body.request_id is not None:
         state["request_id"] = body.request_id
     request_id: str = state["request_id"]
