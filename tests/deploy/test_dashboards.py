@@ -45,9 +45,9 @@ def test_a_panel_is_one_grafana_has(panel: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "variables"),
     [
-        ("service", ["instance"]),
-        ("reasoning", ["instance", "model", "version"]),
-        ("models", ["instance", "model", "version"]),
+        ("service.json", ["instance"]),
+        ("reasoning.json", ["instance", "model", "version"]),
+        ("models.json", ["instance", "model", "version"]),
     ],
 )
 def test_what_is_chosen_above_is_what_queries_ask_for(name: str, variables: list[str]) -> None:
