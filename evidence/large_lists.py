@@ -28,7 +28,7 @@ from bundle.features.assembly import collate
 from bundle.manifest import Calibration
 from engine.generation import Controls, stack_controls
 from engine.loaded_model import LoadedModel
-from engine.sessions import Decoding, SessionSettings
+from engine.settings import Decoding, SessionSettings
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
 from evidence.results import RESULTS, difference

@@ -21,7 +21,7 @@ from engine.generation import Controls, stack_controls
 from engine.graphs import SlateRunner
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 from evidence.cell import Cell, open_cell
 from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA

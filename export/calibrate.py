@@ -62,7 +62,7 @@ def curve(policy: Policy, model: LoadedModel, held_out: list[Example], score: Sc
 
 
 def milliseconds(model: LoadedModel, thresholds: Sequence[float], rows: Sequence[Example]) -> list[float]:
-    """Mean milliseconds a list at each threshold, one list a call, thresholds in turn on every list.
+    """Mean milliseconds a list at each threshold, one list a call, all thresholds in every round.
 
     Of each list's rounds the median counts; and of the time that of this thread, which does all of the work,
     so that other processes' turns are not in it.
@@ -70,9 +70,9 @@ def milliseconds(model: LoadedModel, thresholds: Sequence[float], rows: Sequence
     length = model.manifest.slate_length
     times = np.zeros((ROUNDS + 1, len(thresholds), len(rows)))
     for turn in progress(range(ROUNDS + 1), "milliseconds"):
-        for number, row in enumerate(rows):
-            own = Controls.default(model.manifest, min(length, len(row.labels)))
-            for index, threshold in enumerate(thresholds):
+        for index, threshold in enumerate(thresholds):
+            for number, row in enumerate(rows):  # innermost: a list is not met twice in a row, nor in cache
+                own = Controls.default(model.manifest, min(length, len(row.labels)))
                 controls = [replace(own, entropy_threshold=threshold)]
                 started = thread_time()
                 model.generate([row.inputs], controls)

@@ -28,7 +28,7 @@ from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy

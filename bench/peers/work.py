@@ -19,7 +19,7 @@ from bundle.arrays import Arrays
 from bundle.features.history import ANONYMOUS
 from engine.generation import Slate
 from engine.loaded_model import LoadedModel
-from engine.sessions import Decoding, SessionSettings
+from engine.settings import Decoding, SessionSettings
 from loadtest.payloads import read_item_ids
 from service.api.validation import check_rerank, parse
 from service.bodies.rerank import RerankRequest

@@ -18,7 +18,8 @@ from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, 
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
-from engine.sessions import PROVIDERS, SessionSettings, open_session
+from engine.sessions import PROVIDERS, open_session
+from engine.settings import SessionSettings
 
 FORMER_NAMES = {"token_bias": "gates_bias"}
 """Of the arrays in older bundles."""

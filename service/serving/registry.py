@@ -17,7 +17,8 @@ from bundle.features.history import ANONYMOUS
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
-from engine.sessions import PROVIDERS, SessionSettings
+from engine.sessions import PROVIDERS
+from engine.settings import SessionSettings
 from service.bodies.models import Defaults, GateInfo, ModelInfo
 from service.errors import NotFoundError, UnavailableError
 from service.observe.metrics import Metrics

@@ -25,7 +25,8 @@ from engine.loaded_model import LoadedModel
 from engine.native import encoder as native_encoder
 from engine.native.encoder import NativeEncoder
 from engine.native.runner import FORMER_NAMES, NativeRunner
-from engine.sessions import SessionSettings, open_session
+from engine.sessions import open_session
+from engine.settings import SessionSettings
 from export.parity import TorchRunner, compare, random_requests
 from export.writer import Trained, write_bundle
 from model.training.checkpoint import load_policy

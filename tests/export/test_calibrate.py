@@ -45,14 +45,14 @@ def test_a_target_of_tokens_is_reached_and_served(bundle: Path) -> None:
 
 
 def served_ms(bundle: Path, thresholds: Sequence[float]) -> list[float]:
-    """Median milliseconds of a test list at each threshold, as it is served, thresholds in turn."""
+    """Median milliseconds of a test list at each threshold, as it is served, thresholds in turns."""
     model = LoadedModel.open(bundle)
     assert isinstance(model.runner, NativeRunner)
     samples: list[list[float]] = [[] for _ in thresholds]
     requests = real_requests(bundle, model.features, model.manifest, 60)
     for _ in range(10):
-        for arrays, default in requests:
-            for threshold, taken in zip(thresholds, samples, strict=True):
+        for threshold, taken in zip(thresholds, samples, strict=True):
+            for arrays, default in requests:
                 controls = replace(default, entropy_threshold=threshold)
                 started = thread_time()
                 model.generate([arrays], [controls])

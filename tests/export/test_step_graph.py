@@ -30,7 +30,8 @@ from bundle.manifest import (
 from engine.generation import Controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
-from engine.sessions import ProviderUnavailableError, SessionSettings
+from engine.sessions import ProviderUnavailableError
+from engine.settings import SessionSettings
 from examples import own_decoder
 from export import parity
 from export.parity import ParityError, TorchRunner, check_bundle, compare, random_requests
