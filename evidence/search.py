@@ -13,7 +13,8 @@ from model.training.beam import best_slates
 from model.training.examples import batches
 from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
-from model.training.rollout import Choice, Gate, Rollout, greedy, roll_out, sample, threshold_gate
+from model.training.lookahead import look_ahead
+from model.training.rollout import Gate, Rollout, greedy, roll_out, sample, threshold_gate
 
 BATCH = 256
 
@@ -31,28 +32,14 @@ def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
     return out
 
 
-@torch.no_grad()
 def looked_ahead(
     policy: Policy, cell: Cell, gate: Gate, threshold: float, alternatives: int
 ) -> list[Rollout]:
-    """Where the uncertainty is above `threshold`, the list is also completed greedily with each of the
-    next `alternatives` candidates in that place; the evaluator keeps the best of them."""
-    out = []
-    for batch in batches(cell.test, BATCH):
-        memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
-        best = roll_out(policy, memory, batch.mask, gate, greedy)
-        for position in range(policy.config.slate_length):
-            unsure = best.uncertainty[:, position] > threshold
-            log_p, ranked = best.log_policy[:, position].topk(1 + alternatives)
-            tried = [best]
-            for rank in range(1, 1 + alternatives):
-                free = unsure & (log_p[:, rank].exp() > 0)
-                item = ranked[:, rank].where(free, best.slate[:, position])
-                choice = _instead(best.slate, position, item)
-                tried.append(roll_out(policy, memory, batch.mask, gate, choice))
-            best = _best(tried, cell, candidates)
-        out.append(best)
-    return out
+    """Lists improved where the uncertainty is above `threshold`."""
+    return [
+        look_ahead(policy, cell.evaluator, batch.inputs, gate, alternatives, threshold).slates
+        for batch in batches(cell.test, BATCH)
+    ]
 
 
 @torch.no_grad()
@@ -66,17 +53,6 @@ def beam_search(cell: Cell) -> list[list[int]]:
             cell.evaluator, cell.evaluator.encode(batch.inputs), batch.mask, length, beams
         ).tolist()
     ]
-
-
-def _instead(slate: Tensor, position: int, item: Tensor) -> Choice:
-    """The slate `[B, K]` up to the position, the item `[B]` there, the most probable candidates after."""
-
-    def choose(place: int, log_p: Tensor) -> Tensor:
-        if place < position:
-            return slate[:, place]
-        return item if place == position else greedy(place, log_p)
-
-    return choose
 
 
 def _best(tried: list[Rollout], cell: Cell, candidates: Tensor) -> Rollout:

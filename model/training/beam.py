@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from bundle.contract import NO_ITEM
-from model.evaluator import Evaluator, ReadSoFar
+from model.evaluator import ClickModel, ReadSoFar
 
 TAKEN = -1e6
 """Worth of taking an item twice: below every real slate."""
 
 
 @torch.no_grad()
-def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
+def best_slates(evaluator: ClickModel, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
     """The best slate of each request among those that `width` beams come across.
 
     Args:
-        candidates: `[B, N, D]`, from `Evaluator.encode`.
+        candidates: `[B, N, D]`, from `ClickModel.encode`.
         mask: `[B, N] bool, True = a real candidate`.
 
     Returns:

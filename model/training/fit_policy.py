@@ -1,4 +1,4 @@
-"""Trains the policy: supervised warm start, imitation, GRPO on the evaluator, then the gate's threshold.
+"""Trains the policy: supervised warm start, imitation, expert iteration, GRPO, then the gate's threshold.
 
 Legend: B requests, N candidates, K positions.
 """
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from bundle.contract import NO_ITEM
 from bundle.manifest import Gate
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES, TRIGGERED, Distribution, Reference
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel
 from model.policy import Policy
 from model.progress import progress
 from model.training.beam import best_slates
-from model.training.config import RunConfig
+from model.training.config import PhaseConfig, RunConfig
 from model.training.examples import Example, batch_indices, batches
+from model.training.expert_iteration import improved_lists
 from model.training.grpo import collect, grpo_loss
 from model.training.phase import Phase, RunLog
 from model.training.rollout import Rollout, greedy, roll_out, threshold_gate
@@ -40,7 +41,7 @@ def fit_policy(
     run: Path,
     log: RunLog,
     policy: Policy,
-    evaluator: Evaluator,
+    evaluator: ClickModel,
     train: list[Example],
     held_out: list[Example],
     score: Score,
@@ -59,7 +60,13 @@ def fit_policy(
         scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score)
     if config.imitation.epochs:
         taught, best = taught or search_teachers(config, evaluator, train), max(scores.values(), default=None)
-        scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
+        scores["imitation"] = imitate(
+            "imitation", config, config.imitation, run, log, policy, taught, held_out, score, best
+        )
+    if config.expert_iteration.rounds:
+        scores |= iterate(
+            config, run, log, policy, evaluator, train, held_out, score, max(scores.values(), default=None)
+        )
     if config.reinforcement.epochs:
         best = max(scores.values(), default=None)
         scores["grpo"] = reinforce(config, run, log, policy, evaluator, train, held_out, score, best)
@@ -92,7 +99,9 @@ def warm_start(
 
 
 def imitate(
+    name: str,
     config: RunConfig,
+    settings: PhaseConfig,
     run: Path,
     log: RunLog,
     policy: Policy,
@@ -101,17 +110,17 @@ def imitate(
     score: Score,
     score_before: float | None,
 ) -> float:
-    """Imitation of the slates in `shown` of the taught lists (see `search_teachers`). The policy keeps the
-    weights it has unless an epoch beats their score. Returns the best held-out score."""
-    settings, length = config.imitation, config.policy.slate_length
-    phase = Phase("imitation", run, log, policy, taught, settings, config.seed, config.weight_averaging)
+    """Imitation of the slates in `shown` of the taught lists, as `search_teachers` or `improved_lists`
+    give them. The policy keeps the weights it has unless an epoch beats their score. Returns the best
+    held-out score."""
+    length = config.policy.slate_length
+    phase = Phase(name, run, log, policy, taught, settings, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
         for batch in phase.batches():
-            loss = supervised_loss(
-                policy, batch.inputs, slate_teacher(batch.shown[:, :length]), phase.generator
-            )
+            teacher = slate_teacher(batch.shown[:, :length], batch.targets)
+            loss = supervised_loss(policy, batch.inputs, teacher, phase.generator)
             phase.update(loss)
             losses.append(loss.item())
         return {"loss": float(np.mean(losses))}
@@ -119,7 +128,36 @@ def imitate(
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
-def search_teachers(config: RunConfig, evaluator: Evaluator, train: list[Example]) -> list[Example]:
+def iterate(
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    evaluator: ClickModel,
+    train: list[Example],
+    held_out: list[Example],
+    score: Score,
+    score_before: float | None,
+) -> dict[str, float]:
+    """Rounds of expert iteration, each from the best weights so far. Returns the best held-out score after
+    each.
+
+    What a round looks ahead to follows from the weights it starts from alone, so a killed round that is
+    started again learns the same.
+    """
+    scores: dict[str, float] = {}
+    for number in range(1, config.expert_iteration.rounds + 1):
+        threshold = calibrate(policy, held_out, config.policy.reasoner.gate_quantile).threshold
+        taught = improved_lists(policy, evaluator, train, config.expert_iteration, threshold)
+        name, settings = f"expert_iteration_{number}", config.expert_iteration
+        score_before = imitate(
+            name, config, settings, run, log, policy, taught, held_out, score, score_before
+        )
+        scores[f"expert iteration {number}"] = score_before
+    return scores
+
+
+def search_teachers(config: RunConfig, evaluator: ClickModel, train: list[Example]) -> list[Example]:
     """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
     evaluator.eval()
     slates: list[np.ndarray] = []
@@ -139,7 +177,7 @@ def reinforce(
     run: Path,
     log: RunLog,
     policy: Policy,
-    evaluator: Evaluator,
+    evaluator: ClickModel,
     train: list[Example],
     held_out: list[Example],
     score: Score,

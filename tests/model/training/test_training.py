@@ -14,14 +14,21 @@ from model import train
 from model.data.features import DatasetFeatures
 from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
-from model.evaluator import Evaluator
+from model.evaluator import Evaluator, EvaluatorEnsemble
 from model.metrics import average_precision, ndcg, summary
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.training import phase
+from model.training import expert_iteration, phase
 from model.training.advantage import group_advantages
 from model.training.beam import best_slates
-from model.training.checkpoint import CheckpointError, load_features, load_gate, load_policy, load_summary
+from model.training.checkpoint import (
+    CheckpointError,
+    load_evaluator,
+    load_features,
+    load_gate,
+    load_policy,
+    load_summary,
+)
 from model.training.config import EvaluatorConfig, ReinforcementConfig, RunConfig, read_config
 from model.training.examples import Example, batch_indices, batches, examples, to_batch
 from model.training.fit_evaluator import EvaluatorRejectedError, EvaluatorReport, calibration_error, report
@@ -33,9 +40,10 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 SMALL = {
     "simulator": {"items": 200, "lists": 1500, "strength": 2.0},
     "policy": {"width": 16, "encoder": {"token_width": 4}},
-    "evaluator": {"width": 16, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
+    "evaluator": {"width": 16, "members": 2, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
     "supervised": {"epochs": 2},
     "imitation": {"epochs": 1, "beams": 2},
+    "expert_iteration": {"rounds": 2, "epochs": 1},
     "reinforcement": {"epochs": 1, "group": 4},
 }
 
@@ -129,6 +137,35 @@ def test_the_evaluator_knows_order_and_ignores_padding(data) -> None:
     probabilities = evaluator.logits(candidates, slate).sigmoid()
     discount = 1 / torch.log2(torch.tensor([2.0, 3.0, 4.0]))
     torch.testing.assert_close(evaluator.reward(candidates, slate), (probabilities * discount).sum(1))
+
+
+@torch.no_grad()
+def test_an_ensemble_is_the_mean_of_its_members(data) -> None:
+    training, _, _, features = data
+    torch.manual_seed(0)
+    sizes = feature_sizes(features.serving)
+    members = [Evaluator(EvaluatorConfig(width=16), sizes).eval() for _ in range(3)]
+    for member in members:  # sure of themselves, and not of one mind
+        member.click[-1].weight.mul_(40.0)
+    ensemble = EvaluatorEnsemble(members).eval()
+    batch = to_batch(training[:3])
+    slate = torch.tensor([[3, 1, 2, 7], [0, 1, NO_ITEM, NO_ITEM], [5, 4, 3, 0]])
+    own = [member.encode(batch.inputs) for member in members]
+    candidates = ensemble.encode(batch.inputs)
+    rewards = torch.stack([m.reward(c, slate) for m, c in zip(members, own, strict=True)])
+    torch.testing.assert_close(ensemble.reward(candidates, slate), rewards.mean(0))
+    assert (rewards.std(0) > 0.01).all()
+
+    so_far, read = ensemble.start(candidates), [m.start(c) for m, c in zip(members, own, strict=True)]
+    rows = torch.arange(3)
+    for position in range(3):
+        item = slate[:, position].clamp(min=0)
+        clicks = torch.stack(
+            [m.next_logits(c, r).sigmoid() for m, c, r in zip(members, own, read, strict=True)]
+        )
+        torch.testing.assert_close(ensemble.next_logits(candidates, so_far).sigmoid(), clicks.mean(0))
+        so_far = ensemble.read(so_far, candidates[rows, item])
+        read = [m.read(r, c[rows, item]) for m, r, c in zip(members, read, own, strict=True)]
 
 
 @torch.no_grad()
@@ -316,12 +353,17 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_a_run_leaves_all_that_export_needs(finished: Path) -> None:
     result = load_summary(finished)
-    assert list(result["held_out"]) == ["warm start", "imitation", "grpo"]
+    assert list(result["held_out"]) == [
+        *("warm start", "imitation", "expert iteration 1", "expert iteration 2", "grpo"),
+    ]
     assert result["held_out"][result["kept"]] == max(result["held_out"].values())
     assert 0 < load_gate(finished).trigger_rate < 1
     rows = (finished / "metrics.csv").read_text().splitlines()
     assert rows[0] == "phase,epoch,metric,value"
-    assert {row.split(",")[0] for row in rows[1:]} == {"evaluator", "warm_start", "imitation", "grpo"}
+    assert {row.split(",")[0] for row in rows[1:]} == {
+        *("evaluator", "evaluator_2", "warm_start", "imitation", "grpo"),
+        *("expert_iteration_1", "expert_iteration_2"),
+    }
     assert list((finished / "tensorboard").iterdir())
 
 
@@ -332,7 +374,7 @@ def test_the_same_seed_gives_the_same_weights(finished: Path, tmp_path: Path) ->
     assert not same(weights(finished), weights(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [1, 5, 7, 8])
+@pytest.mark.parametrize("epochs_before_the_kill", [6, 10, 12, 14])
 def test_a_killed_run_resumes_to_the_same_weights(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_before_the_kill: int
 ) -> None:
@@ -354,6 +396,39 @@ def test_a_killed_run_resumes_to_the_same_weights(
         load_policy(tmp_path / "run", load_features(tmp_path / "run"))
     train.train(small_config(), tmp_path / "run")
     assert same(weights(finished), weights(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("search", [2, 3])
+def test_a_run_killed_while_looking_ahead_resumes_to_the_same_weights(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: int
+) -> None:
+    started = 0
+    look_ahead = expert_iteration.look_ahead
+
+    def look_and_die(*arguments: object) -> object:
+        nonlocal started
+        started += 1
+        if started == search:
+            raise KeyboardInterrupt
+        return look_ahead(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expert_iteration, "look_ahead", look_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(small_config(), tmp_path / "run")
+    assert (tmp_path / "run/expert_iteration_1.state.pt").exists() == (search > 2)
+    train.train(small_config(), tmp_path / "run")
+    assert same(weights(finished), weights(tmp_path / "run"))
+
+
+def test_a_run_keeps_its_evaluators(finished: Path, data) -> None:
+    training, *_ = data
+    evaluator = load_evaluator(finished, load_features(finished))
+    assert isinstance(evaluator, EvaluatorEnsemble)
+    first, second = (dict(member.named_parameters()) for member in evaluator.members)
+    assert not same(first, second)
+    batch = to_batch(training[:4])
+    assert evaluator.reward(evaluator.encode(batch.inputs), batch.shown).shape == (4,)
 
 
 def test_a_run_is_not_overwritten_by_another_configuration(finished: Path) -> None:
