@@ -29,9 +29,9 @@ def gains(results: Results, path: Path) -> None:
     data = "simulator"
     pairs = [(EGLR, None), ("EGLR, paper's token", None), *results.controls(data)]
     found = [(pair, results.gap(data, pair, (PLAIN, None))) for pair in pairs]
-    kept = sorted(((p, g) for p, g in found if g is not None), key=lambda entry: entry[1][0])
+    kept = sorted(((p, g) for p, g in found if g is not None), key=lambda entry: entry[1].mean)
     figure, axes = plt.subplots(figsize=(9, 0.3 * len(kept) + 1), layout="constrained")
-    for height, ((model, control), (mean, low, high)) in enumerate(kept):
+    for height, ((model, control), (mean, low, high, *_)) in enumerate(kept):
         colour = RED if (model, control) == (EGLR, None) else BLUE
         axes.plot([low, high], [height, height], color=colour, lw=2)
         axes.plot(mean, height, "o", color=colour)

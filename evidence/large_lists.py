@@ -32,9 +32,9 @@ from bundle.manifest import Gate
 from engine.generation import Controls, stack_controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import Decoding, SessionSettings
+from evidence.commit import commit
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
-from evidence.fit import commit
 from evidence.results import RESULTS, difference
 from export.writer import Trained, write_bundle
 from model.data.features import DatasetFeatures

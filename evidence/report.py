@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from evidence import figures
-from evidence.data import DATA
-from evidence.grid import TRAININGS
+from evidence.data import DATA, ONE, SAME_EVALUATORS
+from evidence.grid import TRAININGS, Task
+from evidence.intervals import Gap, Run, gap
 from evidence.references import REFERENCES
-from evidence.results import RESULTS, Row, Values, difference, load
+from evidence.results import RESULTS, Row, Stored, key_of_people, load
 from model.baselines import BASELINES
 from model.progress import console
 
@@ -26,54 +27,92 @@ BACKBONES = {"GRU": ("EGLR", "without reasoning")} | {
 }
 
 
+Which = tuple[str, str | None]
+"""A model, and its control."""
+
+
 class Results:
     """All rows, found by data set, model and control."""
 
-    def __init__(self, rows: dict[str, Row], values: Values) -> None:
-        self.rows, self.values = rows, values
-        self._keys: dict[tuple[str, str, str | None], dict[int, str]] = defaultdict(dict)
-        for name, row in rows.items():
-            self._keys[row["dataset"], row["model"], row["control"]][row["seed"]] = name
+    def __init__(self, stored: Stored) -> None:
+        self.stored, self.rows = stored, stored.rows
+        self._keys: dict[tuple[str, str, str | None], dict[Run, str]] = defaultdict(dict)
+        for name, row in self.rows.items():
+            run = row["seed"], row["training_seed"]
+            self._keys[row["dataset"], row["model"], row["control"]][run] = name
 
     def runs(self, data: str, model: str, control: str | None = None) -> list[Row]:
         return [self.rows[name] for name in self._keys.get((data, model, control), {}).values()]
 
     def mean(self, data: str, model: str, control: str | None, metric: str) -> float:
-        """Mean over runs; NaN without any."""
-        found = [
-            row["metrics"][metric] for row in self.runs(data, model, control) if metric in row["metrics"]
-        ]
-        return float(np.mean(found)) if found else float("nan")
+        """Mean over worlds or folds of the mean over trainings; NaN without any."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for row in self.runs(data, model, control):
+            if metric in row["metrics"]:
+                found[row["seed"]].append(row["metrics"][metric])
+        return float(np.mean([np.mean(values) for values in found.values()])) if found else float("nan")
 
-    def gap(
-        self, data: str, ours: tuple[str, str | None], other: tuple[str, str | None]
-    ) -> tuple[float, float, float] | None:
-        """Paired difference in the data set's metric over the seeds both have, with its interval."""
-        mine, theirs = self._keys.get((data, *ours), {}), self._keys.get((data, *other), {})
-        seeds = sorted(set(mine) & set(theirs))
-        if not seeds:
+    def gap(self, data: str, ours: Which, other: Which, other_data: str | None = None) -> Gap | None:
+        """Paired difference in the data set's metric over the runs both have."""
+        mine, theirs = self._keys.get((data, *ours), {}), self._keys.get((other_data or data, *other), {})
+        both = sorted(set(mine) & set(theirs))
+        if not both:
             return None
-        return difference(self.values, [mine[s] for s in seeds], [theirs[s] for s in seeds])
+        values = self.stored.values
+        differences = {run: values[mine[run]] - values[theirs[run]] for run in both}
+        keys = {seed: key_of_people(data, seed) for seed, _ in both}
+        people = {seed: values[name] for seed, name in keys.items() if name in values}
+        return gap(differences, people, worlds_vary=DATA[data].known)
 
-    def models(self, data: str) -> list[tuple[str, str | None]]:
+    def models(self, data: str) -> list[Which]:
         """(model, control) of everything on the data set, best first."""
         found = {(model, control) for dataset, model, control in self._keys if dataset == data}
         return sorted(found, key=lambda pair: -self.mean(data, *pair, DATA[data].metric))
 
-    def controls(self, data: str) -> list[tuple[str, str | None]]:
+    def controls(self, data: str) -> list[Which]:
         """(model, control) of everything on the data set that is a control of something."""
         found = [pair for pair in self.models(data) if pair[1]]
         return sorted(found, key=lambda pair: list(TRAININGS).index(pair[0]))
 
+    def mark(self, data: str, model: str) -> str:
+        """A dagger where rows were run with another configuration than the data set has now."""
+        for row in self.rows.values():
+            task = Task(data, model, row["seed"], row["training_seed"])
+            if (row["dataset"], row["model"]) == (data, model) and not self.stored.says_the_same(row, task):
+                return " †"
+        return ""
 
-def plain(gap: tuple[float, float, float] | None) -> str:
-    """A difference with its interval."""
-    return "" if gap is None else f"{gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]"
+    def provenance(self, data: str, models: Iterable[str]) -> str:
+        """The commits that a table's rows come from."""
+        runs = [row for row in self.rows.values() if row["dataset"] == data and row["model"] in set(models)]
+        found = sorted({row["commit"] for row in runs})
+        lines = [f"Commit{'s' * (len(found) > 1)}: {', '.join(found)}."]
+        if any(name.endswith("-dirty") for name in found):
+            lines.append("`-dirty`: files differed from the commit.")
+        if any(self.mark(data, model) for model in models):
+            lines.append("†: with an earlier configuration of the model or of all baselines.")
+        return " ".join(lines)
 
 
-def shown(gap: tuple[float, float, float] | None) -> str:
-    """In bold where the interval leaves zero out."""
-    return f"**{plain(gap)}**" if gap and (gap[1] > 0 or gap[2] < 0) else plain(gap)
+def counted(runs: list[Row]) -> str:
+    """Runs, as worlds or folds times trainings where there are several."""
+    worlds = len({row["seed"] for row in runs})
+    return str(worlds) if worlds == len(runs) else f"{len(runs)} in {worlds}"
+
+
+def plain(gap: Gap | None) -> str:
+    """A difference with its intervals: the bootstrap's, then Student's over runs where there are some."""
+    if gap is None:
+        return ""
+    text = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+    if np.isnan(gap.low_of_runs):
+        return text
+    return f"{text} · [{gap.low_of_runs:+.4f}, {gap.high_of_runs:+.4f}]"
+
+
+def shown(gap: Gap | None) -> str:
+    """In bold where both intervals leave zero out."""
+    return f"**{plain(gap)}**" if gap and gap.sure else plain(gap)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -85,19 +124,20 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def main_table(results: Results, data: str) -> str:
     """Every model of the main table on one data set, best first."""
     metric = DATA[data].metric
-    models = [name for name, training in TRAININGS.items() if training.control is None] + list(BASELINES)
+    models = [name for name, training in TRAININGS.items() if training.control is None]
+    models += [*BASELINES, *SAME_EVALUATORS]
     found = [model for model in models if results.runs(data, model)]
     found.sort(key=lambda model: -results.mean(data, model, None, metric))
     others = [name for name in ("ndcg@10", "ndcg@5", "map@10", "diversity") if name != metric]
-    header = ["model", "runs", metric, "EGLR minus it [95 %]", *others, "tokens", *MILLISECONDS]
+    header = ["model", "runs", metric, "EGLR minus it", *others, "tokens", *MILLISECONDS]
     rows = []
     for model in found:
         runs = results.runs(data, model)
         gap = None if model == OURS else results.gap(data, (OURS, None), (model, None))
         rows.append(
             [
-                f"**{model}**" if model == OURS else model,
-                str(len(runs)),
+                (f"**{model}**" if model == OURS else model) + results.mark(data, model),
+                counted(runs),
                 f"{results.mean(data, model, None, metric):.4f}",
                 shown(gap),
                 *(f"{results.mean(data, model, None, name):.4f}" for name in others),
@@ -105,7 +145,35 @@ def main_table(results: Results, data: str) -> str:
                 *milliseconds(runs),
             ]
         )
-    return table(header, rows)
+    return table(header, rows) + "\n\n" + results.provenance(data, found)
+
+
+def steps_table(results: Results, data: str) -> str:
+    """What each step of training brings, with reasoning and without, and how far the evaluators are from
+    the truth about it."""
+    earlier = f"{data}-{ONE}"
+    steps: dict[str, tuple[str, str | None]] = {
+        "one evaluator, imitation": (earlier, None),
+        "the mean of three, imitation": (data, "imitation alone"),
+        "+ one round of expert iteration": (data, "one round of expert iteration"),
+        "+ a second round": (data, None),
+    }
+    rows = []
+    before: tuple[str, str | None] | None = None
+    for name, (where, control) in steps.items():
+        if not results.runs(where, OURS, control):
+            continue
+        values = [
+            f"{results.mean(where, model, control, metric):.4f}"
+            for model in (OURS, REFERENCE)
+            for metric in ("true_value", "evaluator_score")
+        ]
+        gain = results.gap(where, (OURS, control), (REFERENCE, control))
+        step = before and results.gap(where, (OURS, control), (OURS, before[1]), before[0])
+        rows.append([name, counted(results.runs(where, OURS, control)), *values, shown(gain), shown(step)])
+        before = where, control
+    header = ["trained as", "runs", "EGLR", "its evaluators say", "without reasoning", "its evaluators say"]
+    return table([*header, "gain of reasoning", "EGLR minus the row above"], rows)
 
 
 def possible_table(results: Results, data: str) -> str:
@@ -132,20 +200,21 @@ def backbone_table(results: Results) -> str:
                 mean = results.mean(data, plain, None, DATA[data].metric)
                 relative = f"{gap[0] / mean:+.2%}"
                 rows.append([data, name, f"{mean:.4f}", shown(gap), relative])
-    return table(["data", "backbone", "without reasoning", "gain of EGLR [95 %]", "relative"], rows)
+    return table(["data", "backbone", "without reasoning", "gain of EGLR", "relative"], rows)
 
 
 def control_table(results: Results, data: str) -> str:
     """Every control against the same plain model and against EGLR."""
     metric = DATA[data].metric
     rows = []
-    for model, control in [(OURS, None), *results.controls(data)]:
+    pairs = [(OURS, None), *results.controls(data)]
+    for model, control in pairs:
         runs = results.runs(data, model, control)
         rows.append(
             [
-                model,
+                model + results.mark(data, model),
                 control or "entropy gate, as trained",
-                str(len(runs)),
+                counted(runs),
                 f"{results.mean(data, model, control, metric):.4f}",
                 shown(results.gap(data, (model, control), (REFERENCE, None))),
                 shown(None if control is None else results.gap(data, (OURS, None), (model, control))),
@@ -163,7 +232,7 @@ def control_table(results: Results, data: str) -> str:
         "tokens",
         *MILLISECONDS,
     ]
-    return table(header, rows)
+    return table(header, rows) + "\n\n" + results.provenance(data, [model for model, _ in pairs])
 
 
 MILLISECONDS = ("ms, graph", "ms, native")
@@ -190,11 +259,12 @@ def write(page: Path, tables: dict[str, Callable[[], str]]) -> None:
 
 
 def main() -> None:
-    results = Results(*load(RESULTS))
+    results = Results(load(RESULTS))
     tables: dict[str, Callable[[], str]] = {"backbones": lambda: backbone_table(results)}
     for data in DATA:
         tables[f"possible-{data}"] = lambda data=data: possible_table(results, data)
         tables[f"main-{data}"] = lambda data=data: main_table(results, data)
+        tables[f"steps-{data}"] = lambda data=data: steps_table(results, data)
         tables[f"controls-{data}"] = lambda data=data: control_table(results, data)
     write(PAGE, tables)
     IMAGES.mkdir(exist_ok=True)

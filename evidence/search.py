@@ -3,11 +3,14 @@
 Labels have no say. Legend: B lists, K positions, N candidates.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from bundle.contract import NO_ITEM
-from evidence.cell import Cell
 from model.policy import Policy
 from model.training.beam import best_slates
 from model.training.examples import batches
@@ -15,6 +18,9 @@ from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
 from model.training.lookahead import look_ahead
 from model.training.rollout import Gate, Rollout, greedy, roll_out, sample, threshold_gate
+
+if TYPE_CHECKING:
+    from evidence.cell import Cell
 
 BATCH = 256
 

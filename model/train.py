@@ -37,8 +37,9 @@ from model.training.phase import RunLog
 
 QUICK = {
     "training_lists": 2000,
-    "evaluator": {"epochs": 4},
+    "evaluator": {"members": 1, "epochs": 4},
     "supervised": {"epochs": 3},
+    "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
 }
 """What `--quick` changes: a run of a minute or two that shows the whole path, not the best model."""
