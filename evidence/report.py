@@ -1,6 +1,6 @@
-"""Tables and figures of docs/results.md, from the results alone: `python -m evidence.report`.
+"""Tables and figures of docs/results.md and README.md, from the results alone: `python -m evidence.report`.
 
-The page's prose is written by hand; what stands between `<!-- table: NAME -->` and `<!-- end -->` is
+Prose is written by hand; what stands between `<!-- table: NAME -->` and `<!-- end -->` is
 written here.
 """
 
@@ -20,8 +20,18 @@ from evidence.results import RESULTS, Row, Stored, key_of_people, load
 from model.baselines import BASELINES
 from model.progress import console
 
-PAGE, IMAGES = Path("docs/results.md"), Path("docs/images")
+PAGES, IMAGES = (Path("docs/results.md"), Path("README.md")), Path("docs/images")
 OURS, REFERENCE = "EGLR", "without reasoning"
+RIVALS = (
+    REFERENCE,
+    "CMR-style",
+    "CMR-style, same evaluators",
+    "EG-Rerank",
+    "LambdaMART",
+    "initial score alone",
+)
+"""What decides: the same without reasoning, the best of others, what a team has already."""
+
 BACKBONES = {"GRU": ("EGLR", "without reasoning")} | {
     name: (f"EGLR, {name}", f"without reasoning, {name}") for name in ("LSTM", "Transformer")
 }
@@ -37,6 +47,7 @@ class Results:
     def __init__(self, stored: Stored) -> None:
         self.stored, self.rows = stored, stored.rows
         self._keys: dict[tuple[str, str, str | None], dict[Run, str]] = defaultdict(dict)
+        self._marks: dict[tuple[str, str], str] = {}
         for name, row in self.rows.items():
             run = row["seed"], row["training_seed"]
             self._keys[row["dataset"], row["model"], row["control"]][run] = name
@@ -76,11 +87,14 @@ class Results:
 
     def mark(self, data: str, model: str) -> str:
         """A dagger where rows were run with another configuration than the data set has now."""
-        for row in self.rows.values():
-            task = Task(data, model, row["seed"], row["training_seed"])
-            if (row["dataset"], row["model"]) == (data, model) and not self.stored.says_the_same(row, task):
-                return " †"
-        return ""
+        if (data, model) not in self._marks:
+            rows = [row for row in self.rows.values() if (row["dataset"], row["model"]) == (data, model)]
+            runs = {(row["seed"], row["training_seed"]): row for row in rows}
+            current = all(
+                self.stored.says_the_same(row, Task(data, model, *run)) for run, row in runs.items()
+            )
+            self._marks[data, model] = "" if current else " †"
+        return self._marks[data, model]
 
     def provenance(self, data: str, models: Iterable[str]) -> str:
         """The commits that a table's rows come from."""
@@ -148,6 +162,21 @@ def main_table(results: Results, data: str) -> str:
     return table(header, rows) + "\n\n" + results.provenance(data, found)
 
 
+def deciding_table(results: Results) -> str:
+    """EGLR against what decides, on every data set."""
+    rows = []
+    for data in DATA:
+        for model in RIVALS:
+            found = results.gap(data, (OURS, None), (model, None))
+            if found is None or (data.endswith(ONE) and results.runs(data.removesuffix(f"-{ONE}"), OURS)):
+                continue
+            mean = results.mean(data, model, None, DATA[data].metric)
+            name = f"{data}, {DATA[data].metric.replace('_', ' ')}"
+            against = model + results.mark(data, model)
+            rows.append([name, against, f"{mean:.4f}", shown(found), f"{found.mean / mean:+.2%}"])
+    return table(["data, measured in", "against", "it has", "EGLR minus it", ""], rows)
+
+
 def steps_table(results: Results, data: str) -> str:
     """What each step of training brings, with reasoning and without, and how far the evaluators are from
     the truth about it."""
@@ -207,7 +236,7 @@ def control_table(results: Results, data: str) -> str:
     """Every control against the same plain model and against EGLR."""
     metric = DATA[data].metric
     rows = []
-    pairs = [(OURS, None), *results.controls(data)]
+    pairs = [(OURS, None)] * bool(results.runs(data, OURS)) + results.controls(data)
     for model, control in pairs:
         runs = results.runs(data, model, control)
         rows.append(
@@ -260,17 +289,21 @@ def write(page: Path, tables: dict[str, Callable[[], str]]) -> None:
 
 def main() -> None:
     results = Results(load(RESULTS))
-    tables: dict[str, Callable[[], str]] = {"backbones": lambda: backbone_table(results)}
+    tables: dict[str, Callable[[], str]] = {
+        "deciding": lambda: deciding_table(results),
+        "backbones": lambda: backbone_table(results),
+    }
     for data in DATA:
         tables[f"possible-{data}"] = lambda data=data: possible_table(results, data)
         tables[f"main-{data}"] = lambda data=data: main_table(results, data)
         tables[f"steps-{data}"] = lambda data=data: steps_table(results, data)
         tables[f"controls-{data}"] = lambda data=data: control_table(results, data)
-    write(PAGE, tables)
+    for page in PAGES:
+        write(page, tables)
     IMAGES.mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
         draw(results, IMAGES / f"{name}.png")
-    console.print(f"wrote {PAGE} and {len(figures.FIGURES)} figures")
+    console.print(f"wrote {', '.join(map(str, PAGES))} and {len(figures.FIGURES)} figures")
 
 
 if __name__ == "__main__":
