@@ -14,7 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,12 +31,13 @@ from bundle.features.fitting import FittedFeatures
 from bundle.manifest import FEATURES
 from engine import loaded_model
 from service.app import create_app
+from service.errors import Stage
 from service.settings import Settings
 
 CONNECTIONS = (1, 8)
 WINDOWS = 6
 BARE = "/bare"
-STAGES = ("parse", "context", "features", "queue", "infer", "post")
+STAGES = get_args(Stage)
 MARKS = {"ids, anonymous": 150, "features, anonymous": 230}
 
 

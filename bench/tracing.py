@@ -15,16 +15,17 @@ from pathlib import Path
 from statistics import median
 from threading import Thread
 from timeit import repeat
-from typing import Any
+from typing import Any, get_args
 
 from bench.client import post, send_all
 from bench.machine import hardware, keep
 from bench.payloads import workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running
+from service.errors import Stage
 from service.observe.tracing import CURRENT, RequestRecord
 
 TURNS, REQUESTS = 12, 512
-STAGES = ("parse", "context", "features", "queue", "infer", "post")
+STAGES = get_args(Stage)
 
 
 class _Collector(BaseHTTPRequestHandler):

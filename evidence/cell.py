@@ -18,12 +18,13 @@ from model.data.slate import Dataset
 from model.encoder import FeatureSizes
 from model.evaluator import ClickModel, EvaluatorEnsemble
 from model.sizes import feature_sizes
-from model.train import held_out_score
+from model.training.beam import search_teachers
 from model.training.config import RunConfig
+from model.training.evaluator_report import EvaluatorReport
 from model.training.examples import Example, examples
-from model.training.fit_evaluator import EvaluatorReport, train_evaluator
-from model.training.fit_policy import Score, search_teachers
+from model.training.fit_evaluator import train_evaluator
 from model.training.phase import RunLog
+from model.training.selection import Score, held_out_score
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Cell:
     def one_evaluator(self) -> ClickModel:
         """The first member of an ensemble."""
         if isinstance(self.evaluator, EvaluatorEnsemble):
-            return self.evaluator.members[0]
+            return self.evaluator.networks[0]
         return self.evaluator
 
     @property

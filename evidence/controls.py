@@ -13,10 +13,11 @@ from bundle.manifest import GateKind
 from evidence.cell import Cell
 from evidence.search import BATCH, best_of, looked_ahead
 from model.policy import Policy
+from model.training.calibration import calibrate
+from model.training.decoding import decode
 from model.training.examples import Example, batches
-from model.training.fit_policy import NEVER, calibrate
 from model.training.lookahead import EVERYWHERE
-from model.training.rollout import Gate, Rollout, greedy, replay_gate, roll_out, threshold_gate
+from model.training.rollout import NEVER, GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
@@ -25,16 +26,7 @@ SAMPLED_LISTS = 4
 ALTERNATIVES = 3
 
 Decoded = tuple[list[Rollout], int]
-"""Slates of the test lists in batches of `BATCH`, and the budget they had."""
-
-
-@torch.no_grad()
-def decode(policy: Policy, rows: list[Example], gate: Gate, budget: int | None = None) -> list[Rollout]:
-    """Greedy slates in order."""
-    return [
-        roll_out(policy, policy.encode(batch.inputs), batch.mask, gate, greedy, budget)
-        for batch in batches(rows, BATCH)
-    ]
+"""Slates of the test lists in batches, and the budget they had."""
 
 
 def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]]:
@@ -104,7 +96,7 @@ def _until_converged(policy: Policy, cell: Cell) -> list[Rollout]:
     """Reason on while the last token still changed the distribution by more than the held-out median."""
     changes: list[Tensor] = []
 
-    def gate(limit: float, changed: list[Tensor]) -> Gate:
+    def gate(limit: float, changed: list[Tensor]) -> GateDecision:
         before: list[Tensor] = []
 
         def decide(position: int, token: int, doubt: Tensor, log_p: Tensor) -> Tensor:

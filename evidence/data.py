@@ -6,8 +6,7 @@ from typing import Any
 
 from model.data import movietweetings, ranklens
 from model.data.location import PublicFile
-from model.train import with_changes
-from model.training.config import RunConfig, read_config
+from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"

@@ -12,6 +12,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA, ONE
@@ -168,7 +170,7 @@ def _present(results: Results) -> list[str]:
     return [data for data in found if data.removesuffix(f"-{ONE}") not in found or not data.endswith(ONE)]
 
 
-def _beside(panel: plt.Axes, labels: Sequence[tuple[float, float, str]]) -> None:
+def _beside(panel: Axes, labels: Sequence[tuple[float, float, str]]) -> None:
     """Label points `(y, x, text)` in a column to the right of all of them, in their order of height."""
     places = np.linspace(0.02, 0.98, len(labels))
     for place, (y, x, text) in zip(places, sorted(labels), strict=True):
@@ -183,7 +185,7 @@ def _beside(panel: plt.Axes, labels: Sequence[tuple[float, float, str]]) -> None
         )
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

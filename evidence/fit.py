@@ -7,13 +7,13 @@ Legend: B lists, N candidates, K positions.
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evidence.cell import Cell, open_cell
 from evidence.commit import commit
@@ -75,7 +75,7 @@ def fit(task: Task, root: Path) -> None:
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
         rows.append({**common, **row, **measured})
     rows = [{**row, "cpu_s": round(seconds, 1)} for row in rows]
-    np.savez_compressed(directory / VALUES, **values, **{PEOPLE: people(cell)})
+    np.savez_compressed(directory / VALUES, allow_pickle=False, **values, **{PEOPLE: people(cell)})
     save_text(
         directory / SLATES,
         json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
@@ -121,12 +121,13 @@ def all_decodings(
 
 def untrained(model: str, cell: Cell, directory: Path) -> Orders:
     """The slates of a baseline or a reference."""
-    if model in REFERENCES:
-        found = REFERENCES[model](cell)
-    else:
-        evaluator = cell.evaluator if model in SAME_EVALUATORS else cell.one_evaluator
-        found = BASELINES[SAME_EVALUATORS.get(model, model)](baseline_task(cell, directory, evaluator))
-    return [np.asarray(order[: cell.config.policy.slate_length], np.int64) for order in found]
+    evaluator = cell.evaluator if model in SAME_EVALUATORS else cell.one_evaluator
+    found: Sequence[ArrayLike] = (
+        REFERENCES[model](cell)
+        if model in REFERENCES
+        else BASELINES[SAME_EVALUATORS.get(model, model)](baseline_task(cell, directory, evaluator))
+    )
+    return [np.asarray(order, np.int64)[: cell.config.policy.slate_length] for order in found]
 
 
 def baseline_task(cell: Cell, directory: Path, evaluator: ClickModel) -> BaselineTask:
@@ -176,7 +177,8 @@ def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]
         return vectors
     tokens = row.inputs["candidate_tokens"]
-    return (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1).astype(np.float32)
+    present: NDArray[np.bool_] = (tokens[:, :, None] == np.unique(tokens[tokens > 0])).any(1)
+    return present.astype(np.float32)
 
 
 def reasoning(decoded: Decoded) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def reasoning(decoded: Decoded) -> dict[str, Any]:
     }
 
 
-def _rewards(cell: Cell, orders: Orders) -> Iterable[float]:
+def _rewards(cell: Cell, orders: Orders) -> list[float]:
     """The evaluator's own score of each slate."""
     rewards: list[float] = []
     start = 0

@@ -13,8 +13,7 @@ from evidence.data import DATA, SAME_EVALUATORS, Changes, Data
 from evidence.references import REFERENCES
 from model.baselines import BASELINES
 from model.baselines.recipe import RECIPE
-from model.train import with_changes
-from model.training.config import RunConfig
+from model.training.config import RunConfig, with_changes
 
 SEEDS = range(5)
 """Run i uses seed i: world i of the simulator, user fold i of a log as the test fold."""

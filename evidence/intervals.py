@@ -39,7 +39,7 @@ class Gap(NamedTuple):
 
 def gap(
     differences: Mapping[Run, NDArray[np.float32]],
-    people: Mapping[int, NDArray[np.int32]],
+    people: Mapping[int, NDArray[np.integer]],
     worlds_vary: bool,
 ) -> Gap:
     """The mean over worlds or folds of the mean difference in each.
@@ -77,7 +77,7 @@ def gap(
 
 
 def _resampled_means(
-    values: NDArray[np.float32], people: NDArray[np.int32], rng: np.random.Generator
+    values: NDArray[np.float32], people: NDArray[np.integer], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Means over lists whose people are drawn with replacement. `[R]`."""
     _, whose = np.unique(people, return_inverse=True)

@@ -43,12 +43,15 @@ from model.data.slate import Dataset, LoggedSlate, Split
 from model.policy import Policy
 from model.progress import console, progress
 from model.sizes import feature_sizes
-from model.train import held_out_score, with_changes
+from model.training.calibration import calibrate
 from model.training.checkpoint import save_tensors, save_text
-from model.training.config import RunConfig, read_config
+from model.training.config import RunConfig, read_config, with_changes
+from model.training.decoding import decode
 from model.training.examples import Example, examples
-from model.training.fit_policy import calibrate, decode, imitate
+from model.training.fit_policy import imitate
 from model.training.phase import RunLog
+from model.training.rollout import threshold_gate
+from model.training.selection import held_out_score
 
 CONFIG = CONFIGS / "large-lists.toml"
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -157,7 +160,7 @@ def fit(data: Seed, encoder: str, directory: Path) -> NDArray[np.float32]:
     gate = calibrate(policy, data.held_out, config.policy.reasoner.gate_quantile)
     orders = [
         slate[written].tolist()
-        for rollout in decode(policy, data.test, gate.threshold)
+        for rollout in decode(policy, data.test, threshold_gate(gate.threshold))
         for slate, written in zip(rollout.slate, rollout.written, strict=True)
     ]
     save_text(directory / "config.json", config.model_dump_json(indent=1))
@@ -258,8 +261,7 @@ def report(values: Values, times: Milliseconds, config: RunConfig, seeds: list[i
                 "true_value": float(np.mean([values[key].mean() for key in keys(who, n)])),
             }
             if who in ENCODERS and who != REFERENCE:
-                mean, low, high = difference(values, keys(who, n), keys(REFERENCE, n))
-                row[f"minus_{REFERENCE}"] = {"mean": mean, "low": low, "high": high}
+                row[f"minus_{REFERENCE}"] = difference(values, keys(who, n), keys(REFERENCE, n))._asdict()
             quality.append(row)
     growth = {
         way: {name: round(found[1000] / found[50], 2) for name, found in by_encoder.items()}

@@ -7,6 +7,7 @@ written here.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ class Results:
     def models(self, data: str) -> list[Which]:
         """(model, control) of everything on the data set, best first."""
         found = {(model, control) for dataset, model, control in self._keys if dataset == data}
-        return sorted(found, key=lambda pair: -self.mean(data, *pair, DATA[data].metric))
+        return sorted(found, key=lambda pair: -self.mean(data, pair[0], pair[1], DATA[data].metric))
 
     def controls(self, data: str) -> list[Which]:
         """(model, control) of everything on the data set that is a control of something."""
@@ -227,7 +228,7 @@ def backbone_table(results: Results) -> str:
             gap = results.gap(data, (ours, None), (plain, None))
             if gap is not None:
                 mean = results.mean(data, plain, None, DATA[data].metric)
-                relative = f"{gap[0] / mean:+.2%}"
+                relative = f"{gap.mean / mean:+.2%}"
                 rows.append([data, name, f"{mean:.4f}", shown(gap), relative])
     return table(["data", "backbone", "without reasoning", "gain of EGLR", "relative"], rows)
 
@@ -294,10 +295,10 @@ def main() -> None:
         "backbones": lambda: backbone_table(results),
     }
     for data in DATA:
-        tables[f"possible-{data}"] = lambda data=data: possible_table(results, data)
-        tables[f"main-{data}"] = lambda data=data: main_table(results, data)
-        tables[f"steps-{data}"] = lambda data=data: steps_table(results, data)
-        tables[f"controls-{data}"] = lambda data=data: control_table(results, data)
+        tables[f"possible-{data}"] = partial(possible_table, results, data)
+        tables[f"main-{data}"] = partial(main_table, results, data)
+        tables[f"steps-{data}"] = partial(steps_table, results, data)
+        tables[f"controls-{data}"] = partial(control_table, results, data)
     for page in PAGES:
         write(page, tables)
     IMAGES.mkdir(exist_ok=True)

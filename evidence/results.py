@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES
 from evidence.grid import Task, seedless
+from model.metrics import Interval, paired_difference
 from model.training.checkpoint import save_text
 from model.training.config import PhaseConfig, RunConfig
 
 RESULTS = Path("docs/results")
-RESAMPLES = 2000
 
 Row = dict[str, Any]
-Values = dict[str, NDArray[np.float32]]
+Values = dict[str, NDArray[Any]]
 
 
 class Stored(NamedTuple):
@@ -92,7 +92,9 @@ def save(stored: Stored, target: Path = RESULTS) -> None:
     partial = target / "partial.npz"
     rounded = {name: values[name] for name in sorted(values) if name in rows or name.startswith("people|")}
     np.savez_compressed(
-        partial, **{n: v if v.dtype.kind == "i" else np.round(v, 4) for n, v in rounded.items()}
+        partial,
+        allow_pickle=False,
+        **{n: v if v.dtype.kind == "i" else np.round(v, 4) for n, v in rounded.items()},
     )
     os.replace(partial, target / "values.npz")
     save_text(target / "results.json", json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
@@ -108,14 +110,6 @@ def load(target: Path = RESULTS) -> Stored:
         return Stored(rows, dict(values), json.loads((target / "configurations.json").read_text()))
 
 
-def difference(values: Values, ours: list[str], others: list[str]) -> tuple[float, float, float]:
-    """Mean paired difference over the lists of all runs, and its 95 % bootstrap interval.
-
-    Lists are resampled within their run, so that every run keeps its weight.
-    """
-    rng = np.random.default_rng(0)
-    gaps = [values[a] - values[b] for a, b in zip(ours, others, strict=True)]
-    gaps = [gap[~np.isnan(gap)] for gap in gaps]
-    means = np.mean([gap[rng.integers(len(gap), size=(RESAMPLES, len(gap)))].mean(1) for gap in gaps], axis=0)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(np.mean([gap.mean() for gap in gaps])), float(low), float(high)
+def difference(values: Values, ours: list[str], others: list[str]) -> Interval:
+    """Paired difference over the lists of all runs; each of ours has its pair among the others."""
+    return paired_difference([values[a] - values[b] for a, b in zip(ours, others, strict=True)])

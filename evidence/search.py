@@ -14,10 +14,17 @@ from bundle.contract import NO_ITEM
 from model.policy import Policy
 from model.training.beam import best_slates
 from model.training.examples import batches
-from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
 from model.training.lookahead import look_ahead
-from model.training.rollout import Gate, Rollout, greedy, roll_out, sample, threshold_gate
+from model.training.rollout import (
+    NEVER,
+    GateDecision,
+    Rollout,
+    greedy,
+    roll_out,
+    sample,
+    threshold_gate,
+)
 
 if TYPE_CHECKING:
     from evidence.cell import Cell
@@ -39,11 +46,11 @@ def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
 
 
 def looked_ahead(
-    policy: Policy, cell: Cell, gate: Gate, threshold: float, alternatives: int
+    policy: Policy, cell: Cell, decide: GateDecision, threshold: float, alternatives: int
 ) -> list[Rollout]:
     """Lists improved where the uncertainty is above `threshold`."""
     return [
-        look_ahead(policy, cell.evaluator, batch.inputs, gate, alternatives, threshold).slates
+        look_ahead(policy, cell.evaluator, batch.inputs, decide, alternatives, threshold).slates
         for batch in batches(cell.test, BATCH)
     ]
 

@@ -30,8 +30,9 @@ from evidence.results import RESULTS, load, save
 from export.writer import Trained, write_bundle
 from model.policy import Policy
 from model.progress import console, progress
+from model.training.calibration import calibrate
 from model.training.config import RunConfig
-from model.training.fit_policy import NEVER, calibrate
+from model.training.rollout import NEVER
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
 
@@ -57,7 +58,7 @@ class Variant(NamedTuple):
 
 def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
     """Everything of the data set that has been trained with seed 0."""
-    found = []
+    found: list[Variant] = []
     for name, training in progress(TRAININGS.items(), "exporting"):
         directory = root / Task(data, name, 0).directory
         if not (directory / "policy.pt").exists():

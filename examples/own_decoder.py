@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from export.__main__ import export
 from model.decoders.pointer import Pointer
-from model.decoders.protocol import DecoderState
+from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 from model.policy import DECODERS
-from model.train import train, with_changes
-from model.training.config import read_config
+from model.train import train
+from model.training.config import read_config, with_changes
 
 
 class MinimalGatedDecoder(Pointer):
     """State: one hidden vector, which is also what candidates are scored with."""
 
-    state_axes = (("hidden", ("B", "D")),)
+    state_axes: StateAxes = (("hidden", ("B", "D")),)
 
     def __init__(self, width: int) -> None:
         super().__init__(width)

@@ -7,11 +7,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from export.parity import ParityError, check_bundle
+from bundle.errors import RerankerError
+from export.parity import check_bundle
 from export.writer import Trained, write_bundle
 from model.progress import console
 from model.training.checkpoint import (
-    CheckpointError,
     load_config,
     load_features,
     load_gate,
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         export(arguments.run, arguments.bundle, arguments.version)
-    except (CheckpointError, ParityError) as error:
+    except RerankerError as error:
         raise SystemExit(str(error)) from None
 
 

@@ -16,17 +16,19 @@ import torch
 from rich.table import Table
 
 from bundle.contract import CONTROLS, UNLIMITED_MICRO_STEPS
+from bundle.errors import RerankerError
 from bundle.features.assembly import collate
-from bundle.manifest import MANIFEST, SLATE, BundleError, CurvePoint, Gate, Manifest, read_manifest
+from bundle.manifest import MANIFEST, SLATE, CurvePoint, Gate, Manifest, read_manifest
 from model.data.features import DatasetFeatures
-from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
 from model.progress import console, progress
-from model.train import held_out_score
+from model.training.calibration import calibrate
 from model.training.checkpoint import load_config, load_features, load_policy, save_text
+from model.training.decoding import decode
 from model.training.examples import Example, examples
-from model.training.fit_policy import Score, calibrate, decode
+from model.training.rollout import threshold_gate
+from model.training.selection import Score, held_out_score
 
 QUANTILES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """Of the curve: from never to always."""
@@ -35,7 +37,7 @@ HALVINGS = 12
 TIMED_LISTS, ROUNDS = 100, 3
 
 
-class TargetError(ValueError):
+class TargetError(RerankerError):
     """The target lies outside what any threshold gives; the message names the option and the range."""
 
 
@@ -48,7 +50,7 @@ def curve(
         gate = calibrate(policy, held_out, quantile)
         slates = [
             slate[written].numpy()
-            for rollout in decode(policy, held_out, gate.threshold)
+            for rollout in decode(policy, held_out, threshold_gate(gate.threshold))
             for slate, written in zip(rollout.slate, rollout.written, strict=True)
         ]
         points.append(
@@ -170,7 +172,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         set_threshold(arguments.bundle, arguments.tokens_per_list, arguments.latency_ms, arguments.quantile)
-    except (BundleError, DataUnavailableError, TargetError) as error:
+    except RerankerError as error:
         raise SystemExit(str(error)) from None
 
 
@@ -181,7 +183,7 @@ def set_threshold(
 
     Raises:
         BundleError: no bundle there.
-        DataUnavailableError: its data set is not to be had.
+        DataUnavailableError: its data set is unavailable.
         TargetError: the target cannot be reached.
     """
     torch.set_num_threads(1)

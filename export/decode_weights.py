@@ -1,8 +1,8 @@
 """The weights of a policy's micro-step, folded for native decoding by `engine.native.runner`.
 
 Folded are: the biases that are only ever added to each other, the attention's scale into its query, the
-reasoner's step embeddings into the bias they are added to, and its gate into what it multiplies. Matrices
-are transposed, `[in, out]`. Whole-rollout parity guards all of it. Legend: D width.
+reasoner's step embeddings into the bias they are added to, and its residual scale into what it multiplies.
+Matrices are transposed, `[in, out]`. Whole-rollout parity guards all of it. Legend: D width.
 """
 
 import math
@@ -27,7 +27,7 @@ def decode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
         return None
     cell = decoder.cell  # type: ignore[attr-defined]
     gates_bias = cell.bias_ih.clone()
-    gates_bias[: 2 * width] += cell.bias_hh[: 2 * width]  # the third gate's state part is reset first
+    gates_bias[: 2 * width] += cell.bias_hh[: 2 * width]  # the candidate state's part is reset first
     weights = {
         "token_weights": cell.weight_ih.T,  # [D, 3 D]
         "state_weights": cell.weight_hh.T,  # [D, 3 D]
@@ -51,6 +51,6 @@ def _reasoner_weights(reasoner: DeepReasoner, width: int) -> dict[str, Tensor]:
         "query_bias": reasoner.query.bias / scale,  # [D]
         "mix_weights": reasoner.mix.weight.T,  # [4 D, 2 D], rows of readout, recalled, token, user
         "mix_bias": reasoner.mix.bias + reasoner.step_embedding.weight,  # [steps, 2 D]
-        "write_weights": reasoner.write.weight.T * reasoner.gate,  # [2 D, D]
-        "write_bias": reasoner.write.bias * reasoner.gate,  # [D]
+        "write_weights": reasoner.write.weight.T * reasoner.residual_scale,  # [2 D, D]
+        "write_bias": reasoner.write.bias * reasoner.residual_scale,  # [D]
     }

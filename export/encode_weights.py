@@ -11,6 +11,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from model.decoders.gru import GRUDecoder
 from model.policy import Policy
@@ -28,6 +29,7 @@ def encode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
     candidate[: item.numbers.in_features] += item.numbers.weight.T
     query, key = encoder.history_query, encoder.history_key
     first, second = encoder.mix[0], encoder.mix[3]
+    assert isinstance(first, nn.Linear)
     blocks, columns = encoder.reasoning_blocks
     weights = {
         "candidate_weights": candidate,  # [numeric, D]

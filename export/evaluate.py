@@ -17,25 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from bundle.errors import RerankerError
 from engine.generation import Controls, Slate
 from engine.loaded_model import LoadedModel
 from export.figure import draw
 from model.baselines import initial_order, item_ctr, lambdamart
 from model.baselines.task import Task
 from model.data.features import DatasetFeatures
-from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset, LoggedSlate, Split
-from model.metrics import ndcg, summary
+from model.metrics import ndcg, paired_difference, summary
 from model.progress import console
 from model.sizes import feature_sizes
-from model.train import held_out_score
 from model.training.checkpoint import load_config
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
+from model.training.selection import held_out_score
 
 BATCH = 32
-RESAMPLES = 2000
 
 Orders = list[NDArray[np.int64]]
 
@@ -105,22 +104,12 @@ def reasoning_figures(slates: Sequence[Slate]) -> dict[str, Any]:
     }
 
 
-def paired_interval(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of per-list differences, NaN where a list has none."""
-    differences = differences[~np.isnan(differences)]
-    rng = np.random.default_rng(seed)
-    n = len(differences)
-    means = [differences[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
     """Quality and reasoning figures of a bundle and the baselines beside it.
 
     Raises:
         BundleError: the bundle cannot be served.
-        DataUnavailableError: its dataset is not to be had.
+        DataUnavailableError: its dataset is unavailable.
     """
     model, config = LoadedModel.open(bundle), load_config(bundle)
     dataset = open_dataset(config)
@@ -140,7 +129,11 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
             ]
             metrics[name]["true_value"] = float(np.mean(values))
     own = ndcg(ours, labels, 10)
-    gaps = {name: own - ndcg(orders, labels, 10) for name, orders in results.items() if orders is not ours}
+    gaps = {
+        name: paired_difference([own - ndcg(orders, labels, 10)])
+        for name, orders in results.items()
+        if orders is not ours
+    }
     return {
         "dataset": dataset.name,
         "split": split,
@@ -148,8 +141,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
         "model_version": model.manifest.version,
         "metrics": metrics,
         "ndcg@10_difference": {
-            name: {"mean": float(np.nanmean(gap)), "interval": paired_interval(gap)}
-            for name, gap in gaps.items()
+            name: {"mean": gap.mean, "interval": (gap.low, gap.high)} for name, gap in gaps.items()
         },
         "reasoning": reasoning_figures(generated),
     }
@@ -192,7 +184,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         report = evaluate(arguments.bundle, arguments.split)
-    except DataUnavailableError as error:
+    except RerankerError as error:
         raise SystemExit(str(error)) from None
     show(report)
     if arguments.figure:

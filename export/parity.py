@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named
 from bundle.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from bundle.errors import RerankerError
 from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
@@ -29,7 +30,6 @@ from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
 from engine.sessions import SessionSettings
 from model.data.features import DatasetFeatures
-from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
 from model.policy import Controls as StepControls
 from model.policy import Policy
@@ -41,10 +41,10 @@ Request = tuple[Arrays, Controls]
 BATCH_SIZES = (1, 3, 8, 32)
 SMALLEST_AGREEMENT = 0.999
 SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
-"""Candidates of random requests, as far as the catalogue has as many; long lists are dear to compare."""
+"""Candidates of random requests, as far as the catalogue has as many; long lists are slow to compare."""
 
 
-class ParityError(Exception):
+class ParityError(RerankerError):
     """The exported graphs do not do what the policy does."""
 
 
@@ -177,7 +177,7 @@ def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, 
     """Lists of the bundle's own dataset, test split first, with the default controls.
 
     Raises:
-        DataUnavailableError: the dataset is not to be had here.
+        DataUnavailableError: the dataset is unavailable.
     """
     dataset = open_dataset(load_config(bundle))
     reader = DatasetFeatures(features, [])
@@ -241,7 +241,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         check_bundle(arguments.bundle, arguments.random, arguments.real)
-    except (ParityError, DataUnavailableError) as error:
+    except RerankerError as error:
         raise SystemExit(str(error)) from None
 
 

@@ -32,9 +32,12 @@ class FeatureSizes(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the encoder writes. Names and axes as in `bundle.contract.MEMORY`."""
+    """What the encoder writes: the tensors of `bundle.contract.MEMORY` in their order and with their axes.
 
-    memory: Tensor  # [B, N, D]
+    They have its names too, but for `candidates`, which crosses to the graphs as `memory`.
+    """
+
+    candidates: Tensor  # [B, N, D], as the decoder and the reasoner see them
     user: Tensor  # [B, D]
     pointer_keys: Tensor  # [B, N, D]
     pointer_bias: Tensor  # [B, N]
@@ -141,7 +144,7 @@ class Encoder(nn.Module):
             memory = layer(memory, candidate_mask)
         memory = self.norm(memory) * candidate_mask.unsqueeze(-1)
         return Memory(
-            memory=memory,
+            candidates=memory,
             user=user,
             pointer_keys=self.pointer_keys(memory) / math.sqrt(memory.shape[-1]),
             pointer_bias=self.pointer_bias(memory).squeeze(-1),
@@ -154,6 +157,7 @@ class Encoder(nn.Module):
     def _mixed(self, own: Tensor, recalled: Tensor, user: Tensor, others: Tensor) -> Tensor:
         """`mix` of the four side by side; what all candidates share is multiplied once. `[B, N, D]`."""
         first, columns = self.mix[0], 2 * own.shape[-1]
+        assert isinstance(first, nn.Linear)
         each = F.linear(torch.cat([own, recalled], dim=-1), first.weight[:, :columns])
         same = F.linear(torch.cat([user, others], dim=-1), first.weight[:, columns:], first.bias)
         return self.mix[1:](each + same.unsqueeze(1))

@@ -11,7 +11,7 @@ Shares no weights with the policy. Legend: B lists, N candidates, L positions, D
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +94,7 @@ class Evaluator(ClickModel):
         )
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.encoder(**inputs).memory
+        return self.encoder(**inputs).candidates
 
     def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
         index = slate.clamp(min=0).unsqueeze(-1).expand(-1, -1, candidates.shape[-1])
@@ -138,25 +138,26 @@ class EvaluatorEnsemble(ClickModel):
         super().__init__(members[0].config)
         self.members = nn.ModuleList(members)
 
+    @property
+    def networks(self) -> list[Evaluator]:
+        return cast(list[Evaluator], list(self.members))
+
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        return torch.cat([member.encode(inputs) for member in self.members], dim=-1)
+        return torch.cat([network.encode(inputs) for network in self.networks], dim=-1)
 
     def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
-        return _mean_click(
-            [m.logits(own, slate) for m, own in zip(self.members, self._own(candidates), strict=True)]
-        )
+        own = zip(self.networks, self._own(candidates), strict=True)
+        return _mean_click([network.logits(items, slate) for network, items in own])
 
     def read(self, so_far: ReadSoFar, item: Tensor) -> ReadSoFar:
-        read = [
-            member.read(own, items)
-            for member, own, items in zip(self.members, self._each(so_far), self._own(item), strict=True)
-        ]
-        hidden, previous = (torch.cat(parts, dim=-1) for parts in list(zip(*read, strict=True))[:2])
-        return ReadSoFar(hidden, previous, so_far.position + 1)
+        own = zip(self.networks, self._each(so_far), self._own(item), strict=True)
+        read = [network.read(behind, items) for network, behind, items in own]
+        hidden = torch.cat([one.hidden for one in read], dim=-1)
+        return ReadSoFar(hidden, item, so_far.position + 1)
 
     def next_logits(self, candidates: Tensor, so_far: ReadSoFar) -> Tensor:
-        own = zip(self.members, self._own(candidates), self._each(so_far), strict=True)
-        return _mean_click([member.next_logits(items, read) for member, items, read in own])
+        own = zip(self.networks, self._own(candidates), self._each(so_far), strict=True)
+        return _mean_click([network.next_logits(items, behind) for network, items, behind in own])
 
     def _own(self, side_by_side: Tensor) -> tuple[Tensor, ...]:
         return side_by_side.chunk(len(self.members), dim=-1)

@@ -1,11 +1,16 @@
-"""Ranking metrics of slates against logged labels.
+"""Ranking metrics of slates against logged labels, and how sure a difference of two rankers is.
 
 NDCG of logged labels rewards recovering labels, not the counterfactual value of the list.
 Legend: B lists, N candidates, K positions.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+RESAMPLES = 2000
 
 
 def gains(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]], k: int) -> NDArray[np.float64]:
@@ -50,6 +55,32 @@ def summary(slates: list[NDArray[np.int64]], labels: list[NDArray[np.float32]]) 
     out["map@10"] = float(average_precision(slates, labels, 10)[usable].mean())
     out["clicks@10"] = float(gains(slates, labels, 10).sum(axis=1).mean())
     return out
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(gaps: Sequence[NDArray[np.floating]]) -> Interval:
+    """Mean difference of two rankers on the same lists, with its percentile bootstrap (Efron 1979).
+
+    Lists are resampled within their run, so that every run keeps its weight. The same gaps always give the
+    same interval.
+
+    Args:
+        gaps: for each run, the one's metric minus the other's on each list, `[B]`; NaN where a list has none.
+    """
+    rng = np.random.default_rng(0)
+    known = [gap[~np.isnan(gap)] for gap in gaps]
+    resampled = [
+        [gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(RESAMPLES)] for gap in known
+    ]
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
+    return Interval(float(np.mean([gap.mean() for gap in known])), float(low), float(high))
 
 
 def diversity(vectors: NDArray[np.float32], slate: NDArray[np.int64]) -> float:

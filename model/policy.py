@@ -116,8 +116,8 @@ class Policy(nn.Module):
 
     def commit(self, state: StepState, chosen: Tensor, memory: Memory) -> StepState:
         """Emit candidate `chosen` (`[B] int64`) in every row."""
-        index = chosen.view(-1, 1, 1).expand(-1, 1, memory.memory.shape[-1])
-        decoder = self.decoder.step(memory.memory.gather(1, index).squeeze(1), state.decoder)
+        index = chosen.view(-1, 1, 1).expand(-1, 1, memory.candidates.shape[-1])
+        decoder = self.decoder.step(memory.candidates.gather(1, index).squeeze(1), state.decoder)
         taken = torch.arange(state.selectable.shape[1], device=chosen.device) == chosen.unsqueeze(1)
         return StepState(
             decoder=decoder,
@@ -161,7 +161,7 @@ class Policy(nn.Module):
         best = (log_q + noise).argmax(-1)
         item = best.unsqueeze(1)
 
-        # A row whose slate is full commits on, unheard: nothing reads it again, and its position only grows.
+        # A row whose slate is full goes on committing, ignored: nobody reads it, its position only grows.
         present = self.commit(state, best, memory)
         if thinks:
             thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))

@@ -9,7 +9,7 @@ Legend: B requests, N candidates, D width, R blocks of E columns of reasoning me
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,18 @@ class Reasoner(Protocol):
         ...
 
 
+def _residual_scale(reasoner: nn.Module, width: int, initial: float) -> nn.Parameter:
+    """How far a reasoning step goes, per channel. `[D]`. Weights that call it `gate` still load."""
+    reasoner.register_load_state_dict_pre_hook(_read_the_earlier_name)
+    return nn.Parameter(torch.full((width,), initial))
+
+
+def _read_the_earlier_name(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """`residual_scale` was `gate` in checkpoints and bundles written earlier."""
+    if f"{prefix}gate" in state:
+        state[f"{prefix}residual_scale"] = state.pop(f"{prefix}gate")
+
+
 class DeepReasoner(nn.Module):
     """Branching step: two-head attention over the remaining candidates, the weighted token, an MLP."""
 
@@ -90,7 +102,7 @@ class DeepReasoner(nn.Module):
         self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, 2 * width)
         nn.init.normal_(self.step_embedding.weight, std=0.02)
         self.write = nn.Linear(2 * width, width)
-        self.gate = nn.Parameter(torch.full((width,), config.initial_step))
+        self.residual_scale = _residual_scale(self, width, config.initial_step)
 
     def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         keys, values = memory.reasoning_memory.split(self.HEADS, dim=1)  # [B, heads, N, D / heads] each
@@ -98,10 +110,10 @@ class DeepReasoner(nn.Module):
         scores = (query @ keys.transpose(-1, -2)) / math.sqrt(query.shape[-1])  # [B, heads, 1, N]
         scores = scores.masked_fill(~now.selectable[:, None, None, :], MASKED_LOGIT)
         recalled = (scores.softmax(-1) @ values).flatten(1)  # [B, D]
-        token = (now.weights.unsqueeze(1) @ memory.memory).squeeze(1)  # [B, D]
+        token = (now.weights.unsqueeze(1) @ memory.candidates).squeeze(1)  # [B, D]
         mixed = self.mix(torch.cat([now.readout, recalled, token, memory.user], dim=-1))
         mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
-        return now.readout + self.gate * self.write(torch.relu(mixed)), now.state
+        return now.readout + self.residual_scale * self.write(torch.relu(mixed)), now.state
 
 
 class PaperReasoner(nn.Module):
@@ -119,14 +131,14 @@ class PaperReasoner(nn.Module):
         self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, width)
         nn.init.normal_(self.step_embedding.weight, std=0.02)
         self.user = nn.Linear(width, width)
-        self.gate = nn.Parameter(torch.full((width,), config.initial_step))
+        self.residual_scale = _residual_scale(self, width, config.initial_step)
 
     def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         aggregate = (now.weights.unsqueeze(1) @ memory.reasoning_memory.squeeze(1)).squeeze(1)  # W_r m, once
         token = aggregate + self.user(memory.user)
         token = token + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
         read = decoder.step(token, now.state)
-        carried = decoder.blend(now.state, read, self.gate)
+        carried = decoder.blend(now.state, read, self.residual_scale)
         return carried[0], carried
 
 
@@ -143,12 +155,12 @@ class PauseReasoner(nn.Module):
         self.step_embedding = nn.Embedding(STEP_EMBEDDINGS, 2 * width)
         nn.init.normal_(self.step_embedding.weight, std=0.02)
         self.write = nn.Linear(2 * width, width)
-        self.gate = nn.Parameter(torch.full((width,), config.initial_step))
+        self.residual_scale = _residual_scale(self, width, config.initial_step)
 
     def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         mixed = self.mix(torch.cat([now.readout, memory.user], dim=-1))
         mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
-        return now.readout + self.gate * self.write(torch.relu(mixed)), now.state
+        return now.readout + self.residual_scale * self.write(torch.relu(mixed)), now.state
 
 
 REASONERS: dict[str, type[DeepReasoner] | type[PaperReasoner] | type[PauseReasoner]] = {

@@ -9,21 +9,20 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from bundle.errors import RerankerError
 from bundle.manifest import CONFIG, POLICY
 from model.data.features import DatasetFeatures
-from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
-from model.data.slate import Dataset
-from model.metrics import summary
 from model.policy import Policy
 from model.sizes import feature_sizes
+from model.training.calibration import calibrate
 from model.training.checkpoint import (
     EVALUATOR,
     GATE,
     SUMMARY,
+    CheckpointError,
     load_config,
     save_features,
     save_tensors,
@@ -31,9 +30,10 @@ from model.training.checkpoint import (
 )
 from model.training.config import RunConfig, read_config
 from model.training.examples import examples
-from model.training.fit_evaluator import EvaluatorRejectedError, train_evaluator
-from model.training.fit_policy import Score, calibrate, fit_policy
+from model.training.fit_evaluator import train_evaluator
+from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
+from model.training.selection import held_out_score
 
 QUICK = {
     "training_lists": 2000,
@@ -49,13 +49,15 @@ def train(config: RunConfig, run: Path) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
     Raises:
-        DataUnavailableError: the data is not to be had.
+        DataUnavailableError: the data is unavailable.
         EvaluatorRejectedError: the evaluator failed its checks.
-        ValueError: `run` holds a run with another configuration.
+        CheckpointError: `run` holds a run with another configuration.
     """
     run.mkdir(parents=True, exist_ok=True)
     if (run / CONFIG).exists() and load_config(run) != config:
-        raise ValueError(f"{run} holds a run with another configuration; give another --run or remove it")
+        raise CheckpointError(
+            f"{run} holds a run with another configuration; give another --run or remove it"
+        )
     save_text(run / CONFIG, config.model_dump_json(indent=2))
     log = RunLog(run)
     if (run / SUMMARY).exists():
@@ -106,22 +108,6 @@ def train(config: RunConfig, run: Path) -> None:
     log.close()
 
 
-def held_out_score(dataset: Dataset) -> Score:
-    """True value where the dataset knows it, else NDCG@10 of the logged labels; validation lists only."""
-    slates = dataset.slates["validation"]
-    labels = [slate.labels for slate in slates]
-
-    def score(orders: list[np.ndarray]) -> tuple[float, dict[str, float]]:
-        ranking = summary(orders, labels)
-        if dataset.true_value is None:
-            return ranking["ndcg@10"], {"ndcg@10": ranking["ndcg@10"]}
-        values = [dataset.true_value(slate, order) for slate, order in zip(slates, orders, strict=True)]
-        value = float(np.mean(values))
-        return value, {"true_value": value, "ndcg@10": ranking["ndcg@10"]}
-
-    return score
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n\n")[1])
     parser.add_argument("--config", type=Path, default=Path("configs/ranklens.toml"), help="TOML file")
@@ -130,24 +116,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
     arguments = parser.parse_args()
-    config = read_config(arguments.config)
-    changes = {"seed": arguments.seed} if arguments.seed is not None else {}
+    changes: dict[str, object] = {"seed": arguments.seed} if arguments.seed is not None else {}
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
     if arguments.quick:
         changes |= QUICK
     try:
-        train(with_changes(config, changes), arguments.run)
-    except (DataUnavailableError, EvaluatorRejectedError, ValueError) as error:
+        train(read_config(arguments.config, changes), arguments.run)
+    except (RerankerError, ValueError) as error:
         raise SystemExit(str(error)) from None
-
-
-def with_changes(config: RunConfig, changes: dict[str, object]) -> RunConfig:
-    """The configuration with some values replaced, validated again; tables are merged key by key."""
-    values = config.model_dump()
-    for name, change in changes.items():
-        values[name] = {**values[name], **change} if isinstance(change, dict) else change
-    return RunConfig.model_validate(values)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import answers, openapi
-from service.api.application import Application
-from service.api.routes import Service, router
+from service.api import openapi, rerank, status, users
+from service.api.answers import HANDLERS
+from service.api.front import in_front
+from service.api.middleware import Observed
+from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
@@ -52,19 +54,20 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = Application(
-        service,
-        tracer,
+    app = FastAPI(
         title="EGLR re-ranker",
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        exception_handlers=HANDLERS,
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(router)
-    answers.install(app)
-    openapi.install(app)
+    app.state.service = service
+    app.include_router(users.router)
+    app.include_router(status.router)
+    openapi.install(app, rerank.router)
+    app.middleware_stack = Observed(in_front(rerank.router, app), metrics, tracer)
     return app
 
 

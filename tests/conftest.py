@@ -36,7 +36,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         from export.__main__ import export
         from model import train
-        from model.training.config import read_config
+        from model.training.config import read_config, with_changes
 
         small = {
             "simulator": {"items": 200, "lists": 600},
@@ -47,7 +47,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
-        train.train(train.with_changes(config, small), root / "run")
+        train.train(with_changes(config, small), root / "run")
         export(root / "run", root / "bundle", version="7")
     return root / "bundle"
 

@@ -36,10 +36,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service.process": ("service.app", *SERVICE),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
-    "model.data": ("bundle", "model.progress", "model.training.config"),
+    "model.data": ("bundle", "model.progress"),
     "model.training": (
         *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
         *("model.policy", "model.progress", "model.reasoning", "model.sizes"),
+    ),
+    "model.baselines": (
+        *("bundle", "model.attention", "model.config", "model.encoder", "model.evaluator", "model.policy"),
+        "model.training",
     ),
 }
 """What each room may import besides itself. The innermost room that is named here decides."""
@@ -73,10 +77,41 @@ def test_imports_go_one_way(room: str) -> None:
     assert not strays
 
 
+def test_the_networks_know_nothing_of_data_and_training() -> None:
+    """They stand in `model` itself, where the rooms beside them could be reached."""
+    networks = {"attention", "config", "encoder", "evaluator", "policy", "reasoning", "sizes"}
+    allowed = ("bundle", "model.decoders", *(f"model.{name}" for name in networks))
+    found = {name for network in networks for name in imports(ROOT / f"model/{network}.py")}
+    assert {name for name in found if not within(name, allowed)} == set()
+    assert {path.stem for path in ROOT.glob("model/*.py")} == networks | {
+        *("__init__", "metrics", "progress"),
+        "train",  # the run from top to bottom: the only one that knows all of them
+    }
+
+
 def test_every_room_is_named() -> None:
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    inner = {f"service.{path.parent.name}" for path in ROOT.glob("service/*/__init__.py")}
+    inner = {
+        f"{room}.{path.parent.name}"
+        for room in ("model", "service")
+        for path in ROOT.glob(f"{room}/*/__init__.py")
+    }
     assert rooms | inner <= set(ARROWS)
+
+
+def test_every_error_has_one_root() -> None:
+    """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for room in ("bundle", "engine", "model", "export", "evidence", "service")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    }
+    rooted = {"RerankerError"}
+    while grown := {name for name, of in bases.items() if of & rooted} - rooted:
+        rooted |= grown
+    assert set(bases) - rooted == {"FieldError"}  # a body of an answer, not an exception
 
 
 def test_an_arrow_that_is_not_drawn_is_found(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from model.baselines.recipe import Orders
 from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
 from model.training.examples import Batch
-from model.training.fit_policy import NEVER
 from model.training.grpo import written_slate
-from model.training.rollout import greedy, roll_out, sample, threshold_gate
+from model.training.rollout import NEVER, greedy, roll_out, sample, threshold_gate
 
 
 def rank(task: Task) -> Orders:

@@ -14,8 +14,8 @@ from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
 from model.training.config import ReinforcementConfig
 from model.training.examples import Batch
-from model.training.fit_policy import NEVER
 from model.training.grpo import collect, grpo_loss
+from model.training.rollout import NEVER
 
 PPO = ReinforcementConfig(group=4, kl=0.0)
 

@@ -29,7 +29,7 @@ class MIR(Scorer):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        items = self.within_set(self.encoder(**batch.inputs).memory, batch.mask)  # [B, N, D]
+        items = self.within_set(self.encoder(**batch.inputs).candidates, batch.mask)  # [B, N, D]
         feedback = batch.inputs["history_feedback"]
         there = (feedback != FEEDBACK_PADDING).float()  # [B, H]
         past = self.encoder.item(batch.inputs["history_numeric"], batch.inputs["history_tokens"])
@@ -43,10 +43,7 @@ class MIR(Scorer):
         recalled = seen_by_items @ past  # [B, N, D]
         wanted = masked_mean(seen_by_past.transpose(1, 2) @ items, there)  # [B, D]
         wanted = wanted.unsqueeze(1).expand_as(items)
-        scores: Tensor = self.score(torch.cat([items, recalled, wanted, items * recalled], dim=-1)).squeeze(
-            -1
-        )
-        return scores
+        return self.score(torch.cat([items, recalled, wanted, items * recalled], dim=-1)).squeeze(-1)
 
 
 def rank(task: Task) -> Orders:

@@ -32,7 +32,7 @@ class Generator(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Log-probability of each candidate at each position. `[B, K, N]`."""
-        items = self.candidates(self.encoder(**batch.inputs).memory, batch.mask)  # [B, N, D]
+        items = self.candidates(self.encoder(**batch.inputs).candidates, batch.mask)  # [B, N, D]
         places = self.look(self.positions.expand(len(items), -1, -1), items, ~batch.mask)  # [B, K, D]
         scores = self.match(places) @ items.transpose(1, 2) / WIDTH**0.5
         return scores.masked_fill(~batch.mask.unsqueeze(1), MASKED_LOGIT).log_softmax(-1)

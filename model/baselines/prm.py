@@ -28,12 +28,11 @@ class PRM(Scorer):
         self.score = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 1))
 
     def forward(self, batch: Batch) -> Tensor:
-        items = self.encoder(**batch.inputs).memory  # [B, N, D]
+        items = self.encoder(**batch.inputs).candidates  # [B, N, D]
         items = items + self.position(torch.arange(items.shape[1]).clamp(max=LONGEST - 1))
         for layer in self.layers:
             items = layer(items, batch.mask)
-        scores: Tensor = self.score(items).squeeze(-1)
-        return scores
+        return self.score(items).squeeze(-1)
 
 
 def rank(task: Task) -> Orders:

@@ -15,8 +15,7 @@ from model.config import PolicyConfig, ReasonerConfig
 from model.encoder import FeatureSizes
 from model.policy import Policy
 from model.training.examples import Batch
-from model.training.fit_policy import NEVER
-from model.training.rollout import greedy, roll_out, threshold_gate
+from model.training.rollout import NEVER, greedy, roll_out, threshold_gate
 from model.training.supervised import label_teacher, supervised_loss
 
 

@@ -26,8 +26,7 @@ class Attend(nn.Module):
         """`[B, X, D]`, `[B, Y, D]`, `[B, Y] bool, True = not there` -> `[B, X, D]`."""
         read, _ = self.attention(queries, keys, keys, key_padding_mask=padding, need_weights=False)
         x = self.norm_in(queries + read)
-        out: Tensor = self.norm_out(x + self.mlp(x))
-        return out
+        return self.norm_out(x + self.mlp(x))
 
 
 class SetRank(Scorer):
@@ -41,12 +40,11 @@ class SetRank(Scorer):
         self.score = nn.Linear(WIDTH, 1)
 
     def forward(self, batch: Batch) -> Tensor:
-        items = self.encoder(**batch.inputs).memory  # [B, N, D]
+        items = self.encoder(**batch.inputs).candidates  # [B, N, D]
         for points, gather, spread in zip(self.points, self.gather, self.spread, strict=True):
             induced = gather(points.expand(len(items), -1, -1), items, ~batch.mask)  # [B, M, D]
             items = spread(items, induced)
-        scores: Tensor = self.score(items).squeeze(-1)
-        return scores
+        return self.score(items).squeeze(-1)
 
 
 def rank(task: Task) -> Orders:

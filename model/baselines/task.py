@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.encoder import FeatureSizes
 from model.evaluator import ClickModel
 from model.training.examples import Example
-from model.training.fit_policy import Score
+from model.training.selection import Score
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from bundle.errors import RerankerError
 from bundle.features.history import Interaction, UserContext
 from model.data.slate import Dataset, LoggedSlate, Split, split_of
 
 
-class EventLogError(ValueError):
+class EventLogError(RerankerError):
     """A line of the log that cannot be read; the message names file, line and key."""
 
 
@@ -117,6 +118,7 @@ def _slate(
         if kind in positive:
             labels[index[item_id]] = 1.0
     scores = [_fields(item).get("relevancy") for item in ranking["items"]]
+    known = tuple(float(score) for score in scores if score is not None)
     return LoggedSlate(
         request_id=ranking_id,
         user_id=user_id,
@@ -124,7 +126,7 @@ def _slate(
         shown=np.arange(len(shown)),
         labels=labels,
         timestamp=float(ranking["timestamp"]) / 1000.0,
-        scores=tuple(map(float, scores)) if None not in scores and len(set(scores)) > 1 else None,
+        scores=known if len(known) == len(scores) and len(set(known)) > 1 else None,
         user=UserContext(profiles.get(user_id, {}), tuple(histories[user_id])),
         context=_fields(ranking),
     )

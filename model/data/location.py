@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rich.progress import Progress
 
+from bundle.errors import RerankerError
 from bundle.manifest import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +26,8 @@ class PublicFile(NamedTuple):
     sha256: str
 
 
-class DataUnavailableError(Exception):
-    """The data is neither here nor to be had; the message says what to do."""
+class DataUnavailableError(RerankerError):
+    """The data is neither here nor downloadable; the message says what to do."""
 
 
 def locate(file: PublicFile) -> Path:

@@ -1,20 +1,20 @@
 """A dataset by the name a configuration gives it."""
 
 from model.data import kuairand, movietweetings, ranklens, simulator, taobao_ad
+from model.data.config import DataConfig
 from model.data.event_log import read_event_log
 from model.data.location import DataUnavailableError
 from model.data.slate import Dataset
-from model.training.config import RunConfig
 
 DIRECTORIES = {"kuairand": kuairand.load, "taobao_ad": taobao_ad.load}
 
 
-def open_dataset(config: RunConfig) -> Dataset:
+def open_dataset(config: DataConfig) -> Dataset:
     """Read or simulate the configured dataset.
 
     Raises:
         DataUnavailableError: the data is not here and cannot be downloaded.
-        ValueError: a dataset that needs a path has none.
+        EventLogError, TableError: the log is malformed.
     """
     if config.dataset == "ranklens":
         return ranklens.load()
@@ -23,11 +23,9 @@ def open_dataset(config: RunConfig) -> Dataset:
     if config.dataset == "simulator":
         return simulator.load(config.simulator)
     if config.dataset in DIRECTORIES:
-        if config.directory is None:
-            raise ValueError(f"dataset {config.dataset!r} needs directory, where the log was unpacked")
+        assert config.directory is not None  # as the configuration was validated
         return DIRECTORIES[config.dataset](config.directory)
-    if config.event_log is None:
-        raise ValueError("dataset 'event_log' needs event_log, the path of the log")
+    assert config.event_log is not None
     if not config.event_log.is_file():
         raise DataUnavailableError(f"{config.event_log}: no such log")
     return read_event_log(config.event_log, config.event_log.stem, config.features.positive_types)

@@ -4,11 +4,12 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bundle.errors import RerankerError
 from model.data.location import DataUnavailableError
 from model.progress import progress
 
 
-class TableError(ValueError):
+class TableError(RerankerError):
     """A file without the columns its layout has; the message names file and column."""
 
 

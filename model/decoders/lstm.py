@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from model.decoders.pointer import Pointer
-from model.decoders.protocol import DecoderState
+from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 
 
 class LSTMDecoder(Pointer):
     """State: hidden vector, which is also the readout, and cell, `[B, D]` each."""
 
-    state_axes = (("hidden", ("B", "D")), ("cell", ("B", "D")))
+    state_axes: StateAxes = (("hidden", ("B", "D")), ("cell", ("B", "D")))
 
     def __init__(self, width: int) -> None:
         super().__init__(width)

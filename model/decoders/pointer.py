@@ -18,7 +18,7 @@ class Pointer(nn.Module):
 
     def first_token(self, memory: Memory, mask: Tensor) -> Tensor:
         """`[B, D]`, from user and candidates."""
-        pooled = masked_mean(memory.memory, mask.float())
+        pooled = masked_mean(memory.candidates, mask.float())
         return torch.tanh(self.start(torch.cat([memory.user, pooled], dim=-1)))
 
     def logits(self, readout: Tensor, memory: Memory) -> Tensor:

@@ -13,13 +13,17 @@ DecoderState = tuple[Tensor, ...]
 """Named tensors of a decoder's state, all float32 with B first; the first is its readout `[B, D]`."""
 
 
+StateAxes = tuple[tuple[str, tuple[str | int, ...]], ...]
+"""Name and axes of each tensor of a decoder's state."""
+
+
 class Decoder(Protocol):
-    """Four pure functions, and the names and axes of the state they pass along.
+    """Four pure functions, and the state they pass along.
 
     A state keeps its shape from step to step: rows that reason and rows that commit share a batch.
     """
 
-    state_axes: tuple[tuple[str, tuple[str | int, ...]], ...]
+    state_axes: StateAxes
 
     def init_state(self, memory: Memory, mask: Tensor) -> DecoderState:
         """State before the first position. `mask` is `[B, N] bool, True = a real candidate`."""

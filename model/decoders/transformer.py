@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bundle.contract import MASKED_LOGIT
 from model.decoders.pointer import Pointer
-from model.decoders.protocol import DecoderState
+from model.decoders.protocol import DecoderState, StateAxes
 from model.encoder import Memory
 
 WINDOW = 32
@@ -58,7 +58,7 @@ class TransformerDecoder(Pointer):
         self.layers = nn.ModuleList(DecoderLayer(width) for _ in range(self.LAYERS))
         self.norm = nn.LayerNorm(width)
         caches = tuple((f"keys_values_{layer}", ("B", WINDOW, 2 * width)) for layer in range(self.LAYERS))
-        self.state_axes = (("hidden", ("B", "D")), *caches, ("taken", ("B", WINDOW)))
+        self.state_axes: StateAxes = (("hidden", ("B", "D")), *caches, ("taken", ("B", WINDOW)))
 
     def init_state(self, memory: Memory, mask: Tensor) -> DecoderState:
         first = self.first_token(memory, mask)

@@ -1,13 +1,18 @@
-"""The list a beam search finds best under the evaluator: a teacher for the policy.
+"""The slates a beam search finds best under the evaluator: teachers for the policy.
 
 Legend: B requests, N candidates, K slate length, W beams, D width.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.contract import NO_ITEM
 from model.evaluator import ClickModel, ReadSoFar
+from model.progress import progress
+from model.training.config import RunConfig
+from model.training.examples import Example, batch_indices, batches
 
 TAKEN = -1e6
 """Worth of taking an item twice: below every real slate."""
@@ -43,6 +48,21 @@ def best_slates(evaluator: ClickModel, candidates: Tensor, mask: Tensor, length:
         so_far = evaluator.read(behind, _of(candidates, item).flatten(0, 1))
     full = torch.arange(slates.shape[-1], device=mask.device) < mask.sum(1, keepdim=True)
     return slates[:, 0].masked_fill(~full, NO_ITEM)
+
+
+def search_teachers(config: RunConfig, evaluator: ClickModel, train: list[Example]) -> list[Example]:
+    """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
+    evaluator.eval()
+    slates: list[NDArray[np.int64]] = []
+    settings = config.imitation
+    steps = len(batch_indices(train, settings.batch, candidates=settings.batch_candidates))
+    cut = batches(train, settings.batch, candidates=settings.batch_candidates)
+    for batch in progress(cut, "beam search", steps):
+        found = best_slates(
+            evaluator, evaluator.encode(batch.inputs), batch.mask, config.policy.slate_length, settings.beams
+        )
+        slates += [slate[slate != NO_ITEM].numpy() for slate in found]
+    return [example._replace(shown=slate) for example, slate in zip(train, slates, strict=True)]
 
 
 def _of(tensor: Tensor, index: Tensor) -> Tensor:

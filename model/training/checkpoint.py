@@ -27,7 +27,7 @@ EVALUATOR, GATE, SUMMARY = "evaluator.pt", "gate.json", "summary.json"
 
 
 class CheckpointError(RerankerError):
-    """A run directory that cannot be read; the message says what is missing."""
+    """A run directory that cannot be read or gone on with; the message says why."""
 
 
 def save_tensors(path: Path, value: Any) -> None:

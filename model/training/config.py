@@ -1,24 +1,26 @@
 """Every choice of a training run, frozen and validated once. An unknown key is an error.
 
-Read from TOML; the run's checkpoint and the bundle carry it. The networks' own are in `model.config`.
+Read from TOML; the run's checkpoint and the bundle carry it. The networks' choices are defined in
+`model.config`, those of the data in `model.data.config`.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from bundle.features.schema import FeatureSchema, Frozen
+from bundle.features.schema import Frozen
 from model.config import EvaluatorNetworkConfig, NonNegative, PolicyConfig, Positive, Rate, Share
-from model.data.simulator import SimulatorConfig
+from model.data.config import DataConfig
 
 
 class PhaseConfig(Frozen):
     """One phase of training: AdamW on shuffled batches, the epoch chosen on held-out lists.
 
     A batch has `batch` lists. Where lists are long, `batch_candidates` bounds its candidates, padding
-    included, and with them its memory; lists of like length then share a batch. Training stops early once
+    included, and with them its memory; lists of similar length then share a batch. Training stops early once
     `patience` epochs have brought nothing.
     """
 
@@ -86,20 +88,17 @@ class ReinforcementConfig(PhaseConfig):
     kl: Annotated[float, Field(ge=0)] = 0.05
 
 
-class RunConfig(Frozen):
-    """A training run from data to checkpoint. `event_log` is the file of dataset `event_log`, `directory`
-    where `kuairand` or `taobao_ad` was unpacked. `training_lists` uses only the first so many of the
-    training split; `weight_averaging` is the decay of the moving average of weights that is kept."""
+class RunConfig(DataConfig):
+    """A training run from data to checkpoint; what is said of the data stands beside the rest.
 
-    dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
-    event_log: Path | None = None
-    directory: Path | None = None
-    simulator: SimulatorConfig = SimulatorConfig()
+    `training_lists` uses only the first so many of the training split; `weight_averaging` is the decay of
+    the moving average of weights that is kept.
+    """
+
     name: str = "eglr"
     seed: int = 0
     training_lists: Positive | None = None
     weight_averaging: Share = 0.99
-    features: FeatureSchema
     policy: PolicyConfig = PolicyConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
     supervised: SupervisedConfig = SupervisedConfig()
@@ -119,10 +118,23 @@ class RunConfig(Frozen):
         return bool(self.imitation.epochs or self.expert_iteration.rounds or self.reinforcement.epochs)
 
 
-def read_config(path: Path) -> RunConfig:
-    """Read a TOML file.
+def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
+    """Read a TOML file, with some of its values replaced as in `with_changes`.
 
     Raises:
         pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
     """
-    return RunConfig.model_validate(tomllib.loads(path.read_text()))
+    return RunConfig.model_validate(_merged(tomllib.loads(path.read_text()), changes or {}))
+
+
+def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """The configuration with some values replaced, validated again; tables are merged key by key."""
+    return RunConfig.model_validate(_merged(config.model_dump(), changes))
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    merged = {
+        name: {**values.get(name, {}), **change} if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    return {**values, **merged}

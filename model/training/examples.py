@@ -44,6 +44,10 @@ class Batch(NamedTuple):
         """`[B, N] bool, True = a real candidate`."""
         return self.inputs["candidate_mask"]
 
+    def clicks(self, slate: Tensor) -> Tensor:
+        """Labels in the order of a slate `[B, L] int64`; mean nothing where it is NO_ITEM. `[B, L]`."""
+        return self.labels.gather(1, slate.clamp(min=0))
+
 
 def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> list[Example]:
     """Compute every slate's features once, with a progress bar."""
@@ -75,7 +79,7 @@ def batch_indices(
 
     Args:
         candidates: most candidates of a batch, padding included; a list longer than that is alone. Shuffled
-            batches then have lists of like length, and there are as many whatever the generator draws.
+            batches then have lists of similar length, and there are as many whatever the generator draws.
     """
     order = (
         list(range(len(rows))) if shuffle is None else torch.randperm(len(rows), generator=shuffle).tolist()

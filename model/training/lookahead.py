@@ -17,7 +17,7 @@ from model.encoder import Memory
 from model.evaluator import ClickModel
 from model.policy import Policy, StepState
 from model.training.grpo import written_slate
-from model.training.rollout import Gate, Rollout, greedy, reason, roll_out
+from model.training.rollout import GateDecision, Rollout, greedy, reason, roll_out
 
 EVERYWHERE = -1.0
 """A threshold that every uncertainty is above."""
@@ -40,22 +40,22 @@ def look_ahead(
     policy: Policy,
     evaluator: ClickModel,
     inputs: dict[str, Tensor],
-    gate: Gate,
+    decide: GateDecision,
     alternatives: int,
     threshold: float = EVERYWHERE,
 ) -> LookedAhead:
     """Try `alternatives` candidates, the policy's own choice among them, where the uncertainty is above
-    `threshold`. `gate` decides reasoning by what it is shown of a row, not by which row it is.
+    `threshold`. `decide` decides reasoning by what it is shown of a row, not by which row it is.
 
     Costs the decoding of about `(alternatives - 1) K / 2` more lists, where every position is looked at.
     """
     mask, length = inputs["candidate_mask"], policy.config.slate_length
     memory, candidates = policy.encode(inputs), evaluator.encode(inputs)
-    best = roll_out(policy, memory, mask, gate, greedy)
+    best = roll_out(policy, memory, mask, decide, greedy)
     value, state = evaluator.reward(candidates, written_slate(best)), policy.begin(memory, mask)
     tried, values = [], []
     for position in range(length):
-        decision = reason(policy, memory, state, position, gate)
+        decision = reason(policy, memory, state, position, decide)
         ranked = _ranked(decision.log_policy, best.slate[:, position], min(alternatives, mask.shape[1]))
         worth = torch.full(ranked.shape, -torch.inf, device=mask.device)
         worth[:, 0] = value.where(best.written[:, position], -torch.inf)
@@ -64,7 +64,7 @@ def look_ahead(
         if len(row):
             item = ranked[row, rank + 1]
             after = policy.commit(_rows(decision.state, row), item, _of(memory, row))
-            found = _completed(policy, _of(memory, row), mask[row], gate, best, row, position, item, after)
+            found = _completed(policy, _of(memory, row), mask[row], decide, best, row, position, item, after)
             worth[row, rank + 1] = evaluator.reward(candidates[row], written_slate(found))
             better = worth.argmax(1)
             place = torch.full(ranked.shape, -1, device=mask.device)
@@ -90,7 +90,7 @@ def _completed(
     policy: Policy,
     memory: Memory,
     mask: Tensor,
-    gate: Gate,
+    decide: GateDecision,
     best: Rollout,
     row: Tensor,
     position: int,
@@ -102,7 +102,7 @@ def _completed(
     log_p = slates.log_policy[:, position].gather(1, item.unsqueeze(1)).squeeze(1)
     slates.slate[:, position], slates.log_probability[:, position] = item, log_p
     if position + 1 < policy.config.slate_length:
-        rest = roll_out(policy, memory, mask, gate, greedy, start=after)
+        rest = roll_out(policy, memory, mask, decide, greedy, start=after)
         for column, later in zip(slates, rest, strict=True):
             column[:, position + 1 :] = later
     return slates

@@ -14,11 +14,15 @@ from model.encoder import Memory
 from model.policy import Policy, StepState
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 
-Gate = Callable[[int, int, Tensor, Tensor], Tensor]
+GateDecision = Callable[[int, int, Tensor, Tensor], Tensor]
 """`(position, token, uncertainty [B], log_p [B, N]) -> [B] bool, True = spend one more token`."""
 
 Choice = Callable[[int, Tensor], Tensor]
 """`(position, log_p [B, N] at the selection temperature) -> [B] int64, the candidate to emit`."""
+
+
+NEVER = float("inf")
+"""A threshold no uncertainty is above."""
 
 
 class Rollout(NamedTuple):
@@ -49,9 +53,14 @@ class Decision(NamedTuple):
 
 
 def reason(
-    policy: Policy, memory: Memory, state: StepState, position: int, gate: Gate, budget: int | None = None
+    policy: Policy,
+    memory: Memory,
+    state: StepState,
+    position: int,
+    decide: GateDecision,
+    budget: int | None = None,
 ) -> Decision:
-    """Spend the reasoning tokens that the gate allows at a position."""
+    """Spend the reasoning tokens that `decide` allows at a position."""
     config = policy.config
     temperature = torch.full_like(state.readout[:, :1], config.reasoner.temperature)
     logits = policy.decoder.logits(state.readout, memory)
@@ -61,7 +70,7 @@ def reason(
     doubt = first
     going = torch.ones_like(doubt, dtype=torch.bool)
     for token in range(config.reasoner.budget if budget is None else budget):
-        going = going & gate(position, token, doubt, log_p)
+        going = going & decide(position, token, doubt, log_p)
         if not going.any():
             break
         state = policy.reason(state, logits, memory, temperature).where(going, state)
@@ -76,7 +85,7 @@ def roll_out(
     policy: Policy,
     memory: Memory,
     mask: Tensor,
-    gate: Gate,
+    decide: GateDecision,
     choose: Choice,
     budget: int | None = None,
     start: StepState | None = None,
@@ -85,7 +94,7 @@ def roll_out(
 
     Args:
         mask: `[B, N] bool, True = a real candidate`.
-        gate: decides reasoning; `threshold_gate` decides as serving does, `replay_gate` repeats.
+        decide: whether to reason on; `threshold_gate` decides as serving does, `replay_gate` repeats.
         choose: `greedy`, `sample`, or `replay_choice`.
         budget: most reasoning tokens per position; the policy's own when not given.
         start: where to go on from, all rows at the same position short of the last; the rollout then has
@@ -95,7 +104,7 @@ def roll_out(
     columns: list[tuple[Tensor, ...]] = []
     for position in range(0 if start is None else int(state.position[0]), policy.config.slate_length):
         written = state.selectable.any(1)
-        state, log_q, before, after, doubt = reason(policy, memory, state, position, gate, budget)
+        state, log_q, before, after, doubt = reason(policy, memory, state, position, decide, budget)
         chosen = choose(position, log_q)
         taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)
         columns.append((chosen, taken, log_q, state.tokens_here, written, before, after, doubt))
@@ -103,12 +112,12 @@ def roll_out(
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 
 
-def threshold_gate(threshold: float) -> Gate:
+def threshold_gate(threshold: float) -> GateDecision:
     """The entropy gate: reason above the threshold."""
     return lambda position, token, doubt, log_p: doubt > threshold
 
 
-def replay_gate(tokens: Tensor) -> Gate:
+def replay_gate(tokens: Tensor) -> GateDecision:
     """Repeat recorded decisions, `[B, K] int64`, so that two policies are scored on one token sequence."""
     return lambda position, token, doubt, log_p: tokens[:, position] > token
 

@@ -1,1 +1,1 @@
-"""HTTP: routes, bodies, their validation, and errors as answers. Decides nothing about a list."""
+"""HTTP: routes, the validation of bodies, and errors as answers. Decides nothing about a list."""

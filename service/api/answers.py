@@ -3,13 +3,16 @@
 {"error": text, "error_type": type, "request_id": id, "fields": [{"field", "message"}]}   # fields: 422
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
@@ -27,7 +30,7 @@ from service.errors import (
 
 
 class Answer(NamedTuple):
-    """What an error is to HTTP, and what the OpenAPI document says of it."""
+    """How an error is answered, and what the OpenAPI document says about it."""
 
     status: int
     error_type: ErrorType
@@ -35,19 +38,22 @@ class Answer(NamedTuple):
 
 
 ANSWERS: Mapping[type[Exception], Answer] = {
-    ClientDisconnect: Answer(400, "validation", "The caller left while sending the body; nobody reads this."),
+    ClientDisconnect: Answer(400, "validation", "The caller disconnected while sending the body."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
-    InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` lists what is wrong."),
+    InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
-    Exception: Answer(500, "unavailable", "A fault of ours."),
+    Exception: Answer(500, "unavailable", "An internal error."),
     ModelError: Answer(503, "unavailable", "The model failed (strict requests only)."),
-    UnavailableError: Answer(503, "unavailable", "No model is ready."),
+    UnavailableError: Answer(503, "unavailable", "No model is ready yet."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
 }
-"""The one table, which handlers, the OpenAPI document and the tests read. A new error is a new row."""
+"""The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""
+
+BODY_ERRORS = (BodyTooLargeError, InvalidRequestError)
+"""What reading and checking a body may end in."""
 
 RETRY_AFTER_S = 1
 
@@ -56,7 +62,7 @@ FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
 
 
 def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Pydantic's errors with the caller's names; one entry a feature instead of one a possible type."""
+    """Pydantic's errors by field; one fault per feature instead of one per type it might have had."""
     faults: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         path, message = list(detail["loc"]), detail["msg"]
@@ -68,7 +74,7 @@ def from_validation(error: ValidationError) -> InvalidRequestError:
 
 
 def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that may answer with these errors."""
+    """`responses` of a route that may end in these errors."""
     meanings: dict[int, list[str]] = {}
     for error in errors:
         meanings.setdefault(ANSWERS[error].status, []).append(ANSWERS[error].meaning)
@@ -82,12 +88,6 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
-    for error_class in (*ANSWERS, HTTPException):
-        app.add_exception_handler(error_class, answer)
-
-
 async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
     headers: dict[str, str] = {}
@@ -97,11 +97,24 @@ async def answer(request: Request, error: Exception) -> Response:
         status, message = error.status_code, str(error.detail)
         error_type: ErrorType = "not_found" if status == 404 else "validation"
     else:
-        status, error_type, _ = ANSWERS.get(type(error), ANSWERS[Exception])
-        message = str(error) if type(error) in ANSWERS else "internal error"  # the server logs it
+        kind = next(kind for kind in type(error).__mro__ if kind in ANSWERS)
+        status, error_type, _ = ANSWERS[kind]
+        message = "internal error" if kind is Exception else str(error)  # the server logs it
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(RETRY_AFTER_S)
     if isinstance(error, InvalidRequestError):
         fields = {"fields": [FieldError(field=field, message=text) for field, text in error.faults]}
     body = ErrorResponse(error=message, error_type=error_type, request_id=request.state.request_id, **fields)
     return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
+
+
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+HANDLERS: dict[int | type[Exception], Handler] = dict.fromkeys((*ANSWERS, HTTPException), answer)
+"""`exception_handlers` of an application whose every error is to be answered in the one shape."""
+
+
+def answered(app: ASGIApp) -> ASGIApp:
+    """An application as plain ASGI, with its errors answered as by an application with `HANDLERS`."""
+    foreseen = {error: handler for error, handler in HANDLERS.items() if error is not Exception}
+    return ServerErrorMiddleware(ExceptionMiddleware(app, foreseen), handler=answer)

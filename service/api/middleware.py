@@ -1,6 +1,6 @@
-"""What every request gets, whatever its route: an id, its count and duration in the metrics, its spans.
+"""What happens to every request, whatever its route: it gets an id, is counted, timed and traced.
 
-Plain ASGI around the whole application, for it is on the hot path. Knows nothing of bodies.
+Plain ASGI around the whole application, because it is on the hot path. Knows nothing of routes.
 """
 
 import os
@@ -9,15 +9,16 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.bodies.common import REQUEST_ID_PATTERN
 from service.observe.metrics import Metrics
 from service.observe.tracing import CURRENT, RequestRecord, Tracer
 
 REQUEST_ID_HEADER = b"x-request-id"
-_SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN.encode())
 
 
 class Observed:
-    """Wraps the app. `scope["state"]["request_id"]` may be set again by a route that reads one in a body."""
+    """Wraps the application. A handler may replace `request.state.request_id` by the id in a body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None) -> None:
         self._app, self._metrics, self._tracer = app, metrics, tracer
@@ -28,7 +29,7 @@ class Observed:
             return
         state = scope.setdefault("state", {})
         given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
-        state["request_id"] = given.decode() if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+        state["request_id"] = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         code = 500
         record = RequestRecord(scope)
         token = CURRENT.set(record)

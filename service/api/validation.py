@@ -1,18 +1,18 @@
-"""What a parsed body must still satisfy: limits that are settings, and duplicates.
+"""Parsing a body, and what it must satisfy beyond its type: limits that are settings, and no duplicates.
 
-Done in one pass after parsing, so that limits can be settings and the path of every fault is named.
+The checks are one pass over the parsed body, so that they know the settings and name the path of every fault.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
-from typing import TypeVar, cast
+from functools import cache, wraps
+from typing import ParamSpec, TypeVar, cast
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
 from service.api.answers import FEATURE_MESSAGE, from_validation
-from service.bodies.common import Features
+from service.bodies.common import MAX_TIMESTAMP, Features
 from service.bodies.rerank import RerankRequest
 from service.bodies.twins import twin
 from service.bodies.users import ContextBody, Event, FeedbackRequest
@@ -20,17 +20,18 @@ from service.errors import Fault, InvalidRequestError
 from service.settings import Settings
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+P = ParamSpec("P")
 Faults = Iterator[Fault]
 _LONG = (str, list)
 
 
-def parse(model: type[Parsed], body: bytes) -> Parsed:
-    """A body as `model`, or as its twin.
+def parse(model: type[Parsed], body: bytes | bytearray) -> Parsed:
+    """A body as its model's twin, or, if the twin rejects it, as the model.
 
     Raises:
-        InvalidRequestError: it is not one.
+        InvalidRequestError: the model rejects it too.
     """
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):  # the model decides, and names what is wrong
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
         return cast(Parsed, _decoder(model).decode(body))
     try:
         return model.model_validate_json(body)
@@ -43,32 +44,19 @@ def _decoder(model: type[BaseModel]) -> msgspec.json.Decoder[BaseModel]:
     return msgspec.json.Decoder(twin(model))
 
 
-def check_rerank(request: RerankRequest, settings: Settings) -> None:
-    """Raises: InvalidRequestError."""
-    _raise(_rerank_faults(request, settings))
+def _check(faults: Callable[P, Faults]) -> Callable[P, None]:
+    """A generator of faults as a function that raises `InvalidRequestError` if there are any."""
+
+    @wraps(faults)
+    def check(*arguments: P.args, **named: P.kwargs) -> None:
+        if found := list(faults(*arguments, **named)):
+            raise InvalidRequestError(found)
+
+    return check
 
 
-def check_context(body: ContextBody, settings: Settings) -> None:
-    """Raises: InvalidRequestError."""
-    _raise(_context_faults(body, settings))
-
-
-def check_feedback(request: FeedbackRequest, settings: Settings) -> None:
-    """Raises: InvalidRequestError."""
-    _raise(_feedback_faults(request, settings))
-
-
-def check_id(field: str, value: str, settings: Settings) -> None:
-    """Raises: InvalidRequestError."""
-    _raise(_id_faults(field, value, settings))
-
-
-def _raise(faults: Faults) -> None:
-    if found := list(faults):
-        raise InvalidRequestError(found)
-
-
-def _rerank_faults(request: RerankRequest, settings: Settings) -> Faults:
+@_check
+def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     if request.user_id is not None:
         yield from _id_faults("user_id", request.user_id, settings)
     if len(request.items) > settings.max_items:
@@ -83,31 +71,29 @@ def _rerank_faults(request: RerankRequest, settings: Settings) -> Faults:
         yield from _matrix_name_faults(request.features_f32.names, settings)
     yield from _feature_faults("context", request.context, settings)
     timestamp = request.context.get("timestamp")
-    if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= 1e11):
-        yield Fault("context.timestamp", "expected unix seconds")
+    if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= MAX_TIMESTAMP):
+        yield Fault("context.timestamp", f"expected unix seconds, 0 to {MAX_TIMESTAMP:.0e}")
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield Fault("reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}")
+
+
+@_check
+def check_context(body: ContextBody, settings: Settings) -> Faults:
+    yield from _feature_faults("profile", body.profile, settings)
+    yield from _event_faults("history", body.history, settings)
+
+
+@_check
+def check_feedback(request: FeedbackRequest, settings: Settings) -> Faults:
+    if len(request.events) > settings.max_feedback_events:
+        yield Fault("events", f"at most {settings.max_feedback_events} events, got {len(request.events)}")
+    yield from _event_faults("events", request.events, settings)
 
 
 def _matrix_name_faults(names: Sequence[str], settings: Settings) -> Faults:
     if len(names) > settings.max_feature_values:
         yield Fault("features_f32.names", f"at most {settings.max_feature_values} names, got {len(names)}")
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            yield Fault(f"features_f32.names.{index}", f"{name!r} is there twice")
-        seen.add(name)
-
-
-def _context_faults(body: ContextBody, settings: Settings) -> Faults:
-    yield from _feature_faults("profile", body.profile, settings)
-    yield from _event_faults("history", body.history, settings)
-
-
-def _feedback_faults(request: FeedbackRequest, settings: Settings) -> Faults:
-    if len(request.events) > settings.max_feedback_events:
-        yield Fault("events", f"at most {settings.max_feedback_events} events, got {len(request.events)}")
-    yield from _event_faults("events", request.events, settings)
+    yield from _repeat_faults("features_f32.names.{}", names)
 
 
 def _event_faults(field: str, events: Sequence[Event], settings: Settings) -> Faults:
@@ -116,17 +102,26 @@ def _event_faults(field: str, events: Sequence[Event], settings: Settings) -> Fa
 
 
 def _item_id_faults(ids: Sequence[str], settings: Settings) -> Faults:
-    seen: set[str] = set()
+    yield from _repeat_faults("items.{}.id", ids)
     for index, item_id in enumerate(ids):
-        if item_id in seen:
-            yield Fault(f"items.{index}.id", f"{item_id!r} is there twice")
-        seen.add(item_id)
         yield from _id_faults(f"items.{index}.id", item_id, settings)
+
+
+def _repeat_faults(field: str, values: Sequence[str]) -> Faults:
+    """Every value that occurred before. `field` has `{}` for its index."""
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield Fault(field.format(index), f"{value!r} occurs twice")
+        seen.add(value)
 
 
 def _id_faults(field: str, value: str, settings: Settings) -> Faults:
     if not 1 <= len(value) <= settings.max_id_length:
         yield Fault(field, f"1 to {settings.max_id_length} characters, got {len(value)}")
+
+
+check_id = _check(_id_faults)
 
 
 def _feature_faults(field: str, features: Features, settings: Settings) -> Faults:

@@ -1,4 +1,4 @@
-"""What every body shares: its strictness, and the types of ids, numbers and features."""
+"""What all bodies share: their strictness, and the types of ids, times, numbers and features."""
 
 from typing import Annotated, Any
 
@@ -10,16 +10,33 @@ Text = Annotated[str, Strict()]
 FeatureValue = Integer | Float | Text | list[Text | Integer | Float] | None
 Features = dict[str, FeatureValue]
 
-Id = Annotated[str, Field(min_length=1)]
-RequestId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+MAX_TIMESTAMP = 1e11
+"""The largest timestamp, in unix seconds. Milliseconds sent by mistake are larger."""
 
-REQUEST_ID = "Echoed in the response; else the `x-request-id` header, else generated."
+Timestamp = Annotated[
+    float, Field(ge=0, le=MAX_TIMESTAMP, description="Unix seconds.", examples=[1700000000])
+]
+
+REQUEST_ID_PATTERN = r"^[\x21-\x7e]{1,128}$"
+"""A request id, in a body or a header: printable ASCII without spaces."""
+
+Id = Annotated[str, Field(min_length=1)]
+RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
 
 
 class Body(BaseModel):
-    """Finite numbers only, and an unknown key is an error."""
+    """Unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class IdentifiedBody(Body):
+    """A request that may bring its id."""
+
+    request_id: RequestId | None = Field(
+        None,
+        description="Echoed in the response. Defaults to the `x-request-id` header, else to a generated id.",
+    )
 
 
 def example(*examples: dict[str, Any]) -> ConfigDict:

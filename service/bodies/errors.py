@@ -1,4 +1,4 @@
-"""The one shape of every error."""
+"""The body of every error, whatever its status."""
 
 from typing import Literal
 
@@ -22,13 +22,13 @@ class ErrorResponse(Body):
     error: str
     error_type: ErrorType
     request_id: str
-    fields: list[FieldError] | None = Field(None, description="With status 422 only.")
+    fields: list[FieldError] | None = Field(None, description="Only with status 422.")
 
     model_config = example(
         {
-            "error": "the request is not valid: items.1.id: 'i1' is there twice",
+            "error": "the request is not valid: items.1.id: 'i1' occurs twice",
             "error_type": "validation",
             "request_id": "r-17",
-            "fields": [{"field": "items.1.id", "message": "'i1' is there twice"}],
+            "fields": [{"field": "items.1.id", "message": "'i1' occurs twice"}],
         }
     )

@@ -1,4 +1,4 @@
-"""Served models, and the state of the process."""
+"""The served models, and the state of the process."""
 
 from typing import Literal
 
@@ -16,11 +16,11 @@ class GateInfo(Body):
         "1 - (best - second best probability)."
     )
     threshold: float
-    trigger_rate: float = Field(description="Share of held-out positions that reason at the threshold.")
+    trigger_rate: float = Field(description="Share of held-out positions that reason at this threshold.")
 
 
 class Defaults(Body):
-    """What a request that overrides nothing gets."""
+    """What applies to a request that overrides nothing."""
 
     slate_length: int
     reasoning_budget: int
@@ -39,12 +39,12 @@ class ModelInfo(Body):
     decoder: str
     gate: GateInfo
     defaults: Defaults
-    provider: str = Field(description="The ONNX Runtime execution provider that is active.")
+    provider: str = Field(description="The active ONNX Runtime execution provider.")
     loaded_at: str
 
 
 class ModelList(Body):
-    """Every served model; the first answers where no model is named."""
+    """All served models. The first one answers requests that name no model."""
 
     models: list[ModelInfo]
 

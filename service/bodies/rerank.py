@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from engine.generation import Stop
-from service.bodies.common import REQUEST_ID, Body, Features, Id, RequestId, example
+from service.bodies.common import Body, Features, Id, IdentifiedBody, example
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
 
@@ -23,75 +23,83 @@ class Item(Body):
     )
     features: Features | None = Field(
         None,
-        description="Raw features by declared name; they go before the catalogue's. Names the model does "
-        "not declare are passed over, and null counts as absent.",
+        description="Raw features by declared name. They take precedence over the catalogue's. Names the "
+        "model does not declare are ignored; null counts as absent.",
     )
 
 
 class FeatureMatrix(Body):
-    """Numbers of every item at once, for callers to whom JSON's decimals cost too much."""
+    """The numeric features of all items as one matrix, for callers who find decimals in JSON too slow."""
 
     names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
-        description="A name a column: a numeric feature (`price`), an age in unix seconds, the length of a "
-        "text, or one number of a vector (`embedding[0]`). Names the model does not declare are passed over."
+        description="The name of each column: a numeric feature (`price`), an age in unix seconds, the "
+        "length of a text, or one element of a vector (`embedding[0]`). Undeclared names are ignored."
     )
     data: str = Field(
-        description="Base64 of little-endian IEEE 754 float32, row by row in the order of `items`, a number "
-        "for each name. NaN is absent.",
+        description="Base64 of little-endian IEEE 754 float32 values: one row per item, in their order, and "
+        "in it one value per name. NaN counts as absent.",
         json_schema_extra={"contentEncoding": "base64"},
     )
 
 
 class ReasoningOverrides(Body):
-    """What to change about reasoning for this request; the model's own defaults otherwise."""
+    """Reasoning settings of this request. The model's defaults apply where one is absent."""
 
     entropy_threshold: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Reason above this uncertainty, in the unit of the model's gate (`GET /v1/models`)."
+        None,
+        description="Reason above this uncertainty, in the unit of the model's gate (see `GET /v1/models`).",
     )
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Most reasoning tokens per position; 0 turns reasoning off."
+        None, description="Maximum reasoning tokens per position; 0 turns reasoning off."
     )
-    temperature: Temperature | None = Field(None, description="Softens what a reasoning token looks at.")
+    temperature: Temperature | None = Field(
+        None, description="Flattens the distribution over items that a reasoning token is made from."
+    )
 
 
 class Sampling(Body):
-    """Explore: sample each position instead of taking the best. Propensities come with the results."""
+    """Exploration: sample each position instead of taking the best item. Results carry their propensities."""
 
     temperature: Temperature | None = Field(None, description="The model's selection temperature if absent.")
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = Field(
-        None, description="The same seed and request give the same slate. Drawn, and returned, if absent."
+        None,
+        description="The same seed and request give the same slate. If absent, one is drawn and returned.",
     )
 
 
-class RerankRequest(Body):
+class RerankRequest(IdentifiedBody):
     """A list of candidates in the caller's order, which is also the order of every fallback."""
 
-    request_id: RequestId | None = Field(None, description=REQUEST_ID)
     user_id: Id | None = Field(None, description="Whose stored context to use; anonymous if absent.")
     items: Annotated[list[Item], Field(min_length=1)]
     features_f32: FeatureMatrix | None = Field(
-        None, description="Features of the items as one matrix. An item's own `features` go before its row."
+        None,
+        description="Features of the items as one matrix. An item's own `features` take precedence over its "
+        "row.",
     )
     context: Features = Field(
         default_factory=dict,
-        description="Features of the request. `timestamp` is reserved: unix seconds the request is made "
-        "at, which ages count back from; now if absent.",
+        description="Features of the request. `timestamp` is reserved for the time of the request in unix "
+        "seconds, from which ages are counted back; now if absent.",
     )
     top_n: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Items wanted; more than there are is no error. The model's slate length if absent."
+        None,
+        description="How many items are wanted; more than there are is no error. The model's slate length if "
+        "absent.",
     )
-    return_all: bool = Field(False, description="Let the other items follow, in the caller's order.")
+    return_all: bool = Field(False, description="Append the other items, in the caller's order.")
     deadline_ms: Annotated[float, Field(gt=0, le=600_000)] | None = Field(
         None,
-        description="Time for the whole request. Reasoning is shed first, then the caller's order answers.",
+        description="Time allowed for the whole request. Short of time, reasoning is cut first; past the "
+        "deadline the caller's order is returned.",
     )
-    explain: bool = Field(False, description="Return the trace by position.")
+    explain: bool = Field(False, description="Return a trace of every position.")
     strict: bool = Field(
-        False, description="Answer 429, 503 or 504 where the caller's order would have been the fallback."
+        False, description="Answer 429, 503 or 504 instead of falling back to the caller's order."
     )
     reasoning: ReasoningOverrides | None = None
     sampling: Sampling | None = None
-    constraints: Any = Field(None, description="Reserved. Refused with 422 by this version.")
+    constraints: Any = Field(None, description="Reserved. Rejected with 422 by this version.")
 
     @field_validator("constraints")
     @classmethod
@@ -123,14 +131,14 @@ class Result(Body):
     """One item of the answer."""
 
     id: str
-    index: int = Field(description="Place in the request, from 0.")
+    index: int = Field(description="Index of the item in the request, from 0.")
     score: float | None = Field(
-        description="Probability of the item among those left at its position, at temperature 1; null where "
-        "the model did not place it. Not comparable between positions."
+        description="Probability of the item among those remaining at its position, at temperature 1; null "
+        "if the model did not place it. Not comparable between positions."
     )
     propensity: float | None = Field(
         description="Probability that this policy puts the item here, given the items before it: 1 unless "
-        "sampled; null where the model did not place it."
+        "sampled; null if the model did not place it."
     )
 
 
@@ -143,22 +151,22 @@ class TracePosition(Body):
     reasoning_tokens: int
     entropy_before: float = Field(description="Nats, over the remaining items, before any reasoning.")
     entropy_after: float = Field(description="Nats, after the last reasoning token.")
-    uncertainty: float = Field(description="What the gate compared with the threshold last.")
+    uncertainty: float = Field(description="What the gate last compared with the threshold.")
 
 
 class Reasoning(Body):
     """How much the model reasoned, and why it stopped."""
 
-    tokens: int = Field(description="Reasoning tokens over the whole list.")
+    tokens: int = Field(description="Reasoning tokens in the whole list.")
     stop: Stop = Field(
-        description="`entropy`: certain enough everywhere; `budget`: a position used all its tokens; "
-        "`deadline`: the remaining time cut it."
+        description="`entropy`: certain enough at every position; `budget`: some position used all its "
+        "tokens; `deadline`: the remaining time cut it short."
     )
     trace: list[TracePosition] | None = Field(default=None, description="With `explain` only.")
 
 
 class UsedSampling(Body):
-    """The sampling that was used; repeat it to get the same slate."""
+    """The sampling that was applied. Sent with the same request again, it gives the same slate."""
 
     temperature: float
     seed: int
@@ -169,22 +177,23 @@ class RerankResponse(Body):
 
     request_id: str
     recommendation_id: str | None = Field(
-        description="Send it back with feedback. Null when it could not be recorded: the context store did "
-        "not answer, or the request failed before asking it."
+        description="To be sent back with feedback. Null if it could not be recorded: the context store did "
+        "not answer, or the request failed before the store was asked."
     )
     model: str
     model_version: str
     results: list[Result]
     missing_ids: list[str] = Field(
-        description="Items the catalogue lacks. With features they are ranked from those; without, put last."
+        description="Items that are not in the catalogue. Those sent with features are ranked by them, the "
+        "others put last."
     )
-    fallback: Fallback | None = Field(description="Why this is the caller's order; null when it is not.")
+    fallback: Fallback | None = Field(description="Why this is the caller's order; null if it is not.")
     context: ContextResult | None = Field(
-        description="What became of the user's context. `unavailable`: ranked as anonymous since the store "
-        "did not answer; null: not asked for before the fallback."
+        description="Result of looking up the user's context. `unavailable`: ranked as anonymous because the "
+        "store did not answer; null: the request fell back before the look-up."
     )
-    reasoning: Reasoning | None = Field(description="Null when nothing was generated.")
-    sampling: UsedSampling | None = Field(description="Null when the best was taken everywhere.")
+    reasoning: Reasoning | None = Field(description="Null if nothing was generated.")
+    sampling: UsedSampling | None = Field(description="Null if the best item was taken at every position.")
     took_ms: float
 
     model_config = example(

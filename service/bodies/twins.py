@@ -1,11 +1,12 @@
-"""Fast twins of the pydantic models in `service.bodies`, which stay the one statement of every body.
+"""Fast twins of the pydantic models in `service.bodies`, which remain the only definition of every body.
 
-A twin is a msgspec struct generated from the model: the same fields, constraints and defaults, decoded and
-encoded about eight times faster. It accepts no more than its model does, and with the same values; what it
-refuses the model decides, and the model names the faults. tests/service/test_twins.py holds the two together.
+A twin is a msgspec struct generated from a model: the same fields, constraints and defaults, decoded and
+encoded about eight times faster. It accepts nothing that its model rejects, and reads the same values; a body
+that it rejects is parsed by the model, which decides and names the faults. tests/service/bodies/test_twins.py
+compares the two.
 
-Differences of kind that remain: a twin is no pydantic object (no `model_dump`), and constructing one checks
-nothing. Fields of type Any are left out, so that a body which has one goes to the model.
+What differs: a twin is not a pydantic object (no `model_dump`), and constructing one validates nothing.
+Fields of type Any are omitted, so that a body with such a field is parsed by the model.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ def twin(model: type[Model]) -> type[Model]:
     """The struct of a model, typed as the model, whose attributes it has.
 
     Raises:
-        TypeError: the model uses a type that has no counterpart.
+        TypeError: a field's type has no msgspec counterpart.
     """
     return cast(type[Model], _struct(model))
 
@@ -57,7 +58,7 @@ def _struct(model: type[BaseModel]) -> type[msgspec.Struct]:
 
 
 def _counterpart(kind: Any, metadata: Iterable[Any] = ()) -> Any:
-    """A type with its constraints, in msgspec's words."""
+    """The msgspec type for a pydantic field's type and constraints."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _counterpart(arguments[0], [*_flat(arguments[1:]), *metadata])

@@ -4,10 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.bodies.common import REQUEST_ID, Body, Features, Id, RequestId, example
+from service.bodies.common import Body, Features, Id, IdentifiedBody, Timestamp, example
 
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["click"])]
-Timestamp = Annotated[float, Field(ge=0, le=1e11, description="unix seconds", examples=[1700000000])]
 
 
 class Event(Body):
@@ -24,7 +23,7 @@ class ContextBody(Body):
     profile: Features = Field(default_factory=dict, description="Raw user features by declared name.")
     history: list[Event] = Field(
         default_factory=list,
-        description="Oldest first; the newest are kept. An impression followed by a click of the same item "
+        description="Oldest first; the newest are kept. An impression followed by a click on the same item "
         "counts once, as a click.",
     )
 
@@ -43,15 +42,14 @@ class FeedbackEvent(Event):
     """What the user did with one item of a recommendation."""
 
     position: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Where the item was shown, from 0. Checked, but no part of the user's history."
+        None, description="Where the item was shown, from 0. Validated, but not stored in the user's history."
     )
-    timestamp: Timestamp | None = Field(None, description="Unix seconds; the time of receipt if absent.")
+    timestamp: Timestamp | None = Field(None, description="Unix seconds. The time of receipt if absent.")
 
 
-class FeedbackRequest(Body):
+class FeedbackRequest(IdentifiedBody):
     """What became of a recommendation."""
 
-    request_id: RequestId | None = Field(None, description=REQUEST_ID)
     recommendation_id: Annotated[str, Field(min_length=1, max_length=64)]
     events: Annotated[list[FeedbackEvent], Field(min_length=1, description="In the order they happened.")]
 

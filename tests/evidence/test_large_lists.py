@@ -8,8 +8,7 @@ import pytest
 
 from evidence import large_lists
 from evidence.large_lists import CONFIG, ENCODERS, all_fits, draw, report, timings
-from model.train import with_changes
-from model.training.config import read_config
+from model.training.config import read_config, with_changes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 

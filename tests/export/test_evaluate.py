@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bundle.manifest import read_manifest
 from export.__main__ import export
-from export.evaluate import evaluate, paired_interval, show
+from export.evaluate import evaluate, show
 from export.parity import check_bundle
 from model.training.checkpoint import CheckpointError
 
@@ -52,10 +51,3 @@ def test_the_report_compares_with_the_baselines(
 def test_an_unfinished_run_is_not_trained_bundle(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no training run"):
         export(tmp_path, tmp_path / "bundle")
-
-
-def test_the_paired_interval_holds_the_mean() -> None:
-    differences = np.random.default_rng(0).normal(0.1, 1.0, size=400)
-    low, high = paired_interval(differences)
-    assert low < differences.mean() < high
-    assert high - low == pytest.approx(4 * differences.std() / 20, rel=0.15)

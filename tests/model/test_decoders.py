@@ -17,7 +17,7 @@ WIDTH, ROWS = 16, 3
 def memory() -> tuple[Memory, Tensor]:
     torch.manual_seed(1)
     shapes = {
-        "memory": (ROWS, 5, WIDTH),
+        "candidates": (ROWS, 5, WIDTH),
         "user": (ROWS, WIDTH),
         "pointer_keys": (ROWS, 5, WIDTH),
         "pointer_bias": (ROWS, 5),

@@ -115,9 +115,9 @@ def test_what_a_reasoning_token_changes(reasoner: str) -> None:
 
 @pytest.mark.parametrize("reasoner", ["deep", "paper"])
 @torch.no_grad()
-def test_a_closed_residual_gate_is_no_reasoning(reasoner: str) -> None:
+def test_a_residual_scale_of_zero_is_no_reasoning(reasoner: str) -> None:
     policy, batch = tiny_policy(FEATURES, reasoner), inputs(20)
-    policy.reasoner.gate.zero_()  # type: ignore[attr-defined]
+    policy.reasoner.residual_scale.zero_()  # type: ignore[attr-defined]
     thinking, plain = (write(policy, batch, controls(1, reasoning_budget=b)) for b in (2, 0))
     assert slates(thinking) == slates(plain)
     assert sum(int(record.reasoned.sum()) for record in thinking) > 0

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from service.api.routes import Service
+from service.api.request import Service
 
 
 class Client(httpx.AsyncClient):

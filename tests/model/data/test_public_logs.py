@@ -95,8 +95,6 @@ def test_a_log_that_is_not_there_is_named(tmp_path: Path, kuai: Path) -> None:
     write(kuai / "user_features_1k.csv", "user_id,register_days", "7,300")
     with pytest.raises(TableError, match="no column 'user_active_degree'"):
         kuairand.load(kuai)
-    with pytest.raises(ValueError, match="needs directory"):
-        open_dataset(read_config(CONFIGS / "kuairand.toml").model_copy(update={"directory": None}))
 
 
 def test_taobao_ad_becomes_lists(tmp_path: Path) -> None:

@@ -1,28 +1,39 @@
 """Bad input: every error has its status, its type and one shape, and names the field."""
 
+import json
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from inspect import isclass
 from typing import Any
 
 import pytest
+from error_answers import faulty_fields, refused
+from fastapi.openapi.utils import get_openapi
 from rerank_client import Client, Serve
+from starlette.requests import ClientDisconnect
 
+from service import errors
+from service.api import rerank
 from service.api.answers import ANSWERS
-from service.errors import InvalidRequestError, ServiceError
+from service.bodies.common import MAX_TIMESTAMP
+from service.errors import (
+    BodyTooLargeError,
+    DeadlineExceededError,
+    Fault,
+    InvalidRequestError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    ServiceError,
+    StoreUnavailableError,
+    UnknownRecommendationError,
+)
 
 
-async def fields_of(
-    client: Client, body: Any, path: str = "/v1/rerank", method: str = "POST"
-) -> dict[str, str]:
-    """Faulty fields and their messages, after checking the rest of a 422."""
-    content = body if isinstance(body, bytes) else None
-    response = await client.request(method, path, content=content, json=None if content is not None else body)
-    answer = response.json()
-    assert response.status_code == 422, answer
-    assert set(answer) == {"error", "error_type", "request_id", "fields"}
-    assert answer["error_type"] == "validation"
-    assert answer["request_id"] == response.headers["x-request-id"]
-    assert all(set(field) == {"field", "message"} for field in answer["fields"])
-    return {field["field"]: field["message"] for field in answer["fields"]}
+async def fields_of(client: Client, body: Any) -> dict[str, str]:
+    """Faulty fields of a rerank's body, and their messages."""
+    content = body if isinstance(body, bytes) else json.dumps(body)
+    return faulty_fields(await client.post("/v1/rerank", content=content))
 
 
 def item(**features: Any) -> dict[str, Any]:
@@ -74,6 +85,7 @@ def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
         ({"items": ONE, "context": {"device": {"os": "ios"}}}, "context.device"),
         ({"items": ONE, "context": {"timestamp": "now"}}, "context.timestamp"),
         ({"items": ONE, "context": {"timestamp": -5}}, "context.timestamp"),
+        ({"items": ONE, "context": {"timestamp": MAX_TIMESTAMP * 1.01}}, "context.timestamp"),
         (item(price=True), "items.1.features.price"),
         (item(genres=["drama", 1]), "items.1.features.genres"),
         (item(price="cheap"), "items.1.features.price"),
@@ -128,8 +140,11 @@ async def test_limits_are_settings(serve: Serve, limit: dict[str, int], body: An
         assert str(limited) in faults[field]
 
 
-async def test_undeclared_features_are_passed_over(client: Client) -> None:
-    assert (await client.post("/v1/rerank", json=item(colour="red"))).status_code == 200
+async def test_undeclared_features_are_ignored(client: Client) -> None:
+    plain, told = item(price=3), item(price=3, colour="red")
+    results = [(await client.post("/v1/rerank", json=body)).json()["results"] for body in (plain, told)]
+    assert results[0] == results[1]
+    assert results[0] != (await client.post("/v1/rerank", json=item(price=9))).json()["results"]
 
 
 async def test_extreme_numbers_are_scaled_and_clipped(client: Client) -> None:
@@ -140,41 +155,92 @@ async def test_extreme_numbers_are_scaled_and_clipped(client: Client) -> None:
     assert all(0 < result["score"] <= 1 for result in answer["results"])
 
 
-async def test_the_body_is_read_no_further_than_the_limit(serve: Serve) -> None:
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/feedback"])
+async def test_the_body_is_read_no_further_than_the_limit(serve: Serve, path: str) -> None:
+    read = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(10):
+            read += 60
+            yield b" " * 60
+
     async with serve(max_body_bytes=100) as client:
-
-        async def endless() -> Any:
-            for _ in range(100):
-                yield b" " * 60
-
-        for content in (b" " * 101, endless()):
-            response = await client.post("/v1/rerank", content=content)
-            assert response.status_code == 413
-            assert response.json()["error_type"] == "validation"
-            assert "100 bytes" in response.json()["error"]
-        assert (await client.post("/v1/rerank", content=b'{"items": [{"id": "i1"}]}')).status_code == 200
+        for headers, expected in (({"content-length": "600"}, 0), ({}, 120)):
+            read = 0
+            body = refused(await client.post(path, content=chunks(), headers=headers), BodyTooLargeError)
+            assert "100 bytes" in body["error"]
+            assert read == expected
+        whole = b'{"items": [{"id": "i1"}]}'.ljust(100)
+        assert (await client.post("/v1/rerank", content=whole)).status_code == 200
+        refused(await client.post("/v1/rerank", content=whole + b" "), BodyTooLargeError)
 
 
 async def test_unknown_routes_and_methods_have_the_shape(client: Client) -> None:
-    missing, method = await client.get("/nowhere"), await client.get("/v1/rerank")
-    assert (missing.status_code, missing.json()["error_type"]) == (404, "not_found")
-    assert (method.status_code, method.json()["error_type"]) == (405, "validation")
-    assert method.headers["allow"] == "POST"
-    assert missing.json()["request_id"] == missing.headers["x-request-id"]
+    refused(await client.get("/nowhere"), NotFoundError)
+    for path in ("/v1/rerank", "/v1/feedback"):
+        wrong = await client.get(path)
+        assert (wrong.status_code, wrong.json()["error_type"]) == (405, "validation")
+        assert wrong.json()["request_id"] == wrong.headers["x-request-id"]
+        assert wrong.headers["allow"] == "POST"
+        assert await client.metric(f'rerank_requests_total{{code="405",endpoint="{path}"}}') == 1
 
 
-async def test_an_unexpected_error_has_the_shape_and_tells_nothing(
+RAISED: dict[type[Exception], Exception] = {
+    ClientDisconnect: ClientDisconnect(),
+    UnknownRecommendationError: UnknownRecommendationError(),
+    InvalidRequestError: InvalidRequestError([Fault("items", "are odd")]),
+    DeadlineExceededError: DeadlineExceededError("infer"),
+    Exception: KeyError("secret"),
+}
+"""Errors of kinds that are not made from a message alone."""
+
+
+@pytest.mark.parametrize("route", ["/v1/rerank", "/v1/models/{model}/rerank", "/v1/feedback"])
+async def test_every_error_is_answered_as_the_table_says(
+    client: Client, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """In front of FastAPI and behind it."""
+    for kind in ANSWERS:
+        error = RAISED.get(kind) or kind("the reason")
+
+        def broken(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        for handlers in ("rerank", "users"):
+            monkeypatch.setattr(f"service.api.{handlers}.parse", broken)
+        response = await client.post(route.format(model="eglr"), json={})
+        body = refused(response, kind)
+        assert body["error"] == ("internal error" if kind is Exception else str(error))
+        assert ("retry-after" in response.headers) == (kind is OverloadedError)
+    for status in {row.status for row in ANSWERS.values()}:
+        counted = await client.metric(f'rerank_requests_total{{code="{status}",endpoint="{route}"}}')
+        assert counted == sum(row.status == status for row in ANSWERS.values())
+
+
+async def test_an_error_without_a_row_is_answered_as_its_parent(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class QueueFullError(OverloadedError):
+        pass
+
+    def full(*_: Any) -> None:
+        raise QueueFullError("the queue is full")
+
+    monkeypatch.setattr("service.api.rerank.parse", full)
+    refused(await client.post("/v1/rerank", json={}), OverloadedError)
+
+
+async def test_an_unexpected_error_is_answered_under_the_id_in_the_body(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr("service.api.routes.check_rerank", broken)
+    monkeypatch.setattr("service.api.rerank.check_rerank", broken)
     response = await client.post("/v1/rerank", json={"items": ONE, "request_id": "r"})
-    assert response.status_code == 500
-    assert response.json() == {"error": "internal error", "error_type": "unavailable", "request_id": "r"}
-    assert response.headers["x-request-id"] == "r"
-    assert await client.metric('rerank_requests_total{code="500",endpoint="/v1/rerank"}') == 1
+    assert refused(response, Exception)["request_id"] == "r"
+    assert "secret" not in response.text
 
 
 async def test_a_caller_that_leaves_while_sending_is_no_error_of_ours(client: Client) -> None:
@@ -189,10 +255,29 @@ async def test_a_caller_that_leaves_while_sending_is_no_error_of_ours(client: Cl
     assert await client.metric('rerank_requests_total{code="400",endpoint="/v1/rerank"}') == 1
 
 
-def test_every_error_has_its_row() -> None:
-    def leaves(error: type[Exception]) -> set[type[Exception]]:
-        below = error.__subclasses__()
-        return set().union(*map(leaves, below)) if below else {error}
+async def test_what_stands_in_front_of_fastapi_is_not_behind_it_too(client: Client) -> None:
+    behind = get_openapi(title="", version="", routes=client.app.routes)["paths"]
+    assert "/v1/feedback" in behind
+    assert not {route.path for route in rerank.router.routes} & set(behind)
 
-    assert leaves(ServiceError) <= set(ANSWERS)
-    assert ANSWERS[InvalidRequestError].status == 422
+
+def test_every_error_has_its_row() -> None:
+    kinds = {kind for kind in vars(errors).values() if isclass(kind) and issubclass(kind, ServiceError)}
+    leaves = {kind for kind in kinds if not kinds & set(kind.__subclasses__())}
+    assert InvalidRequestError in leaves
+    assert leaves <= set(ANSWERS)
+
+
+def test_what_callers_rely_on() -> None:
+    assert {kind: ANSWERS[kind][:2] for kind in (*RAISED, NotFoundError, OverloadedError, ModelError)} == {
+        ClientDisconnect: (400, "validation"),
+        UnknownRecommendationError: (404, "not_found"),
+        NotFoundError: (404, "not_found"),
+        InvalidRequestError: (422, "validation"),
+        OverloadedError: (429, "overloaded"),
+        Exception: (500, "unavailable"),
+        ModelError: (503, "unavailable"),
+        DeadlineExceededError: (504, "deadline"),
+    }
+    assert ANSWERS[BodyTooLargeError][:2] == (413, "validation")
+    assert ANSWERS[StoreUnavailableError][:2] == (503, "unavailable")

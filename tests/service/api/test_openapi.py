@@ -1,25 +1,47 @@
 """The OpenAPI document is whole: every body, every error, and examples that are what they claim."""
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 from rerank_client import Client
 
+from engine.generation import Stop
+from service.api.answers import ANSWERS
 from service.bodies import errors, models, rerank, users
+from service.errors import (
+    BodyTooLargeError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    StoreUnavailableError,
+    UnavailableError,
+    UnknownRecommendationError,
+)
 
-ROUTES = {
-    ("/v1/rerank", "post"): {"200", "413", "422", "429", "503", "504"},
-    ("/v1/models/{model}/rerank", "post"): {"200", "404", "413", "422", "429", "503", "504"},
-    ("/v1/feedback", "post"): {"202", "404", "413", "422", "503"},
-    ("/v1/users/{user_id}/context", "put"): {"204", "413", "422", "503"},
-    ("/v1/users/{user_id}/context", "get"): {"200", "404", "422", "503"},
-    ("/v1/users/{user_id}/context", "delete"): {"204", "422", "503"},
-    ("/v1/models", "get"): {"200"},
-    ("/livez", "get"): {"200"},
-    ("/readyz", "get"): {"200", "503"},
-    ("/metrics", "get"): {"200"},
+Errors = tuple[type[Exception], ...]
+
+BODY: Errors = (BodyTooLargeError, InvalidRequestError)
+RERANK: Errors = (*BODY, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
+ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
+    ("/v1/rerank", "post"): (200, RERANK),
+    ("/v1/models/{model}/rerank", "post"): (200, (NotFoundError, *RERANK)),
+    ("/v1/feedback", "post"): (202, (UnknownRecommendationError, *BODY, StoreUnavailableError)),
+    ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
+    ("/v1/users/{user_id}/context", "get"): (
+        200,
+        (NotFoundError, InvalidRequestError, StoreUnavailableError),
+    ),
+    ("/v1/users/{user_id}/context", "delete"): (204, (InvalidRequestError, StoreUnavailableError)),
+    ("/v1/models", "get"): (200, ()),
+    ("/livez", "get"): (200, ()),
+    ("/readyz", "get"): (200, (UnavailableError,)),
+    ("/metrics", "get"): (200, ()),
 }
+"""Each route with its status of success and the errors it may end in."""
 
 
 async def document(client: Client) -> Any:
@@ -40,7 +62,11 @@ async def test_every_route_and_status_is_there(client: Client) -> None:
         for path, operations in paths.items()
         for method, operation in operations.items()
     }
-    assert declared == ROUTES
+    assert declared == {
+        route: {str(success), *(str(ANSWERS[error].status) for error in ending)}
+        for route, (success, ending) in ROUTES.items()
+    }
+    assert declared["/v1/rerank", "post"] == {"200", "413", "422", "429", "503", "504"}
     for operations in paths.values():
         for operation in operations.values():
             assert operation["summary"]
@@ -57,13 +83,32 @@ async def test_every_reference_leads_somewhere(client: Client) -> None:
             node = node[part]
 
 
-async def test_errors_have_the_one_shape(client: Client) -> None:
-    for operations in (await document(client))["paths"].values():
+async def test_errors_have_the_one_shape_and_say_what_they_mean(client: Client) -> None:
+    paths = (await document(client))["paths"]
+    for (path, method), (_, ending) in ROUTES.items():
+        for error in ending if path != "/readyz" else ():
+            response = paths[path][method]["responses"][str(ANSWERS[error].status)]
+            schema = response["content"]["application/json"]["schema"]
+            assert schema["$ref"].endswith("/ErrorResponse"), (path, error)
+            assert ANSWERS[error].meaning in response["description"]
+    overloaded = paths["/v1/rerank"]["post"]["responses"]["429"]
+    assert overloaded["headers"]["Retry-After"]["schema"]["type"] == "integer"
+
+
+async def test_every_parameter_of_a_path_is_there(client: Client) -> None:
+    for path, operations in (await document(client))["paths"].items():
         for operation in operations.values():
-            for status, response in operation["responses"].items():
-                if status >= "400" and "readyz" not in operation["operationId"]:
-                    schema = response["content"]["application/json"]["schema"]
-                    assert schema["$ref"].endswith("/ErrorResponse"), (operation["operationId"], status)
+            named = [
+                p["name"] for p in operation.get("parameters", ()) if p["in"] == "path" and p["required"]
+            ]
+            assert named == re.findall(r"{(\w+)}", path)
+
+
+async def test_every_reason_to_stop_reasoning_is_explained(client: Client) -> None:
+    schemas = (await document(client))["components"]["schemas"]
+    stop = schemas["Reasoning"]["properties"]["stop"]
+    assert stop["enum"] == list(get_args(Stop))
+    assert all(f"`{reason}`" in stop["description"] for reason in stop["enum"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What a handler asks of its request: the service behind it, its body and its id."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from service.bodies.common import IdentifiedBody
+from service.context.store import ContextStore
+from service.errors import BodyTooLargeError
+from service.observe.metrics import Metrics
+from service.serving.registry import Models
+from service.serving.reranking import Reranker
+from service.settings import Settings
+
+
+@dataclass
+class Service:
+    """What the handlers work with: `app.state.service`. Wired in `service.app`."""
+
+    settings: Settings
+    metrics: Metrics
+    contexts: ContextStore
+    models: Models
+    reranker: Reranker
+    draining: bool = False
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request was sent to."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def read_body(request: Request) -> bytearray:
+    """The body, read no further than `max_body_bytes`.
+
+    Raises:
+        BodyTooLargeError: it is longer.
+        ClientDisconnect: the caller left before its end.
+    """
+    limit = service_of(request).settings.max_body_bytes
+    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return body
+
+
+def identify(request: Request, body: IdentifiedBody) -> str:
+    """The request's id. One in the body takes precedence over the header's, in headers and errors too."""
+    if body.request_id is not None:
+        request.state.request_id = body.request_id
+    request_id: str = request.state.request_id
+    return request_id

@@ -1,0 +1,67 @@
+"""The rerank routes, the hot path: read and check a body, have it re-ranked, answer."""
+
+from time import monotonic
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path, Request, Response
+
+from service.api.answers import BODY_ERRORS, declared
+from service.api.front import FrontRoute
+from service.api.openapi import request_body
+from service.api.request import identify, read_body, service_of
+from service.api.validation import check_rerank, parse
+from service.bodies.rerank import RerankRequest, RerankResponse
+from service.errors import (
+    DeadlineExceededError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+
+RERANK, RERANK_WITH = "/v1/rerank", "/v1/models/{model}/rerank"
+
+ERRORS = (*BODY_ERRORS, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
+
+router = APIRouter(tags=["rerank"], route_class=FrontRoute)
+
+
+@router.post(
+    RERANK,
+    summary="Re-rank a list",
+    response_model=RerankResponse,
+    responses=declared(*ERRORS),
+    openapi_extra=request_body(RerankRequest),
+)
+async def rerank(request: Request) -> Response:
+    """Re-rank a list of candidates for a user.
+
+    A missed deadline, overload or a fault of the model is answered with 200, the caller's order and
+    `fallback`; with `strict`, with 504, 429 or 503. A context store that is down makes the user anonymous.
+    """
+    return await _rerank(request, None)
+
+
+@router.post(
+    RERANK_WITH,
+    summary="Re-rank a list with a named model",
+    response_model=RerankResponse,
+    responses=declared(NotFoundError, *ERRORS),
+    openapi_extra=request_body(RerankRequest),
+)
+async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eglr"])]) -> Response:
+    """As `/v1/rerank`, with the model of this name."""
+    return await _rerank(request, model)
+
+
+async def _rerank(request: Request, model: str | None) -> Response:
+    service, arrived = service_of(request), monotonic()
+    with service.models.get(model) as served:
+        content = await read_body(request)
+        with service.metrics.stage("parse"):
+            body = parse(RerankRequest, content)
+            request_id = identify(request, body)
+            check_rerank(body, service.settings)
+        answer = await service.reranker.rerank(served, body, request_id, arrived)
+    return Response(msgspec.json.encode(answer), media_type="application/json")

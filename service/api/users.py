@@ -1,0 +1,106 @@
+"""The routes of users: their contexts, and feedback on what they were recommended."""
+
+from time import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from bundle.features.history import Interaction, UserContext
+from service.api.answers import BODY_ERRORS, declared
+from service.api.openapi import request_body
+from service.api.request import identify, read_body, service_of
+from service.api.validation import check_context, check_feedback, check_id, parse
+from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
+from service.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    StoreUnavailableError,
+    UnavailableError,
+    UnknownRecommendationError,
+)
+from service.serving.request_features import check_profile
+
+CONTEXT = "/v1/users/{user_id:path}/context"
+
+router = APIRouter(tags=["context"])
+
+
+async def _valid_user_id(
+    request: Request,
+    user_id: Annotated[str, Path(description="The id that reranks send as `user_id`.", examples=["u1"])],
+) -> str:
+    check_id("user_id", user_id, service_of(request).settings)
+    return user_id
+
+
+UserId = Annotated[str, Depends(_valid_user_id)]
+
+
+@router.post(
+    "/v1/feedback",
+    summary="Report what became of a recommendation",
+    status_code=202,
+    responses=declared(UnknownRecommendationError, *BODY_ERRORS, StoreUnavailableError),
+    openapi_extra=request_body(FeedbackRequest),
+)
+async def feedback(request: Request) -> FeedbackResponse:
+    """Add events to the history of the recommendation's user.
+
+    Guarantee: a rerank of that user that starts after the 202 sees the events. No 202, no guarantee either
+    way: after a 503 the events may have been written.
+    """
+    service = service_of(request)
+    body = parse(FeedbackRequest, await read_body(request))
+    request_id = identify(request, body)
+    check_feedback(body, service.settings)
+    received_at = time()
+    events = [_interaction(event, received_at) for event in body.events]
+    applied = await service.contexts.append(body.recommendation_id, events)
+    service.metrics.feedback_events.inc(len(events))
+    return FeedbackResponse(request_id=request_id, accepted=len(events), applied=applied)
+
+
+@router.put(
+    CONTEXT,
+    summary="Replace a user's context",
+    status_code=204,
+    responses=declared(*BODY_ERRORS, UnavailableError, StoreUnavailableError),
+    openapi_extra=request_body(ContextBody),
+)
+async def put_context(request: Request, user_id: UserId) -> None:
+    """Replace whatever is known of the user by a profile and a history, oldest first."""
+    service = service_of(request)
+    body = parse(ContextBody, await read_body(request))
+    check_context(body, service.settings)
+    check_profile(service.models.get().model.features, body.profile)
+    history = tuple(_interaction(event) for event in body.history)
+    await service.contexts.replace(user_id, UserContext(body.profile, history))
+
+
+@router.get(
+    CONTEXT,
+    summary="What is known of a user",
+    responses=declared(NotFoundError, InvalidRequestError, StoreUnavailableError),
+)
+async def get_context(request: Request, user_id: UserId) -> ContextBody:
+    """The stored profile and history, oldest first."""
+    known = await service_of(request).contexts.read(user_id)
+    if known is None:
+        raise NotFoundError("nothing is known of this user")
+    history = [Event(item_id=e.item_id, type=e.type, timestamp=e.timestamp) for e in known.history]
+    return ContextBody(profile=dict(known.profile), history=history)
+
+
+@router.delete(
+    CONTEXT,
+    summary="Forget a user",
+    status_code=204,
+    responses=declared(InvalidRequestError, StoreUnavailableError),
+)
+async def delete_context(request: Request, user_id: UserId) -> None:
+    """Delete everything about a person, known or not. Feedback on earlier recommendations then gets 404."""
+    await service_of(request).contexts.forget(user_id)
+
+
+def _interaction(event: Event, received_at: float | None = None) -> Interaction:
+    return Interaction(event.item_id, event.type, received_at if event.timestamp is None else event.timestamp)
