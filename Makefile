@@ -34,12 +34,12 @@ train: setup  ## train fully on RankLens and export
 	$(RUN) -m model.train --config configs/ranklens.toml --run runs/ranklens
 	$(RUN) -m export --run runs/ranklens --bundle bundles/ranklens
 
-evidence: setup  ## every comparison of docs/results.md; hours, goes on where it stopped
+evidence: setup  ## every comparison of docs/results.md; hours, continues where it stopped
 	$(RUN) -m evidence
 	$(RUN) -m evidence.timing
 	$(RUN) -m evidence.report
 
-evidence-quick: setup  ## one data set, one seed, the comparisons that decide; minutes, into reports/
+evidence-quick: setup  ## one data set, one seed, the comparisons that decide; minutes, written to reports/
 	$(RUN) -m evidence --quick
 
 serve: setup  ## serve BUNDLE
@@ -54,12 +54,12 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/docker-compose --profile load --profile train config --quiet
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
-	$(RUN) -m pytest tests/test_deployment.py tests/deploy
+	$(RUN) -m pytest tests/deploy
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))
 
-bench: setup  ## measure engine, service and memory on BUNDLE; minutes, results into docs/performance.md
+bench: setup  ## measure engine, service and memory on BUNDLE; minutes; writes docs/performance.md
 	$(RUN) -m bench --bundle $(BUNDLE)
 
 bench-peers: setup  ## the same beside LitServe, BentoML and Ray Serve, which it installs under build/

@@ -5,13 +5,11 @@ loopback with the in-process context store, and is gone when this ends.
 """
 
 import argparse
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,13 @@ import httpx
 import numpy as np
 from rich.table import Table
 
+from launch.service import ServiceProcess
 from model.data.location import DataUnavailableError
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset, LoggedSlate
 from model.metrics import ndcg
 from model.progress import console, progress
 from model.training.config import RunConfig, read_config
-
-START_TIMEOUT_S = 60
 
 
 def main() -> None:
@@ -42,7 +39,9 @@ def main() -> None:
     python("-m", "model.train", "--config", str(path), "--run", str(run), *quick)
     python("-m", "export", "--run", str(run), "--bundle", str(bundle))
     test = dataset.slates["test"]
-    with served(bundle) as client:
+    service = ServiceProcess(bundle, "--drain-s", "0", "--log-level", "warning")
+    say(service.command)
+    with service, httpx.Client(base_url=service.url, timeout=10) as client:
         answers = [rerank(client, slate) for slate in progress(test, "re-ranking the test split over HTTP")]
     show(dataset, test, answers)
 
@@ -58,53 +57,25 @@ def main() -> None:
 
 
 def dataset_or_simulator(path: Path) -> tuple[RunConfig, Dataset, Path]:
-    """The configured dataset, or the simulator where its data is not to be had."""
+    """The configured dataset, or the simulator if its data is unavailable."""
     config = read_config(path)
     try:
         return config, open_dataset(config), path
     except DataUnavailableError as error:
-        console.print(f"{error}\nGoing on with the simulator.", style="yellow")
+        console.print(f"{error}\nUsing simulated data instead.", style="yellow")
         path = Path("configs/simulator.toml")
         config = read_config(path)
         return config, open_dataset(config), path
 
 
+def say(arguments: Sequence[str]) -> None:
+    console.print(f"[dim]$ python {' '.join(arguments)}[/]")
+
+
 def python(*arguments: str) -> None:
     """Run a command of this project to its end."""
-    console.print(f"[dim]$ python {' '.join(arguments)}[/]")
+    say(arguments)
     subprocess.run([sys.executable, *arguments], check=True)
-
-
-@contextmanager
-def served(bundle: Path) -> Iterator[httpx.Client]:
-    """A service of the bundle on a free loopback port, stopped at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["-m", "service", "--bundle", str(bundle), "--port", str(port), "--drain-s", "0"]
-    console.print(f"[dim]$ python {' '.join(command)}[/]")
-    process = subprocess.Popen([sys.executable, *command, "--log-level", "warning"])
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            wait_until_ready(client, process)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up:
-        if process.poll() is not None:
-            raise SystemExit(f"the service ended with exit code {process.returncode}")
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise SystemExit(f"the service was not ready within {START_TIMEOUT_S} s")
 
 
 def rerank(client: httpx.Client, slate: LoggedSlate) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def main() -> int:
     try:
         read_manifest(arguments.bundle)
     except BundleError as error:
-        console.print(f"{error}\n`make train` makes the bundle that is measured, in some seven minutes.")
+        console.print(f"{error}\n`make train` makes the bundle to measure, in a few minutes.")
         return 2
     for number, part in enumerate(PARTS, 1):
         console.print(f"{number} of {len(PARTS)}: {part}")

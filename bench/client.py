@@ -1,13 +1,13 @@
-"""A load generator of one thread for one server, closed loop and open loop.
+"""A single-threaded load generator for one server, closed loop and open loop.
 
-A request costs it some 25 microseconds, so that on a core of its own it is never what is measured; `Run`
-says what it used. Knows HTTP/1.1 and bytes, nothing of what they mean.
+It spends about 25 microseconds on a request, so that on a core of its own it is never the bottleneck; `Run`
+says how much of the core it used. Knows HTTP/1.1 and bytes, but not what they mean.
 
-Closed loop: so many connections, each sends its next request when its last was answered. It shows
-throughput; its latencies flatter a slow server, which is sent less while it is slow. Open loop: requests
-are due at times of a Poisson process, whatever the server does, and latency counts from the time a request
-was *due* (no coordinated omission). The client spins between arrivals, since timers of an event loop are
-off by up to a millisecond.
+Closed loop: each connection sends its next request once its last one is answered. This shows throughput, but
+its latencies flatter a slow server, which receives less while it is slow. Open loop: requests are due at the
+times of a Poisson process, whatever the server does, and latency counts from the time a request was *due*
+(no coordinated omission). The client busy-waits between arrivals, because an event loop's timers are off by
+up to a millisecond.
 """
 
 import socket
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE_S = 30.0
-"""A server that says nothing for so long has failed."""
+"""A server that is silent for this long has failed."""
 SPIN_S = 0.002
 
 Judge = Callable[[int, bytes], bool]
@@ -145,7 +145,7 @@ class Connections:
         self.idle.pop().send(request, due)
 
     def collect(self, timeout_s: float) -> int:
-        """Take in the answers that are there; their connections are idle again. How many bytes came."""
+        """Read the answers that have arrived; their connections are idle again. Returns the bytes read."""
         events = self._poller.poll(timeout_s)
         for number, _ in events:
             connection = self._by_number[number]
@@ -178,7 +178,7 @@ def send_all(port: int, requests: Iterable[bytes], connections: int = 1, judge: 
 def closed_loop(
     port: int, requests: Sequence[bytes], connections: int, seconds: float, judge: Judge = is_ok
 ) -> Run:
-    """Send `requests` round and round on so many connections, for so long."""
+    """Send `requests` over and over on this many connections, for this long."""
 
     def in_time() -> Iterator[bytes]:
         end = perf_counter() + seconds
@@ -200,7 +200,7 @@ def open_loop(
     seed: int = 0,
     judge: Judge = is_ok,
 ) -> Run:
-    """Send `rate` requests a second as a Poisson process, for so long, and wait for every answer.
+    """Send `rate` requests a second as a Poisson process, for this long, and wait for every answer.
 
     A request that finds every connection busy waits in the client; its latency counts from when it was due.
     """

@@ -1,14 +1,13 @@
-"""Microseconds a request of the engine, without HTTP: `python -m bench.engine --bundle DIR`.
+"""The engine's microseconds per request, without HTTP: `python -m bench.engine --bundle DIR`.
 
-Variants, on the same requests, one thread: the encoder alone, the slate graph, the host-driven step path and,
-where the bundle can be decoded so, native decoding.
-Each is called as the service calls it, from the requests' arrays to their slates, except for the encoder
-alone, which is one session call. In every round each variant runs every batch once, and the floor's rate is
-measured, so that the machine's noise hits all alike. Counted is the time of the one thread that does the
-work, without other processes' turns; kept is each batch's best round, and the best rate, since whatever else
-runs on the machine only slows them down.
+Variants, on the same requests and one thread: the encoder alone, the slate graph, the host-driven step graph
+and, if the bundle supports it, native decoding. Each is called as the service calls it, from the requests'
+arrays to their slates, except for the encoder alone, which is one session call. In every round each variant
+runs every batch once, and the floor's rate is measured, so that the machine's noise affects all equally. CPU
+time of the one thread that does the work is counted. Each batch's best round and the best rate are kept,
+because whatever else runs on the machine only slows them down.
 
-Then what padding costs: lists of mixed lengths in batches as they come, and in batches of like lengths.
+Then the cost of padding: lists of mixed lengths in batches as they come, and in batches of similar lengths.
 
 Legend: B requests, N candidates, K slate length, S most reasoning tokens per position.
 """
@@ -125,15 +124,15 @@ def prepare(engine: Engine, case: Case, seed: int = SEED) -> Prepared:
 
 
 def calibrated(model: LoadedModel, requests: Sequence[Arrays], without: Controls) -> float:
-    """The threshold at which these lists reason as often as the bundle's own: random candidates are harder to
-    tell apart than those it was calibrated on."""
+    """The threshold at which these lists reason as often as those the bundle was calibrated on: random
+    candidates are harder to tell apart."""
     slates = [model.generate([request], [without])[0] for request in requests]
     met = [position.uncertainty for slate in slates for position in slate.positions]
     return float(np.quantile(met, model.manifest.gate.quantile))
 
 
 def run_each(calls: Sequence[Call], best: NDArray[np.float64]) -> None:
-    """Call each once, and keep its seconds in `best`, `[calls]`, where they are the least so far."""
+    """Call each once, and lower `best` (seconds, `[calls]`) where it was faster than before."""
     for index, call in enumerate(calls):
         started = thread_time()
         call()
@@ -171,8 +170,8 @@ def measure(prepared: Sequence[Prepared], rounds: int = ROUNDS) -> list[Row]:
 
 
 def measure_padding(engine: Engine, rounds: int = ROUNDS) -> list[Row]:
-    """Microseconds a request of mixed lists, by variant: in batches as they come, and sorted by length first,
-    which is the most that length buckets could do."""
+    """Microseconds per request of mixed lists, by variant: in batches as they come, and sorted by length
+    first, which is the best that length buckets could achieve."""
     model = engine.model
     lengths = np.random.default_rng(SEED).integers(*MIXED_LENGTHS, MIXED_LISTS, endpoint=True)
     mixed = [draw_requests(model, int(n), 1, seed)[0] for seed, n in enumerate(lengths)]
@@ -196,7 +195,7 @@ def measure_padding(engine: Engine, rounds: int = ROUNDS) -> list[Row]:
 
 
 def times_floor(rows: Iterable[Row], variant: str, batch: int, candidates: int = 50) -> float:
-    """Of the row with most reasoning among those of this variant and size."""
+    """Of the row with the largest reasoning budget, for this variant and size."""
     found = [
         row
         for row in rows
@@ -230,7 +229,7 @@ def draw_requests(model: LoadedModel, candidates: int, count: int, seed: int) ->
 
 
 def node_counts(bundle: Path) -> dict[str, dict[str, int]]:
-    """Nodes of each graph by operator, subgraphs included, as they stand in the bundle."""
+    """Nodes of each of the bundle's graphs by operator, subgraphs included."""
     found = {}
     for name in (ENCODER, STEP, SLATE):
         counts = Counter(node.op_type for node in _nodes(onnx.load(bundle / name).graph))

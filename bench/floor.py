@@ -1,10 +1,10 @@
-"""The arithmetic floor: what a request would take if its matrix products were all there was to do, and ran
-as fast as the largest product does.
+"""The arithmetic floor: the time of a request if it consisted only of its matrix products, each at the speed
+of a large one.
 
 Multiplications are counted in the bundle's reference graphs: for each MatMul and Gemm, the size of its
 result times what is summed over, at the sizes of a real request. A micro-step counts as scoring plus the
 one of its two branches that was taken. The rate is that of ONNX Runtime's own product of two large
-matrices on one thread, measured in the same run. Softmax, gathers and norms count nothing.
+matrices on one thread, measured in the same run. Softmax, gathers and norms are not counted.
 
 Legend: B requests, N candidates, K slate length.
 """
@@ -21,9 +21,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
-from bundle.contract import CONTROLS, COUNTERS, LOGITS, OPSET, RECORD, past, present
+from bundle.contract import CONTROLS, LOGITS, OPSET, RECORD, present
 from bundle.manifest import ENCODER, STEP
 from engine.generation import Slate
+from engine.graphs import first_counters
 from engine.sessions import session_options
 
 SIDE = 512
@@ -49,8 +50,7 @@ def count(bundle: Path, inputs: Mapping[str, NDArray[Any]], controls: Mapping[st
     encoder, step = onnx.load(bundle / ENCODER), onnx.load(bundle / STEP)
     encoded = _run(encoder, inputs)
     names = {value.name for value in step.graph.input}
-    zero = np.zeros(1, np.int64)
-    counters = {past(spec.name): zero for spec in COUNTERS} | {past("selectable"): inputs["candidate_mask"]}
+    counters = first_counters(inputs["candidate_mask"])
     known = {**encoded, **counters, **{spec.name: controls[spec.name] for spec in CONTROLS}}
     feed = {name: known[name] for name in names}
     scored = _ancestors(step.graph, [spec.name for spec in (*RECORD, LOGITS)])
@@ -65,7 +65,7 @@ def count(bundle: Path, inputs: Mapping[str, NDArray[Any]], controls: Mapping[st
 
 def sgemm_gflops(seconds: float = 0.02) -> float:
     """Billions of floating-point operations a second of one large product on one thread; the best of those
-    that fit into the time, since whatever disturbs it only slows it down."""
+    that fit into the time, because disturbances only slow it down."""
     shape, kind = [SIDE, SIDE], TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],

@@ -1,4 +1,4 @@
-"""The table of marks: what was measured for each, and whether it holds. Reads stored results only."""
+"""The table of marks (targets): what was measured for each, and whether it is met. From stored results."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,12 +23,13 @@ COMMANDS = {
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
+    "tracing": "python -m bench.tracing BUNDLE",
     "large_lists": "python -m evidence.large_lists",
 }
 
 
 def stored() -> dict[str, Results]:
-    """Results by name, as far as there are any."""
+    """The stored results, by name."""
     found = {name: kept(name) for name in COMMANDS if name != "large_lists"}
     large_lists = ROOT / "docs/results/large_lists.json"
     if large_lists.exists():
@@ -37,7 +38,7 @@ def stored() -> dict[str, Results]:
 
 
 class Spec(NamedTuple):
-    """A row of the table of marks. `mark` is the most there may be, or with `least` the least."""
+    """A row of the table of marks. `mark` is the upper limit, or with `least` the lower one."""
 
     source: str
     name: str
@@ -85,7 +86,7 @@ def specs() -> list[Spec]:
 
 
 def marks(results: Mapping[str, Results]) -> list[Mark]:
-    """Every row with what was measured. What was not measured holds nothing."""
+    """Every row with what was measured. A mark that was not measured is not met."""
     made = []
     for spec in specs():
         value = round(float(spec.read(results[spec.source])), 3) if spec.source in results else None
@@ -105,7 +106,7 @@ def marks(results: Mapping[str, Results]) -> list[Mark]:
 
 
 def fastest(engine: Results) -> str:
-    """The variant that the service runs: native decoding where there is any."""
+    """The variant that the service runs: native decoding if the bundle has it."""
     return "native" if any(row["variant"] == "native" for row in engine["rows"]) else "graph"
 
 
@@ -122,7 +123,7 @@ def worst_loss(large_lists: Results) -> float:
 
 
 def _worse_decoding(figure: str, *rest: str) -> Callable[[Results], float]:
-    """Of graph and native, whichever does worse with the recommended encoder."""
+    """The worse of graph and native, with the recommended encoder."""
 
     def read(large_lists: Results) -> float:
         recommended = (found[large_lists["recommended"]] for found in large_lists[figure].values())
@@ -136,7 +137,7 @@ def _floor(batch: int) -> Callable[[Results], float]:
 
 
 def _price(engine: Results) -> float:
-    """Of batches of 1 and of 16, whichever pays more."""
+    """The higher price, of batches of 1 and of 16."""
     return max(price_of_reasoning(engine["rows"], fastest(engine), batch) for batch in (1, 16))
 
 

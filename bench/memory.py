@@ -1,10 +1,10 @@
 """Resident memory of the service: `python -m bench.memory --bundle DIR`.
 
 A hundred thousand requests of random N over HTTP, to a service whose store of recommendations is full after
-warm-up (it is bounded, and would only be seen to fill up), then a hundred bundle swaps under load, each in a
-process of its own. Flat means: what the process holds at its highest after warm-up, over what it held at
-the end of warm-up. Beside them the settings of ONNX Runtime's allocator, each in a fresh process: what it
-holds after the same batches of random sizes, and what they take.
+warm-up (it is bounded, and its filling up would look like a leak), then a hundred bundle swaps under load,
+each in a process of its own. Growth is the most memory after warm-up over that at the end of warm-up. Then
+the settings of ONNX Runtime's allocator, each in a fresh process: memory after the same batches of random
+sizes, and their time.
 """
 
 import argparse
@@ -32,13 +32,13 @@ REQUESTS, SAMPLES, SWAPS, BATCHES = 100_000, 100, 100, 3_000
 WARM_UP = 0.1
 """Share of the requests, or of the swaps, that is warm-up."""
 SIZES = tuple(int(size) for size in np.geomspace(5, 500, 60).round())
-"""Candidates a request: from 5 to 500, short lists more often than long ones."""
+"""Candidates per request: from 5 to 500, short lists more often than long ones."""
 CONNECTIONS = 8
 RECOMMENDATIONS = 1000
 
 
 def over_requests(bundle: Path, count: int) -> dict[str, Any]:
-    """Resident MiB while so many requests are answered."""
+    """Resident MiB while `count` requests are answered."""
     sent = requests(workload(bundle, sizes=SIZES))
     resident, failed = [], 0
     with running(
@@ -103,7 +103,7 @@ ALLOCATORS = {
 
 
 def allocator(bundle: Path, name: str, batches: int) -> dict[str, Any]:
-    """What this process holds after batches of random B and N, and microseconds a request."""
+    """Memory of this process after batches of random B and N, and microseconds per request."""
     from bench.peers.work import Work
     from engine import runner
 

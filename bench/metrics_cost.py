@@ -1,15 +1,14 @@
 """What metrics cost: `python -m bench.metrics_cost bundles/ranklens`, the service with and without them.
 
 CPU time of the whole server process a rerank, from its socket to its answer, in rounds that alternate. The
-one without is the same service whose instruments do nothing and whose stages are not timed. Also in
-prometheus_client's multiprocess mode, as one of several workers would run.
+one without is the same service whose instruments do nothing and whose stages are not timed. Also as one of
+several workers, each of which writes its figures to a file every second.
 """
 
 import argparse
-import os
 import statistics
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,8 +20,10 @@ from bench.client import post, send_all
 from bench.machine import keep
 from bench.payloads import workload
 from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, tell_users
-from service.observe.instruments import Counter, Gauge, Histogram, Labelled
+from service.observe.families import SUFFIX
+from service.observe.instruments import Counter, Histogram, Labelled
 from service.observe.metrics import Metrics
+from service.observe.model_metrics import ModelMetrics
 
 ROUNDS, REQUESTS, SIZES = 20, 200, (24,)
 
@@ -36,37 +37,39 @@ class Nothing:
     def nothing(self, *_: Any) -> None:
         pass
 
-    inc = dec = set = observe = set_function = nothing
+    inc = dec = set = observe = nothing
 
 
 class Silent(Metrics):
     """Metrics that are off. Timing the stages counts as their cost."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        for name, value in list(vars(self).items()):
-            if isinstance(value, Counter | Gauge | Histogram | Labelled):
-                setattr(self, name, Nothing())
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path)
+        silence(self)
 
-    def stage(self, *_: Any) -> AbstractContextManager[None]:
-        return _NO_STAGE
-
-    def nothing(self, *_: Any) -> None:
-        pass
-
-    stage_took = slate = model = nothing
+    def for_model(self, name: str, version: str) -> ModelMetrics:
+        model = super().for_model(name, version)
+        silence(model)
+        return model
 
 
-_NO_STAGE = nullcontext()
+def silence(metrics: Any) -> None:
+    """Take its instruments away, and what it does with them."""
+    nothing, no_stage = Nothing(), nullcontext()
+    for name, value in list(vars(metrics).items()):
+        if isinstance(value, Counter | Histogram | Labelled):
+            setattr(metrics, name, nothing)
+    metrics.stage = lambda *_: no_stage
+    metrics.stage_took = metrics.slate = metrics.serving = metrics.refresh = nothing.nothing
 
 
-def serve_silently(arguments: list[str]) -> int:
-    """`python -m service` without metrics."""
+def serve(kind: str, arguments: list[str]) -> int:
+    """`python -m service`, `silent` or as the worker whose file this is."""
     import service.app
-    from service.__main__ import main as serve
+    from service.__main__ import main
 
-    service.app.Metrics = Silent  # type: ignore[misc]
-    return serve(arguments)
+    service.app.Metrics = Silent if kind == "silent" else lambda _: Metrics(Path(kind))  # type: ignore
+    return main(arguments)
 
 
 def us_of_cpu(server: Server, requests: list[bytes]) -> float:
@@ -82,11 +85,14 @@ def measure(bundle: Path, shared: bool) -> dict[str, float]:
     load = workload(bundle, sizes=SIZES)
     requests = [post(RERANK, load.bodies[n % len(load.bodies)]) for n in range(REQUESTS)]
     on_command = ours(bundle, default_deadline_ms=60_000)  # a busy machine may stall, but none gives up
-    off_command = [sys.executable, "-m", "bench.metrics_cost", "--serve-silently", *on_command[3:]]
+    serving = [sys.executable, "-m", "bench.metrics_cost"]
+    off_command = [*serving, "--serve", "silent", *on_command[3:]]
     with TemporaryDirectory() as directory:
-        environment = {"PROMETHEUS_MULTIPROC_DIR": directory} if shared else {}
+        if shared:
+            file = Path(directory, "worker").with_suffix(SUFFIX)
+            on_command = [*serving, "--serve", str(file), *on_command[3:]]
         with (
-            running("metrics-on", on_command, requests[0], environment) as on,
+            running("metrics-on", on_command, requests[0]) as on,
             running("metrics-off", off_command, requests[0]) as off,
         ):
             for server in (on, off):
@@ -121,7 +127,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve-silently"]:
-        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        sys.exit(serve_silently(sys.argv[2:]))
+    if sys.argv[1:2] == ["--serve"]:
+        sys.exit(serve(sys.argv[2], sys.argv[3:]))
     main()

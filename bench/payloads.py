@@ -29,7 +29,7 @@ LONGEST_HISTORY = 50
 
 @dataclass(frozen=True)
 class Workload:
-    """Bodies to send round and round, and what is known of their users beforehand."""
+    """Bodies to send over and over, and what is known about their users beforehand."""
 
     bodies: list[bytes]
     users: dict[str, UserContext]
@@ -39,7 +39,7 @@ def workload(bundle: Path, kind: Kind = "ids", sizes: tuple[int, ...] = (50,), s
     """The workload of a bundle.
 
     Args:
-        sizes: candidates a request, each as likely.
+        sizes: candidates per request, all equally likely.
     """
     drawn = np.random.default_rng(seed)
     item_ids = read_item_ids(bundle)
@@ -62,7 +62,7 @@ def workload(bundle: Path, kind: Kind = "ids", sizes: tuple[int, ...] = (50,), s
 
 
 def users(item_ids: list[str], seed: int = 0) -> dict[str, UserContext]:
-    """Histories of the users that come back: up to 50 events, three in ten of them clicks."""
+    """Histories of returning users: up to 50 events, three in ten of them clicks."""
     drawn = np.random.default_rng([seed, 1])
     popular = zipf(len(item_ids), 0.8)
     known = {}

@@ -1,43 +1,25 @@
-"""`python -m bench.report`: marks.json, and the tables and figures of docs/performance.md.
-
-The page's prose is written by hand; a table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
-"""
-
-import re
-from collections.abc import Mapping
-from pathlib import Path
+"""`python -m bench.report`: marks.json, the figures of docs/performance.md, and the tables on speed there, in
+the README and in docs/tracing-and-logs.md."""
 
 from bench import figures, marks
 from bench.machine import ROOT
 from bench.tables import blocks
+from evidence import pages
 from model.progress import console
 
-PAGE, IMAGES = ROOT / "docs/performance.md", ROOT / "docs/images"
+PAGES = ("README.md", "docs/performance.md", "docs/tracing-and-logs.md")
+IMAGES = ROOT / "docs/images"
 
 
-def fill(page: str, made: Mapping[str, str]) -> str:
-    """The page with its tables replaced.
-
-    Raises:
-        ValueError: a table has no place on the page.
-    """
-    for name, text in made.items():
-        place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        page, found = place.subn(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
-        if found != 1:
-            raise ValueError(f"the page has {found} places for {name!r}")
-    return page
-
-
-def write(page: Path = PAGE, images: Path = IMAGES) -> None:
+def write() -> None:
     results = marks.stored()
     made = marks.write(results)
-    page.write_text(fill(page.read_text(), blocks(results)))
-    figures.draw(results, images)
+    pages.write(PAGES, blocks(results))
+    figures.draw(results, IMAGES)
     for mark in made:
         if not mark["holds"]:
             console.print(f"missed: {mark['name']}: {mark['value']}, {mark['bound']} {mark['mark']}")
-    console.print(f"{sum(mark['holds'] for mark in made)} of {len(made)} marks hold; {page}")
+    console.print(f"{sum(mark['holds'] for mark in made)} of {len(made)} marks hold; {', '.join(PAGES)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Starts a server pinned to one core, waits until it answers, and ends it with everything it started."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import psutil
 from bench.client import post, send_all
 from bench.machine import CLIENT_CORE, ROOT, SERVER_CORE
 from bench.payloads import Workload, context_body
+from launch.waiting import free_port, until_ready
 
 RERANK = "/v1/rerank"
 START_S = 240.0
@@ -46,15 +45,9 @@ class Server:
 
 
 def is_answer(status: int, body: bytes) -> bool:
-    """Whether a rerank was answered by the model, for a user whose context was asked for: a fallback, or a
-    user who is anonymous since the store did not answer, is no answer."""
+    """Whether a rerank was answered by the model, with the user's context. A fallback does not count, nor
+    does a user who is anonymous because the store did not answer."""
     return status == 200 and b'"fallback":null' in body and b'"unavailable"' not in body
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -68,20 +61,27 @@ def running(
         probe: a rerank request; the server is ready once it gets an answer.
 
     Raises:
-        RuntimeError: it ended, or does not answer within `START_S`.
+        NotReadyError: it ended, or does not answer within `START_S`.
     """
-    port = free_port()
+    port, log = free_port(), ROOT / "build/bench" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         [argument.format(port=port) for argument in command],
         cwd=ROOT,
         env={**os.environ, **SURROUNDINGS, "BENCH_PORT": str(port), **(environment or {})},
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
         stdout=subprocess.DEVNULL,
-        stderr=_log(name).open("wb"),
+        stderr=log.open("wb"),
     )
     server = Server(name, port, psutil.Process(process.pid))
     try:
-        _wait(server, process, probe)
+        until_ready(
+            name,
+            lambda: not send_all(port, [probe], judge=is_answer).failed,
+            process,
+            log=log,
+            within_s=START_S,
+        )
         yield server
     finally:
         _end(server)
@@ -111,31 +111,6 @@ def pin_client() -> None:
 
 def _is_stored(status: int, _: bytes) -> bool:
     return status == 204
-
-
-def _log(name: str) -> Path:
-    path = ROOT / "build/bench" / f"{name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _wait(server: Server, process: "subprocess.Popen[bytes]", probe: bytes) -> None:
-    give_up = time.monotonic() + START_S
-    while True:
-        if process.poll() is not None:
-            raise RuntimeError(f"{server.name} ended: {_last_lines(server.name)}")
-        if time.monotonic() > give_up:
-            raise RuntimeError(f"{server.name} gives no answer: {_last_lines(server.name)}")
-        try:
-            if not send_all(server.port, [probe], judge=is_answer).failed:
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-
-
-def _last_lines(name: str) -> str:
-    return "\n".join(_log(name).read_text(errors="replace").splitlines()[-20:])
 
 
 def _end(server: Server) -> None:

@@ -1,10 +1,10 @@
 """The service over HTTP, on one core: `python -m bench.serving --bundle DIR`.
 
 Closed loop: requests a second at c connections, ids only and with full features, with contexts in the
-process and in Redis, and with the slate graph in the place of native decoding. Beside them the engine's own
-time for a batch of 16 of the very same requests. Open loop: latency against offered rate, up to and beyond
-saturation. All in rounds, so that noise hits all alike; kept is each one's best round, by its rate or its
-99th percentile, for whatever else runs on the machine only slows it down.
+process and in Redis, and with the slate graph instead of native decoding. For comparison, the engine's own
+time for a batch of 16 of the same requests. Open loop: latency against offered rate, up to and beyond
+saturation. All in rounds, so that noise affects all equally; the best round of each is kept, by its rate or
+its 99th percentile, because whatever else runs on the machine only slows it down.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from bench.client import Run, closed_loop, open_loop, post
 from bench.machine import keep
 from bench.payloads import Kind, Workload, workload
 from bench.peers.work import MAX_BATCH_SIZE, Work
-from bench.redis_server import running_redis
 from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, tell_users
+from launch.redis import RedisServer
 from model.progress import console, progress
 
 CONNECTIONS = (1, 8, 32, 64)
@@ -37,7 +37,7 @@ def requests(load: Workload) -> list[bytes]:
 
 
 def cost(server: Server, measure: Callable[[], Run]) -> Row:
-    """A run's figures with the server's CPU time a request."""
+    """A run's figures with the server's CPU time per request."""
     before = server.cpu_seconds()
     run = measure()
     cpu_us = 1e6 * (server.cpu_seconds() - before) / len(run.latencies_ms)
@@ -95,10 +95,10 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
     ids, full = workload(bundle, "ids"), workload(bundle, "features")
     sent, sent_full = requests(ids), requests(full)
     with ExitStack() as stack:
-        url = stack.enter_context(running_redis())
+        redis = stack.enter_context(RedisServer())
         memory = stack.enter_context(running("memory", ours(bundle), sent[0]))
         remote = stack.enter_context(
-            running("redis", ours(bundle, redis_url=url, redis_socket_timeout_ms=500), sent[0])
+            running("redis", ours(bundle, redis_url=redis.url, redis_socket_timeout_ms=500), sent[0])
         )
         graph = stack.enter_context(running("graph", ours(bundle, decoding="graph"), sent[0]))
         for server in (memory, remote, graph):

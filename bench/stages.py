@@ -1,10 +1,10 @@
 """Where a request's microseconds go: `python -m bench.stages --bundle DIR`.
 
-CPU is the server process's, all threads, less what its threads spend inside the engine's `run`: that is
-everything but inference, from the socket to the answer. `bare` is what the HTTP server itself takes: the
-same bodies, read and answered at once. Each figure is of the window, out of `WINDOWS`, with the least of
-that CPU, for neighbours on the machine only ever add. Stages are wall time as `/metrics` tells it, so at
-c > 1 they hold waiting too. The last cases keep users in Redis, on the client's core.
+CPU time is that of all threads of the server process, minus what they spend inside the engine's `run`:
+everything but inference, from the socket to the answer. `bare` is the HTTP server itself: the same bodies,
+read and answered at once. Each figure is from the one of `WINDOWS` windows with the least such CPU time,
+because other processes on the machine can only add to it. Stages are wall-clock time as in `/metrics`, so at
+c > 1 they include waiting. The last cases keep users in Redis, on the client's core.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.client import closed_loop, is_ok, post
 from bench.machine import keep
 from bench.payloads import Workload, workload
-from bench.redis_server import running_redis
 from bench.servers import RERANK, Server, is_answer, pin_client, running, tell_users
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import FEATURES
 from engine import loaded_model
+from launch.redis import RedisServer
 from service.app import create_app
 from service.errors import Stage
 from service.settings import Settings
@@ -42,7 +42,7 @@ MARKS = {"ids, anonymous": 150, "features, anonymous": 230}
 
 
 class Metered:
-    """A runner that keeps count of the CPU seconds inside it."""
+    """A runner that counts the CPU seconds spent inside it."""
 
     cpu_s = 0.0
 
@@ -59,7 +59,7 @@ class Metered:
 
 
 def serve(settings: Settings) -> None:
-    """The service as it is, with a metered runner and a route that tells CPU seconds."""
+    """The service as it is, with a metered runner and a route that reports CPU seconds."""
     open_runner = loaded_model.open_runner
     loaded_model.open_runner = lambda *arguments: Metered(open_runner(*arguments))
     app = create_app(settings)
@@ -128,7 +128,7 @@ def window(server: Server, case: str, load: Workload, connections: int, seconds:
 
 
 def anonymous(load: Workload) -> Workload:
-    """The same lists, for nobody."""
+    """The same lists, for anonymous users."""
     bodies = [json.loads(body) for body in load.bodies]
     for body in bodies:
         del body["user_id"]
@@ -136,7 +136,7 @@ def anonymous(load: Workload) -> Workload:
 
 
 def as_matrix(load: Workload, bundle: Path) -> Workload:
-    """The same lists with their numbers as one matrix; what is no number comes from the catalogue."""
+    """The same lists with their numbers as one matrix; all else comes from the catalogue."""
     fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
     fields = [field for field in fitted.feature_schema.of("item") if not field.is_token]
     names = [f"{f.name}[{i}]" if f.size else f.name for f in fields for i in range(f.columns)]
@@ -196,7 +196,10 @@ def main() -> None:
         cases(server, {"matrix, anonymous": as_matrix(nobody, options.bundle)})
         tell_users(server, ids)
         cases(server, {"ids, users": ids})
-    with running_redis() as url, running("stages-redis", [*command, f"--redis-url={url}"], probe) as server:
+    with (
+        RedisServer() as redis,
+        running("stages-redis", [*command, f"--redis-url={redis.url}"], probe) as server,
+    ):
         tell_users(server, ids)
         cases(server, {"ids, anonymous, Redis": anonymous(ids), "ids, users, Redis": ids})
     results = {"candidates": options.candidates, "marks_us": MARKS, "rows": rows}

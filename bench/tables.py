@@ -1,10 +1,11 @@
-"""Stored results as Markdown tables, one function a block of docs/performance.md."""
+"""Stored results as Markdown: the blocks of docs/performance.md, and those on speed on other pages."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.marks import COMMANDS, CONNECTIONS, PEER_NAMES, Results, marks
 from bench.peers.rates import RACES, best_rates
+from evidence.pages import table
 
 Row = Mapping[str, Any]
 
@@ -14,12 +15,8 @@ VARIANTS = {
     "memory": "contexts in the process",
 }
 
-ENGINES = {"native": "our engine", "graph": "ONNX Runtime"}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+ENGINES = {"native": "our compiled decoding", "graph": "ONNX Runtime"}
+"""What the peers run the model with."""
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -126,7 +123,7 @@ def peers_table(peers: Results) -> str:
         rates = best_rates(peers["rows"], decoding)
         ours = rates.pop("ours")
         lines.append(
-            (f"this service, beside peers on {ENGINES[decoding]}", *(f"{ours[c]:.0f}" for c in sorted(ours)))
+            (f"this service, while peers run {ENGINES[decoding]}", *(f"{ours[c]:.0f}" for c in sorted(ours)))
         )
         for server, of_server in rates.items():
             name = f"{PEER_NAMES[server]} {peers['peers'][server]['version']}, {ENGINES[decoding]}"
@@ -155,6 +152,32 @@ def memory_table(memory: Results) -> str:
     return table(head, lines) + "\n\n" + table(head_of_allocators, allocators)
 
 
+def rates_table(peers: Results) -> str:
+    """Only requests a second, for the README. Our own are from the race in which all run the same code."""
+    native, graph = (best_rates(peers["rows"], decoding) for decoding in ("native", "graph"))
+    lines = [("**this service**", native["ours"])]
+    for decoding, rates in (("native", native), ("graph", graph)):
+        lines += [(f"{PEER_NAMES[name]} with {ENGINES[decoding]}", rates[name]) for name in PEER_NAMES]
+    head = ("requests a second", *(f"{c} connections" if c > 1 else "1 connection" for c in CONNECTIONS))
+    return table(head, [(name, *(f"{rates[c]:,.0f}" for c in CONNECTIONS)) for name, rates in lines])
+
+
+def alone(serving: Results) -> str:
+    """Median milliseconds of a request that has the service to itself."""
+    case = ("ids", "memory", 1)
+    found = (row for row in serving["closed"] if (row["kind"], row["variant"], row["connections"]) == case)
+    return number(next(found)["p50_ms"])
+
+
+def tracing_table(tracing: Results) -> str:
+    cpu: Mapping[str, float] = tracing["cpu_us_a_request"]
+    rows = [
+        (name, number(cpu[key], 0), f"{cpu[key] / cpu['off'] - 1:+.0%}" if key != "off" else "")
+        for key, name in (("off", "none"), ("a_tenth", "a tenth"), ("all", "all"))
+    ]
+    return table(("requests traced", "CPU µs a request", "cost"), rows)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
@@ -162,7 +185,9 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "open": ("serving", open_table),
     "stages": ("stages", stages_table),
     "peers": ("peers", peers_table),
+    "rates": ("peers", rates_table),
     "memory": ("memory", memory_table),
+    "tracing": ("tracing", tracing_table),
 }
 """Block -> the results it is made of, and how."""
 
@@ -177,4 +202,5 @@ def blocks(results: Mapping[str, Results]) -> dict[str, str]:
         found = results[source]
         at = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
         made[name] = f"{make(found)}\n\n{found['hardware']}; {at}; commit {found['commit']}."
+    made["alone"] = alone(results["serving"]) if "serving" in results else number(None)
     return made

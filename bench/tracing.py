@@ -2,8 +2,8 @@
 
     python -m bench.tracing bundles/ranklens
 
-Three servers side by side, asked in turns, one request at a time; each figure is the median over the turns
-of the server's CPU time, its exporter's thread included. The spans go to a collector that drops them.
+Three servers side by side take turns, one request at a time; each figure is the median over the turns of the
+server's CPU time, its exporter's thread included. The spans go to a collector that drops them.
 """
 
 import argparse
@@ -18,9 +18,10 @@ from timeit import repeat
 from typing import Any, get_args
 
 from bench.client import post, send_all
-from bench.machine import hardware, keep
+from bench.machine import keep
 from bench.payloads import workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running
+from export.provenance import hardware
 from service.errors import Stage
 from service.observe.tracing import CURRENT, RequestRecord
 
@@ -82,7 +83,7 @@ def measure(bundle: Path) -> dict[str, float]:
 
 
 def hooks() -> float:
-    """Microseconds that a request spends on what is there for tracing and logs although it is off."""
+    """Microseconds that a request spends on tracing and logs although they are off."""
     scope = {"state": {"request_id": "r"}, "headers": [], "path": RERANK, "method": "POST"}
 
     def request() -> None:

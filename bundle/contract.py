@@ -8,7 +8,9 @@ P noise positions (1 when decoding greedily, else at least the longest slate), M
 A *micro-step* emits, for each request, either one reasoning token (no item) or one item token.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 CONTRACT_VERSION = 1
 OPSET = 20
@@ -54,12 +56,17 @@ MEMORY = (
 )
 """What the encoder writes once a request and every micro-step reads."""
 
+SELECTABLE = TensorSpec("selectable", "bool", ("B", "N"))  # True = may still be chosen
+
 COUNTERS = (
-    TensorSpec("selectable", "bool", ("B", "N")),  # True = may still be chosen
+    SELECTABLE,
     TensorSpec("position", "int64", ("B",)),  # items emitted so far
     TensorSpec("tokens_here", "int64", ("B",)),  # reasoning tokens spent at this position
     TensorSpec("micro_steps", "int64", ("B",)),  # micro-steps taken by this request
 )
+"""State that every decoder has. `selectable` begins as the candidate mask, the others as zeros."""
+
+NOISE = TensorSpec("noise", "float32", ("B", "P", "N"))  # Gumbel noise to sample, zeros to be greedy
 
 CONTROLS = (
     TensorSpec("slate_length", "int64", ("B",)),  # at most the number of real candidates
@@ -68,7 +75,7 @@ CONTROLS = (
     TensorSpec("micro_step_budget", "int64", ("B",)),  # reason only while the slate still fits in it
     TensorSpec("reasoning_temperature", "float32", ("B",)),
     TensorSpec("selection_temperature", "float32", ("B",)),
-    TensorSpec("noise", "float32", ("B", "P", "N")),  # Gumbel noise to sample, zeros to be greedy
+    NOISE,
 )
 
 RECORD = (
@@ -83,6 +90,16 @@ RECORD = (
 
 LOGITS = TensorSpec("logits", "float32", ("B", "N"))
 """Scores behind the record, unmasked. Only the step graph gives them, to be inspected."""
+
+
+def _tuple_of(name: str, specs: Sequence[TensorSpec]) -> Any:
+    return namedtuple(name, [spec.name for spec in specs], module=__name__)
+
+
+# The same as named tuples, with a field for each tensor in the order above.
+StepMemory = _tuple_of("StepMemory", MEMORY)
+StepControls = _tuple_of("StepControls", CONTROLS)
+StepRecord = _tuple_of("StepRecord", RECORD)
 
 
 def state(decoder_widths: tuple[tuple[str, tuple[str | int, ...]], ...]) -> tuple[TensorSpec, ...]:

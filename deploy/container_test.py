@@ -1,7 +1,7 @@
 """Builds the images of service and Locust and runs them: `python -m deploy.container_test [--bundle DIR]`.
 
 For a machine without a container registry: the base image is a stand-in, Debian with its own Python, made by
-debootstrap once and kept by podman. So this proves the Dockerfile and what it builds, not the real base.
+debootstrap once and kept by podman. So this tests the Dockerfile and what it builds, not the real base image.
 Needs root on Debian; ends with exit code 2 and the names of what is missing.
 """
 
@@ -17,12 +17,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from launch.redis import RedisServer
+from launch.waiting import until_ready
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE, LOAD_IMAGE = "localhost/eglr-reranker:container-test", "localhost/eglr-reranker-load:container-test"
@@ -52,17 +55,15 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-"""No raised limits and no bridges, neither of which a confined machine allows."""
-
-READY_TIMEOUT_S = 60
+"""No raised limits and no bridges: a confined machine allows neither."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="what is served; a tiny untrained bundle if absent")
+    parser.add_argument("--bundle", type=Path, help="bundle to serve; a tiny untrained one if absent")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml in the service image")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle and a Redis
+    sys.path.insert(0, str(ROOT / "tests"))  # for a tiny bundle
     missing = sorted(package for command, package in PACKAGES.items() if shutil.which(command) is None)
     if os.geteuid() != 0 or missing:
         print(f"needs root and, from Debian: {', '.join(missing) or 'nothing more'}", file=sys.stderr)
@@ -144,20 +145,12 @@ def try_image(bundle: Path) -> None:
         run("podman", "healthcheck", "run", one.name)
         check_load(bundle)
         one.stop()
-    from redis_server import RedisServer
-
-    redis = RedisServer()
-    redis.start()
-    try:
-        with container(
-            bundle, "--tmpfs", "/tmp", "-e", "RERANK_WORKERS=2", "-e", f"RERANK_REDIS_URL={redis.url}"
-        ) as two:
+    with RedisServer() as redis:
+        workers = ("-e", "RERANK_WORKERS=2", "-e", f"RERANK_REDIS_URL={redis.url}")
+        with container(bundle, "--tmpfs", "/tmp", *workers) as two:
             check_reranks(two, bundle)
             print(f"two workers: {two.resident_mb():.0f} MB resident, their supervisor included")
             two.stop()
-    finally:
-        redis.client.close()
-        redis.stop()
 
 
 class Container:
@@ -208,7 +201,7 @@ def container(bundle: Path, *options: str) -> Iterator[Container]:
     name = run("podman", "run", "--detach", *CONFINED, "-v", f"{bundle}:/bundle:ro", *options, IMAGE)
     service = Container(name)
     try:
-        until(lambda: service.ask("/readyz")[0] == 200, "the container is ready")
+        until_ready("the container", lambda: service.ask("/readyz")[0] == 200)
         yield service
     except BaseException:
         subprocess.run(["podman", "logs", name], check=False)
@@ -217,21 +210,8 @@ def container(bundle: Path, *options: str) -> Iterator[Container]:
         run("podman", "rm", "--force", name)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > give_up:
-            raise SystemExit(f"not within {READY_TIMEOUT_S} s: {what}")
-        time.sleep(0.2)
-
-
 def check_confinement(service: Container) -> None:
-    """What the kernel says of the process, not what was asked for."""
+    """What the kernel says about the process, not what was requested."""
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{service.pid()}/status").read_text().splitlines()
     )
@@ -257,7 +237,7 @@ def check_confinement(service: Container) -> None:
 
 
 def check_reranks(service: Container, bundle: Path) -> None:
-    """A list is re-ranked by the model, and feedback on it is known of the user afterwards."""
+    """A list is re-ranked by the model, and feedback on it is in the user's context afterwards."""
     ids = [str(item) for item in np.load(bundle / "catalogue.npz")["ids"][:24]]
     asked = {"user_id": "somebody", "items": [{"id": item} for item in ids]}
     status, answer = service.ask("/v1/rerank", asked)

@@ -1,7 +1,7 @@
-"""What to install for some extras of pyproject.toml, one requirement a line: `requirements.py cpu otel`.
+"""What to install for some extras of pyproject.toml, one requirement per line: `requirements.py cpu otel`.
 
-With `--only` as the first word, the extras alone, for what needs nothing else of the project. For images,
-which copy the sources instead of installing the project. Standard library only.
+With `--only` as the first word, only the extras, for images that need nothing else of the project. Images
+copy the sources instead of installing the project. Standard library only.
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def requirements(pyproject: Path, extras: list[str], only: bool = False) -> list[str]:
-    """The project's dependencies, unless `only`, and those of the extras, one a line.
+    """The project's dependencies, unless `only`, and those of the extras, one per line.
 
     Raises:
         SystemExit: there is no such extra.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.contract import NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from bundle.contract import CONTROLS, NO_ITEM, NOISE, RECORD, UNLIMITED_MICRO_STEPS
 from bundle.manifest import Manifest
 
 Stop = Literal["entropy", "budget", "deadline"]
@@ -99,13 +99,8 @@ def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> d
             shape = (request.slate_length, n)
             noise[row, : shape[0], :n] = np.random.default_rng(request.seed).gumbel(size=shape)
     return {
-        "slate_length": np.array([r.slate_length for r in requests], np.int64),
-        "entropy_threshold": np.array([r.entropy_threshold for r in requests], np.float32),
-        "reasoning_budget": np.array([r.reasoning_budget for r in requests], np.int64),
-        "micro_step_budget": np.array([r.micro_step_budget for r in requests], np.int64),
-        "reasoning_temperature": np.array([r.reasoning_temperature for r in requests], np.float32),
-        "selection_temperature": np.array([r.selection_temperature for r in requests], np.float32),
-        "noise": noise,
+        spec.name: noise if spec is NOISE else np.array([getattr(r, spec.name) for r in requests], spec.dtype)
+        for spec in CONTROLS
     }
 
 

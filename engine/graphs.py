@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named
-from bundle.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, MEMORY, NO_ITEM, RECORD, past, present
+from bundle.contract import (
+    CONTROLS,
+    COUNTERS,
+    ENCODER_INPUTS,
+    NO_ITEM,
+    RECORD,
+    SELECTABLE,
+    past,
+    present,
+)
 from bundle.manifest import ENCODER, SLATE, STEP, Manifest
 from engine.sessions import PROVIDERS, SessionSettings, open_session
 
@@ -47,8 +56,6 @@ class StepRunner:
         self._step = open_session(bundle / STEP, settings)
         self._reported = [*(spec.name for spec in RECORD), *inspect]
         self._state = [spec.name for spec in manifest.state_specs()]
-        self._memory = [spec.name for spec in MEMORY]
-        self._counters = {spec.name for spec in COUNTERS}
         self.provider = self._step.get_providers()[0]
 
     def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
@@ -90,13 +97,14 @@ class StepRunner:
         for name in names:
             encoder.bind_output(name, device)
         self._encoder.run_with_iobinding(encoder)
-        outputs = dict(zip(names, encoder.get_outputs(), strict=True))
-        for name in self._memory:
-            step.bind_ortvalue_input(name, outputs[name])
-        for name in self._state:
-            if name not in self._counters:
-                step.bind_ortvalue_input(past(name), outputs[past(name)])
-        batch = len(inputs["candidate_mask"])
-        step.bind_cpu_input(past("selectable"), inputs["candidate_mask"])
-        for name in ("position", "tokens_here", "micro_steps"):
-            step.bind_cpu_input(past(name), np.zeros(batch, np.int64))
+        for name, tensor in zip(names, encoder.get_outputs(), strict=True):
+            step.bind_ortvalue_input(name, tensor)
+        for name, start in first_counters(inputs["candidate_mask"]).items():
+            step.bind_cpu_input(name, start)
+
+
+def first_counters(mask: NDArray[np.bool_]) -> Arrays:
+    """`COUNTERS` before the first micro-step, as the step's inputs. `mask` is the candidate mask `[B, N]`."""
+    return {
+        past(spec.name): mask if spec is SELECTABLE else np.zeros(len(mask), spec.dtype) for spec in COUNTERS
+    }

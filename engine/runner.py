@@ -43,7 +43,7 @@ def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> 
     """The runner that the settings ask for.
 
     `auto` takes, on the CPU, native decoding where the bundle has what it needs, else the slate graph; on a
-    device the step path, for there is no control flow there.
+    device the step path, because control flow is not supported there.
 
     Raises:
         BundleError: the bundle cannot be decoded that way.

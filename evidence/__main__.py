@@ -1,9 +1,9 @@
 """Run the evidence: `python -m evidence` (or `make evidence`); finished fits are kept and never repeated.
 
-Every fit is a process of its own (`python -m evidence.fit`) with one thread, and goes on where it was killed.
+Every fit is a process of its own (`python -m evidence.fit`) with one thread, and resumes where it was killed.
 The rows of all finished fits are in docs/results/results.json after each of them, and a fit whose rows are
-there, with the configuration of today, is finished, on whatever machine it was run. `--again` repeats those
-too: what they leave behind (policies, for evidence.timing) is not kept with the project.
+there, with today's configuration, is finished, whatever machine it was run on. `--again` repeats those too:
+what they leave behind (policies, for evidence.timing) is not stored with the project.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from rich.table import Table
 from evidence.data import DATA
 from evidence.fit import ROWS
 from evidence.grid import SEEDS, Task, tasks
-from evidence.report import REFERENCE, Results, plain
-from evidence.results import RESULTS, collect, load
+from evidence.results import RESULTS, Results, collect, load
+from evidence.tables import REFERENCE, plain
 from model.progress import console
 
 RUNS = Path("runs/evidence")
 QUICK_DATA, QUICK_RESULTS = "simulator", Path("reports/evidence")
 QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", "LambdaMART", "initial order"]
-"""One seed says nothing for sure: quick results are shown, and kept apart from those of the project."""
+"""One seed proves nothing: quick results are shown, and stored apart from those of the project."""
 
 
 def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> int:
-    """Fit what is not finished yet. Returns the number of fits that failed."""
+    """Run the fits that are not finished yet. Returns the number of fits that failed."""
     known = load(results)
     missing = [
         task
@@ -102,13 +102,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
     parser.add_argument("--models", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many seeds")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds, from the first")
     parser.add_argument(
-        "--training-seeds", type=int, default=1, help="so many trainings of what decides, in every world"
+        "--training-seeds", type=int, default=1, help="number of trainings of what decides, for every seed"
     )
-    parser.add_argument("--quick", action="store_true", help="one data set, one seed, what decides")
-    parser.add_argument("--again", action="store_true", help="also fits whose rows are in the results")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
+    parser.add_argument(
+        "--quick", action="store_true", help="one data set, one seed, only the models that decide"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="repeat fits whose rows are already in the results"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with one thread")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished fits are kept")
     parser.add_argument("--results", type=Path, help="directory of results.json; docs/results when not given")
     arguments = parser.parse_args()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.features.assembly import FeatureAssembler
-from evidence.commit import commit
 from evidence.data import DATA, Data
 from evidence.first_stage import with_scores
 from evidence.grid import Task
+from export.provenance import commit
 from model.data.features import DatasetFeatures
 from model.data.folds import FOLDS, rotated
 from model.data.open_dataset import open_dataset
@@ -79,7 +79,7 @@ def open_cell(task: Task, root: Path) -> Cell:
 
 
 def _kept(path: Path) -> Cell | None:
-    """What an earlier run made; None as well where its classes have changed since."""
+    """What an earlier run made; None if there is nothing, or its classes have changed since."""
     try:
         cell: Cell = pickle.loads(path.read_bytes())
     except (FileNotFoundError, AttributeError):

@@ -1,4 +1,4 @@
-"""Other ways of deciding when to reason, at the entropy gate's own budget where they can have one.
+"""Other ways of deciding when to reason, with the entropy gate's own number of tokens where possible.
 
 Each decodes an already trained policy. Legend: B lists, K positions, S reasoning budget.
 """
@@ -69,7 +69,7 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
 def _same_budget(
     policy: Policy, rows: list[Example], own: list[Rollout], spend: Callable[[Tensor], Tensor]
 ) -> list[Rollout]:
-    """The tokens `[B, K]` that the policy's own gate spent, spent otherwise."""
+    """The tokens `[B, K]` that the policy's own gate spent, spent differently."""
     tokens = spend(torch.cat([rollout.tokens for rollout in own]))
     most = int(tokens.max())
     return [
@@ -79,7 +79,7 @@ def _same_budget(
 
 
 def _shuffled(tokens: Tensor) -> Tensor:
-    """Other lists' tokens at the same position: the budget of each position stays, difficulty goes."""
+    """Other lists' tokens at the same position: as many per position, but regardless of difficulty."""
     generator = torch.Generator().manual_seed(0)
     columns = [column[torch.randperm(len(tokens), generator=generator)] for column in tokens.unbind(1)]
     return torch.stack(columns, dim=1)

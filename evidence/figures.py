@@ -19,7 +19,7 @@ from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA, ONE
 
 if TYPE_CHECKING:
-    from evidence.report import Results
+    from evidence.results import Results
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
@@ -141,7 +141,7 @@ def pareto(results: Results, path: Path) -> None:
 
 
 def evaluator(results: Results, path: Path) -> None:
-    """The evaluator's score beside the true value, where it is known: the distance is what it is wrong by."""
+    """The evaluator's score and the true value, where it is known: the distance is the evaluator's error."""
     names = [data for data in _present(results) if DATA[data].known]
     models = {data: [model for model, control in results.models(data) if not control] for data in names}
     most = max((len(found) for found in models.values()), default=1)

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from evidence.cell import Cell, open_cell
-from evidence.commit import commit
 from evidence.controls import Decoded, decodings
 from evidence.data import DATA, SAME_EVALUATORS
 from evidence.grid import MODELS, TRAININGS, Task, digest
 from evidence.references import REFERENCES
+from export.provenance import commit
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
 from model.evaluator import ClickModel
@@ -146,11 +146,7 @@ def baseline_task(cell: Cell, directory: Path, evaluator: ClickModel) -> Baselin
 
 
 def slates(decoded: Decoded) -> Orders:
-    return [
-        slate[written].numpy()
-        for rollout in decoded[0]
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    return [slate for rollout in decoded[0] for slate in rollout.slates()]
 
 
 @torch.no_grad()
@@ -171,7 +167,7 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
 
 
 def contents(cell: Cell, row: Example) -> NDArray[np.float32]:
-    """What the candidates are like, `[N, X]`: their embedding where there is one, else their tokens."""
+    """Vectors to compare the candidates by, `[N, X]`: embeddings if there are any, else tokens."""
     columns = [i for i, name in enumerate(cell.features.candidate_columns) if name.startswith("embedding")]
     if columns:
         vectors: NDArray[np.float32] = row.inputs["candidate_numeric"][:, columns]

@@ -1,4 +1,4 @@
-"""What is run, in the order of what it decides.
+"""What is run, the deciding fits first.
 
 A training is one policy; it gives a row for each way of decoding it. A fit is what its configuration and its
 data say, not what it is called: where it lies follows from a hash of both. Legend: S reasoning budget.
@@ -37,7 +37,7 @@ class Training:
 PLAIN: Changes = {"reasoner": {"budget": 0}}
 PAPER: Changes = {"reasoner": {"kind": "paper"}}
 GRPO: Changes = {"reinforcement": {"epochs": 1, "learning_rate": 5e-4, "kl": 0.0}}
-"""Beyond one epoch the evaluator's score went on rising and the true value did not."""
+"""Beyond one epoch the evaluator's score continued to rise, but the true value did not."""
 
 TRAININGS = {
     training.name: training

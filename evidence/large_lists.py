@@ -1,18 +1,15 @@
-"""What the encoders are worth on long lists, and what they cost: `python -m evidence.large_lists`.
+"""Quality and cost of the encoders on long lists: `python -m evidence.large_lists`.
 
 One simulated world a seed, with lists of every length in it. Every encoder imitates, for equally many
 updates, the lists that a beam search of the true click model finds; the epoch is chosen on validation lists.
-Then true value of the test lists, by length, and milliseconds a list through the exported graph. Finished
-fits are kept, so that a second call repeats the timing alone: run that when nothing else runs.
+Then the true value of the test lists, by length, and milliseconds per list. Finished fits are kept, so that a
+second call only repeats the timing: run that when nothing else runs.
 
 Legend: N candidates.
 """
 
 import argparse
 import json
-import os
-import platform
-import re
 import tempfile
 import time
 from dataclasses import replace
@@ -28,14 +25,14 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.features.assembly import collate
-from bundle.manifest import Gate
+from bundle.manifest import Calibration
 from engine.generation import Controls, stack_controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import Decoding, SessionSettings
-from evidence.commit import commit
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
 from evidence.results import RESULTS, difference
+from export.provenance import commit, hardware
 from export.writer import Trained, write_bundle
 from model.data.features import DatasetFeatures
 from model.data.simulator import World, item_numbers, load
@@ -65,8 +62,8 @@ RECOMMENDED, REFERENCE = "light", "full"
 TIMED = (24, 50, 200, 500, 1000, 2000)
 BEAMS = 4
 LONG, LONG_SHARE, HELD_OUT_SHARE = 500, 4, 2
-"""Of the training lists from LONG candidates on every fourth is taught, of the validation lists every second
-is looked at: what fits into minutes."""
+"""Of lists with at least LONG candidates, every fourth training list and every second validation list is
+used, so that a fit takes minutes."""
 
 LISTS, ROUNDS = 8, 8
 DECODINGS: tuple[Decoding, ...] = ("graph", "native")
@@ -158,11 +155,8 @@ def fit(data: Seed, encoder: str, directory: Path) -> NDArray[np.float32]:
     )
     log.close()
     gate = calibrate(policy, data.held_out, config.policy.reasoner.gate_quantile)
-    orders = [
-        slate[written].tolist()
-        for rollout in decode(policy, data.test, threshold_gate(gate.threshold))
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
+    rollouts = decode(policy, data.test, threshold_gate(gate.threshold))
+    orders = [slate.tolist() for rollout in rollouts for slate in rollout.slates()]
     save_text(directory / "config.json", config.model_dump_json(indent=1))
     save_text(directory / "gate.json", gate.model_dump_json(indent=1))
     save_tensors(directory / "policy.pt", policy.state_dict())
@@ -203,9 +197,8 @@ def all_fits(config: RunConfig, seeds: list[int], root: Path) -> Values:
 
 
 def timings(config: RunConfig, root: Path, timed: tuple[int, ...] = TIMED) -> Milliseconds:
-    """Median milliseconds a list by decoding, encoder and N: the policies of a seed as they are served, one
-    list a call, one thread, all in turn on the same lists. Counted is the time of that thread, which is all
-    there is, without other processes' turns."""
+    """Median milliseconds per list by decoding, encoder and N: the policies of a seed as they are served, one
+    list per call, one thread, taking turns on the same lists. CPU time of that thread is counted."""
     sizes = {**config.simulator.model_dump(), "lists": 2 * LISTS * len(timed), "candidates": timed}
     dataset = load(config.simulator.model_validate(sizes))
     features = DatasetFeatures.fit(dataset, config.features)
@@ -240,13 +233,13 @@ def _served(fitted: Path, features: DatasetFeatures, bundle: Path) -> Path:
     config = RunConfig.model_validate_json((fitted / "config.json").read_text())
     policy = Policy(config.policy, feature_sizes(features.serving))
     policy.load_state_dict(torch.load(fitted / "policy.pt", weights_only=True))
-    gate = Gate.model_validate_json((fitted / "gate.json").read_text())
+    gate = Calibration.model_validate_json((fitted / "gate.json").read_text())
     write_bundle(Trained(config, policy, features.serving, gate, {}), bundle)
     return bundle
 
 
 def report(values: Values, times: Milliseconds, config: RunConfig, seeds: list[int]) -> dict[str, Any]:
-    """Everything that is known, as it is kept with the project."""
+    """All results, as they are stored with the project."""
 
     def keys(who: str, n: int) -> list[str]:
         return [f"{who}|{seed}|{n}" for seed in seeds]
@@ -317,12 +310,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def hardware() -> str:
-    """Such as `2-core AMD EPYC`."""
-    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()}-core {models[0] if models else platform.machine()}"
-
-
 def _worth(data: Seed, orders: list[list[int]]) -> NDArray[np.float32]:
     pairs = zip(data.dataset.slates["test"], orders, strict=True)
     return np.array([data.world.value_of(slate, order) for slate, order in pairs], np.float32)
@@ -335,7 +322,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--runs", type=Path, default=Path("runs/large_lists"), help="where fits are kept")
-    parser.add_argument("--fits-only", action="store_true", help="neither timing nor results")
+    parser.add_argument("--fits-only", action="store_true", help="stop after the fits")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     seeds: list[int] = arguments.seeds

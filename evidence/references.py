@@ -1,4 +1,4 @@
-"""What is possible in a world whose true values are known: from no knowledge at all to all of it.
+"""What is possible in a world whose true values are known: from knowing nothing to knowing everything.
 
 Each takes a cell of the simulator and gives an order of every test list's candidates.
 """
@@ -55,4 +55,4 @@ REFERENCES: dict[str, Callable[[Cell], Orders]] = {
     "myopic oracle": partial(oracle, beams=1),
     "beam-16 oracle": partial(oracle, beams=16),
 }
-"""By the name they have in tables."""
+"""By their names in tables."""

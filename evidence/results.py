@@ -7,6 +7,8 @@ what the rows' configurations are. Legend: B lists.
 
 import json
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from evidence.data import DATA
 from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES
-from evidence.grid import Task, seedless
+from evidence.grid import TRAININGS, Task, seedless
+from evidence.intervals import Gap, Run, gap
 from model.metrics import Interval, paired_difference
 from model.training.checkpoint import save_text
 from model.training.config import PhaseConfig, RunConfig
@@ -67,7 +71,7 @@ def key_of_people(data: str, seed: int) -> str:
 
 
 def collect(root: Path, target: Path = RESULTS) -> None:
-    """Merge the finished fits under `root` into the results that are kept with the project."""
+    """Merge the finished fits under `root` into the results that are stored with the project."""
     target.mkdir(parents=True, exist_ok=True)
     stored = load(target)
     for path in sorted(root.glob(f"*/*/*/{ROWS}")):
@@ -113,3 +117,76 @@ def load(target: Path = RESULTS) -> Stored:
 def difference(values: Values, ours: list[str], others: list[str]) -> Interval:
     """Paired difference over the lists of all runs; each of ours has its pair among the others."""
     return paired_difference([values[a] - values[b] for a, b in zip(ours, others, strict=True)])
+
+
+Which = tuple[str, str | None]
+"""A model, and its control."""
+
+
+class Results:
+    """All rows, found by data set, model and control."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored, self.rows = stored, stored.rows
+        self._keys: dict[tuple[str, str, str | None], dict[Run, str]] = defaultdict(dict)
+        self._marks: dict[tuple[str, str], str] = {}
+        for name, row in self.rows.items():
+            run = row["seed"], row["training_seed"]
+            self._keys[row["dataset"], row["model"], row["control"]][run] = name
+
+    def runs(self, data: str, model: str, control: str | None = None) -> list[Row]:
+        return [self.rows[name] for name in self._keys.get((data, model, control), {}).values()]
+
+    def mean(self, data: str, model: str, control: str | None, metric: str) -> float:
+        """Mean over worlds or folds of the mean over trainings; NaN without any."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for row in self.runs(data, model, control):
+            if metric in row["metrics"]:
+                found[row["seed"]].append(row["metrics"][metric])
+        return float(np.mean([np.mean(values) for values in found.values()])) if found else float("nan")
+
+    def gap(self, data: str, ours: Which, other: Which, other_data: str | None = None) -> Gap | None:
+        """Paired difference in the data set's metric over the runs both have."""
+        mine, theirs = self._keys.get((data, *ours), {}), self._keys.get((other_data or data, *other), {})
+        both = sorted(set(mine) & set(theirs))
+        if not both:
+            return None
+        values = self.stored.values
+        differences = {run: values[mine[run]] - values[theirs[run]] for run in both}
+        keys = {seed: key_of_people(data, seed) for seed, _ in both}
+        people = {seed: values[name] for seed, name in keys.items() if name in values}
+        return gap(differences, people, worlds_vary=DATA[data].known)
+
+    def models(self, data: str) -> list[Which]:
+        """(model, control) of everything on the data set, best first; equals by name."""
+        found = {(model, control) for dataset, model, control in self._keys if dataset == data}
+        return sorted(
+            found, key=lambda pair: (-self.mean(data, pair[0], pair[1], DATA[data].metric), str(pair))
+        )
+
+    def controls(self, data: str) -> list[Which]:
+        """(model, control) of everything on the data set that is a control of something."""
+        found = [pair for pair in self.models(data) if pair[1]]
+        return sorted(found, key=lambda pair: list(TRAININGS).index(pair[0]))
+
+    def mark(self, data: str, model: str) -> str:
+        """A dagger where rows were run with another configuration than the data set has now."""
+        if (data, model) not in self._marks:
+            rows = [row for row in self.rows.values() if (row["dataset"], row["model"]) == (data, model)]
+            runs = {(row["seed"], row["training_seed"]): row for row in rows}
+            current = all(
+                self.stored.says_the_same(row, Task(data, model, *run)) for run, row in runs.items()
+            )
+            self._marks[data, model] = "" if current else " †"
+        return self._marks[data, model]
+
+    def provenance(self, data: str, models: Iterable[str]) -> str:
+        """The commits that a table's rows come from."""
+        runs = [row for row in self.rows.values() if row["dataset"] == data and row["model"] in set(models)]
+        found = sorted({row["commit"] for row in runs})
+        lines = [f"Commit{'s' * (len(found) > 1)}: {', '.join(found)}."]
+        if any(name.endswith(("-dirty", "+")) for name in found):
+            lines.append("`-dirty` or a plus: files differed from the commit.")
+        if any(self.mark(data, model) for model in models):
+            lines.append("†: with an earlier configuration of the model or of all baselines.")
+        return " ".join(lines)

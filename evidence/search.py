@@ -1,6 +1,6 @@
-"""Lists chosen with the evaluator's help while serving: what more computing buys otherwise.
+"""Lists chosen with the evaluator's help while serving: other ways to spend computing time.
 
-Labels have no say. Legend: B lists, K positions, N candidates.
+Labels are not used. Legend: B lists, K positions, N candidates.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def beam_search(cell: Cell) -> list[list[int]]:
 
 
 def _best(tried: list[Rollout], cell: Cell, candidates: Tensor) -> Rollout:
-    """Row by row the slate that the evaluator likes best, the first of equals."""
+    """Row by row the slate with the highest evaluator score, the first of equals."""
     rewards = torch.stack([cell.evaluator.reward(candidates, written_slate(slates)) for slates in tried])
     best = rewards.argmax(0)
     rows = torch.arange(len(best))

@@ -2,7 +2,7 @@
 
 The decoder below is a minimal gated unit (Zhou et al. 2016, arXiv 1603.09420). It says how a state
 starts, what a token does to it and how candidates are scored; reasoning, training, export and serving
-then work as with the decoders that come along: put its name into a configuration, [policy] decoder.
+then work as with the built-in decoders: put its name into a configuration, [policy] decoder.
 """
 
 from pathlib import Path

@@ -21,6 +21,7 @@ from bundle.errors import RerankerError
 from engine.generation import Controls, Slate
 from engine.loaded_model import LoadedModel
 from export.figure import draw
+from export.provenance import commit
 from model.baselines import initial_order, item_ctr, lambdamart
 from model.baselines.task import Task
 from model.data.features import DatasetFeatures
@@ -139,6 +140,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
         "split": split,
         "lists": len(slates),
         "model_version": model.manifest.version,
+        "commit": commit(),
         "metrics": metrics,
         "ndcg@10_difference": {
             name: {"mean": gap.mean, "interval": (gap.low, gap.high)} for name, gap in gaps.items()

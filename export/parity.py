@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named
-from bundle.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS
+from bundle.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS, StepControls
 from bundle.errors import RerankerError
 from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
@@ -31,7 +31,6 @@ from engine.runner import Runner
 from engine.sessions import SessionSettings
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
-from model.policy import Controls as StepControls
 from model.policy import Policy
 from model.progress import console, progress
 from model.training.checkpoint import load_config, load_policy

@@ -26,13 +26,15 @@ from bundle.contract import (
     MEMORY,
     OPSET,
     RECORD,
+    SELECTABLE,
+    StepControls,
     TensorSpec,
     past,
     present,
     state,
 )
 from model.encoder import Memory
-from model.policy import Controls, Policy, StepState
+from model.policy import Policy, StepState
 
 ELEMENT_TYPES = {
     "float32": TensorProto.FLOAT,
@@ -68,7 +70,7 @@ class StepGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         memory = Memory(*inputs[: len(MEMORY)])
         past_state = StepState.unflatten(inputs[len(MEMORY) : len(MEMORY) + self.state_size])
-        controls = Controls(*inputs[len(MEMORY) + self.state_size :])
+        controls = StepControls(*inputs[len(MEMORY) + self.state_size :])
         present_state, record, logits = self.policy.micro_step(past_state, controls, memory)
         return (*present_state.flatten(), *record, logits)
 
@@ -125,7 +127,7 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
         _constant("slate/true", TensorProto.BOOL, True),
     ]
     starts = {spec.name: "slate/zeros" if spec.name in counters else past(spec.name) for spec in specs}
-    starts["selectable"] = "candidate_mask"
+    starts[SELECTABLE.name] = "candidate_mask"
 
     given = _names(body.initializer) | {spec.name for spec in (*MEMORY, *CONTROLS)}
     begins = {past(name): start for name, start in starts.items()}

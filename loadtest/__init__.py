@@ -1,1 +1,1 @@
-"""Load tests over HTTP. Knows the service by its API only: imports nothing of ours, and needs Locust."""
+"""Load tests over HTTP. Knows the service only by its API: imports no other package of ours; needs Locust."""

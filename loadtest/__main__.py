@@ -3,9 +3,9 @@
     python -m loadtest --bundle bundles/ranklens                    two minutes, an open loop that ramps up
     python -m loadtest --bundle bundles/ranklens --run-time 20s --slo-p99-ms 50
 
-Any other option goes to Locust as it is (`locust -f loadtest/locustfile.py --help`). Into `--output` go
-`locust.html`, `summary.json`, two plots and the service's log. Exit code: Locust's, which is 0 when the
-objectives were kept, 1 when not, 2 when the options make no sense; 3 when the service does not start.
+Any other option is passed to Locust (`locust -f loadtest/locustfile.py --help`). `locust.html`,
+`summary.json`, two plots and the service's log are written to `--output`. Exit code: Locust's, which is 0 if
+the objectives were met, 1 if not, 2 if the options are invalid; 3 if the service does not start.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DEFAULTS = {
     "--users": "20",
     "--user-rate": "5",
 }
-"""An open loop of up to 100 requests a second, which two cores shared by service and load can bear."""
+"""An open loop of up to 100 requests a second, which two cores shared by service and load can sustain."""
 START_TIMEOUT_S = 60.0
 STALL_AFTER_S = 5.0
 NOT_STARTED = 3
@@ -43,9 +43,11 @@ class NotStartedError(RuntimeError):
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtest", description="Any other option goes to Locust.", allow_abbrev=False
+        prog="python -m loadtest", description="Any other option is passed to Locust.", allow_abbrev=False
     )
-    parser.add_argument("--bundle", type=Path, required=True, help="served, unless there is a --host")
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="bundle to serve, unless there is a --host"
+    )
     parser.add_argument("--host", help="address of a running service, such as http://127.0.0.1:8080")
     parser.add_argument("--output", type=Path, default=Path("reports/load"), help="folder of the report")
     parser.add_argument(
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(address: str, bundle: Path, output: Path, rest: Sequence[str]) -> int:
-    """Locust in a process of its own, for it patches whatever it is in; then the report."""
+    """Locust in a process of its own, because it patches the process it runs in; then the report."""
     summary_file = output / "summary.json"
     summary_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py"))]
@@ -96,7 +98,7 @@ def run(address: str, bundle: Path, output: Path, rest: Sequence[str]) -> int:
 
 
 def report(summary: dict[str, Any], output: Path) -> None:
-    """Pictures, and a line that says it all."""
+    """Plots, and a line that sums up the run."""
     draw(summary, output)
     rate = summary["most_offered_per_s"]
     offered = "" if rate is None else f", up to {rate:g}/s offered"
@@ -114,7 +116,7 @@ def report(summary: dict[str, Any], output: Path) -> None:
 
 
 def stand_still(service: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """As a long garbage collection or a neighbour on the same cores would have it."""
+    """As a long garbage collection, or another process on the same cores, would cause it."""
     service.send_signal(signal.SIGSTOP)
     time.sleep(seconds)
     service.send_signal(signal.SIGCONT)

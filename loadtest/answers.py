@@ -1,11 +1,11 @@
-"""Whether an answer to a rerank is one: a fast wrong answer must not count as a good one."""
+"""Whether an answer to a rerank is right: a fast wrong answer must not count as a good one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def fault(request: Mapping[str, Any], answer: Any) -> str | None:
-    """What is wrong with a 200 answer, or None. Texts name no ids, for Locust groups failures by them."""
+    """What is wrong with a 200 answer, or None. Texts name no ids, because Locust groups failures by text."""
     try:
         results = [(result["id"], result["index"]) for result in answer["results"]]
         answer["fallback"], answer["recommendation_id"]

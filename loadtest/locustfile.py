@@ -3,13 +3,13 @@
     locust -f loadtest/locustfile.py --headless --host http://127.0.0.1:8080 --items-file bundles/ranklens \\
         --users 40 --user-rate 5 --shape ramp --run-time 2m --slo-p99-ms 50 --summary-file summary.json
 
-Exit code: 0 when every objective was kept, 1 when not, 2 when the options make no sense. Fallbacks are
-answered with 200, so they are told by the body, and counted in rows of their own. Every answer is checked.
+Exit code: 0 if every objective was met, 1 if not, 2 if the options are invalid. Fallbacks are answered with
+200, so they are recognised by the body, and counted in rows of their own. Every answer is checked.
 
-Open loop (`--user-rate`, `--replay`): requests are sent when they are due, answered or not those before,
-and their latency counts from when they were due. Closed loop (neither): a visitor sends its next request
-only after the answer to its last, so a slow service is sent less, and what would have arrived meanwhile is
-neither sent nor timed (coordinated omission). docs/load-testing.md shows the difference.
+Open loop (`--user-rate`, `--replay`): requests are sent when they are due, whether or not earlier ones have
+been answered, and their latency counts from when they were due. Closed loop (neither): a visitor sends its
+next request only after the answer to its last one, so a slow service receives less, and what would have
+arrived meanwhile is neither sent nor timed (coordinated omission). docs/load-testing.md shows the difference.
 """
 
 import json
@@ -81,7 +81,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    """Choose who sends, and in which shape. Workers are told by their master, when it starts."""
+    """Choose the kind of users and the shape. Workers are told by their master, when it starts."""
     if isinstance(environment.runner, WorkerRunner):
         return
     options = environment.parsed_options
@@ -118,7 +118,7 @@ class Shape(LoadTestShape):
     """Follows the levels of `--shape`."""
 
     use_common_options = True
-    abstract = True  # to Locust: it is picked by the option, not by being there
+    abstract = True  # for Locust: chosen by the option, not because it exists
 
     def __init__(self, options: Any) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Caller(FastHttpUser):
                 timeline.add(time.time(), outcome, response.request_meta["response_time"])
 
     def _rerank(self, body: Body, due_s: float) -> Mapping[str, Any] | None:
-        """The answer, if it is a good one."""
+        """The answer, if it is right."""
         with self.client.post(RERANK_ROUTE, json=body, catch_response=True) as response:
             response.request_meta["response_time"] = latency_ms = (time.time() - due_s) * 1000
             answer, wrong = None, None
@@ -245,7 +245,7 @@ class OpenLoop(Caller):
         self._open = Pool()
 
     def on_stop(self) -> None:
-        """What was sent still counts: answers that are late are the ones to be known."""
+        """What was sent still counts: late answers are the ones that matter."""
         self._open.join(timeout=TIMEOUT_S)
 
 
@@ -268,7 +268,7 @@ def receive_timeline(data: dict[str, Any], **_: Any) -> None:
 
 
 def show_progress(environment: Environment) -> None:
-    """A line now and then: the last seconds."""
+    """Now and then a line about the last seconds."""
     while True:
         gevent.sleep(PROGRESS_S)
         now_s = time.time()

@@ -1,7 +1,7 @@
 """What simulated visitors send: seeded rerank requests, and feedback from a position-biased click model.
 
-Popularity is Zipf's for items and for users, as on real sites: the few most visible ones recur, which is
-what caches and contexts see. Knows the API's bodies, not how they are sent.
+The popularity of items and of users follows Zipf's law, as on real sites: a few recur often, which matters
+for caches and contexts. Knows the API's bodies, not how they are sent.
 """
 
 import csv
@@ -23,10 +23,10 @@ class Traffic:
     """The mix of requests.
 
     Attributes:
-        list_sizes: candidates per request, each as likely as the others; repeat one to weigh it.
-        known_users: users that come back. Their contexts grow by feedback.
+        list_sizes: candidates per request, all equally likely; repeat a size to give it more weight.
+        known_users: returning users. Their contexts grow with feedback.
         cold_share: share of requests from users never seen before.
-        burst_share: share of requests that follow the one before at once.
+        burst_share: share of requests that follow the previous one immediately.
         item_exponent, user_exponent: of Zipf's law, p(rank) ~ 1 / rank ** exponent.
         examination_exponent: of the click model; position k is looked at with p = 1 / (k + 1) ** exponent.
     """
@@ -82,7 +82,7 @@ class Visitors:
     Each simulated user of a load test has its own stream, so that what is sent does not depend on how the
     users' turns interleave. Reactions to answers have a generator of their own, so that answers do not
     change the requests that follow. Cold users are named after seed and stream: a second run against the same
-    context store wants another seed, or they are cold no longer.
+    context store needs another seed, otherwise they are no longer cold.
     """
 
     def __init__(self, item_ids: Sequence[str], traffic: Traffic, seed: int, stream: Sequence[int]) -> None:
@@ -129,10 +129,10 @@ class Visitors:
         return {"recommendation_id": answer["recommendation_id"], "events": events}
 
     def gap_s(self, mean_s: float) -> float:
-        """Time until the next request of this stream, `mean_s` in the mean.
+        """Time until the next request of this stream, `mean_s` on average.
 
-        Exponential, hence a Poisson process, except that a share of the requests follow at once: bursts,
-        whose length is geometric, as of a page that asks for several lists.
+        Exponential, hence a Poisson process, except that a share of the requests follow immediately: bursts
+        of geometric length, as of a page that asks for several lists.
         """
         if self._reactions.random() < self._traffic.burst_share:
             return 0.0

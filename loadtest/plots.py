@@ -36,7 +36,7 @@ def over_time(summary: dict[str, Any], path: Path) -> None:
 
 
 def against_rate(summary: dict[str, Any], path: Path) -> None:
-    """Percentiles of each level by its rate: the one offered, in a closed loop the one that came of it."""
+    """Percentiles of each level by its rate: the offered one, or in a closed loop the one reached."""
     rate = "reranks_per_s" if summary["user_rate"] is None else "offered_per_s"
     levels = sorted((level for level in summary["levels"] if level["reranks"]), key=lambda level: level[rate])
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")

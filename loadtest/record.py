@@ -2,7 +2,7 @@
 
 An event log is the one training reads (docs/training.md): `ranking` and `interaction` JSON lines, the format
 of RankLens. Rankings become requests in the order of their times, interactions their clicks. `--rate` sets
-the mean rate: time is stretched or compressed as a whole, so that rushes and lulls stay where they were.
+the mean rate: time is stretched or compressed as a whole, so that busy and quiet times stay in place.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def record(
     Rankings with the same time (logs often keep whole seconds) are spread evenly until the next one.
 
     Raises:
-        ValueError: no rankings, or a time that is none.
+        ValueError: no rankings, or an invalid time.
     """
     rankings: list[dict[str, Any]] = []
     clicked: dict[str, list[str]] = {}
@@ -48,7 +48,7 @@ def record(
 
 
 def _spread(times_s: list[float]) -> list[float]:
-    """Seconds since the first, equal ones spread until the next time there is."""
+    """Seconds since the first time; equal times are spread until the next one."""
     spread: list[float] = []
     start = 0
     while start < len(times_s):
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.record", description=__doc__.split("\n\n")[1])
     parser.add_argument("events", type=Path, help="event log, JSON lines, gzip or plain")
     parser.add_argument("replay", type=Path, help="replay log to write, gzip if it ends in .gz")
-    parser.add_argument("--rate", type=float, help="mean requests per second; as it was if absent")
+    parser.add_argument("--rate", type=float, help="mean requests per second; as recorded if absent")
     parser.add_argument("--top-n", type=int, default=10, help="results asked for (default 10)")
     options = parser.parse_args(arguments)
     written = 0

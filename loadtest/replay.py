@@ -1,4 +1,4 @@
-"""A recorded log to be sent again: one JSON object a line, in the order of their times.
+"""A recorded log to send again: one JSON object per line, in order of time.
 
     {"at_s": 0.132, "body": {"user_id": "u1", "items": [{"id": "i1"}, ...], "top_n": 10}, "clicked": ["i1"]}
 
@@ -24,7 +24,7 @@ def read_replay(path: Path) -> Iterator[Recorded]:
     """The log's requests, read as they are needed.
 
     Raises:
-        ValueError: a line that is none, or earlier than the one before it.
+        ValueError: a line that is not valid, or earlier than the previous one.
     """
     before = 0.0
     with open_text(path, "rt") as lines:

@@ -9,7 +9,7 @@ SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "steady": ((1.0, 1.0),),
     "ramp": tuple((1 / 6, step / 6) for step in range(1, 7)),
     "spike": ((0.4, 0.25), (0.2, 1.0), (0.4, 0.25)),
-    "soak": ((0.1, 0.6),) * 10,  # one load all the time; ten parts, to see whether the last is like the first
+    "soak": ((0.1, 0.6),) * 10,  # a constant load; in ten parts, to compare the last with the first
 }
 """(share of the run time, share of the users) of each level, in order."""
 
@@ -23,7 +23,7 @@ class Level(NamedTuple):
 
 
 def levels(shape: str, run_time_s: float, users: int) -> list[Level]:
-    """The levels of a run; each has a user at least."""
+    """The levels of a run; each has at least one user."""
     found, start_s = [], 0.0
     for duration, load in SHAPES[shape]:
         end_s = start_s + duration * run_time_s

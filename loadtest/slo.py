@@ -1,11 +1,11 @@
-"""Service level objectives: what a run must keep to, and the verdict. Knows nothing of Locust."""
+"""Service level objectives and the verdict on a run. Knows nothing of Locust."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """Most there may be of each. A ratio is of 1."""
+    """Upper limits. Ratios are between 0 and 1."""
 
     p99_ms: float
     error_ratio: float
@@ -32,7 +32,7 @@ class Measured:
 
 
 def breaches(objectives: Objectives, measured: Measured) -> list[str]:
-    """One line for each objective that was not kept; none is a pass. Nothing measured is no pass."""
+    """One line for each objective that was not met; none is a pass. Nothing measured is not a pass."""
     lines = []
     if measured.exceptions:
         lines.append(f"the load test itself failed {measured.exceptions} times")

@@ -1,7 +1,7 @@
 """What was answered when, and how late: a histogram of latencies for each second of a run.
 
 Small whatever the run's length, exact to 1 % in latency, and merged from many workers by addition, so that
-percentiles of any part of a distributed run can be had. Knows nothing of Locust.
+percentiles of any part of a distributed run can be computed. Knows nothing of Locust.
 """
 
 from collections import Counter
@@ -58,7 +58,7 @@ class Part(NamedTuple):
         return self.counts[FALLBACK] / self.reranks if self.reranks else 0.0
 
     def percentile_ms(self, share: float) -> float | None:
-        """The latency that this share of the reranks kept; None without any."""
+        """The latency that this share of the reranks did not exceed; None without any."""
         wanted, seen = share * self.reranks, 0
         for bucket in sorted(self.latencies):
             seen += self.latencies[bucket]
@@ -102,7 +102,7 @@ class Timeline:
         return taken
 
     def merge(self, taken: Mapping[str, Mapping[str, Any]]) -> None:
-        """Add what another timeline gave away."""
+        """Add what another timeline handed over."""
         for second, outcomes in taken.items():
             mine = self._seconds.setdefault(int(second), {})
             for outcome, buckets in outcomes.items():

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.contract import COUNTERS, NO_ITEM
+from bundle.contract import COUNTERS, NO_ITEM, StepControls, StepRecord
 from model.config import PolicyConfig
 from model.decoders.gru import GRUDecoder
 from model.decoders.lstm import LSTMDecoder
@@ -51,29 +51,6 @@ class StepState(NamedTuple):
         """This state in the rows that are True (`[B] bool`), the other state elsewhere."""
         pairs = zip(self.flatten(), other.flatten(), strict=True)
         return StepState.unflatten(tuple(_select(rows, mine, theirs) for mine, theirs in pairs))
-
-
-class Controls(NamedTuple):
-    """Per-request inputs of a micro-step, as in `bundle.contract.CONTROLS`."""
-
-    slate_length: Tensor  # [B] int64
-    entropy_threshold: Tensor  # [B] float32
-    reasoning_budget: Tensor  # [B] int64
-    micro_step_budget: Tensor  # [B] int64
-    reasoning_temperature: Tensor  # [B] float32
-    selection_temperature: Tensor  # [B] float32
-    noise: Tensor  # [B, P, N] float32
-
-
-class Record(NamedTuple):
-    """What a micro-step reports, as in `bundle.contract.RECORD`. Each `[B]`."""
-
-    chosen: Tensor
-    reasoned: Tensor
-    entropy: Tensor
-    uncertainty: Tensor
-    probability: Tensor
-    propensity: Tensor
 
 
 class Policy(nn.Module):
@@ -129,8 +106,8 @@ class Policy(nn.Module):
         )
 
     def micro_step(
-        self, state: StepState, controls: Controls, memory: Memory
-    ) -> tuple[StepState, Record, Tensor]:
+        self, state: StepState, controls: StepControls, memory: Memory
+    ) -> tuple[StepState, StepRecord, Tensor]:
         """One reasoning token or one item in every row whose slate is not full yet.
 
         The gate is per row: reason while the uncertainty is above the threshold, the position has tokens
@@ -166,7 +143,7 @@ class Policy(nn.Module):
         if thinks:
             thought = self.reason(state, logits, memory, controls.reasoning_temperature.unsqueeze(1))
             present = thought.where(reasons, present)
-        record = Record(
+        record = StepRecord(
             chosen=torch.where(writing & ~reasons, best, NO_ITEM),
             reasoned=reasons,
             entropy=entropy,

@@ -17,7 +17,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve a bundle. Every option may also be set in the environment, under the name in "
-        "brackets; the command line goes first.",
+        "brackets; the command line takes precedence.",
         allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():

@@ -1,8 +1,10 @@
 """The application: the only place where objects are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
 
 from fastapi import FastAPI
 
@@ -28,27 +30,32 @@ with the reason in `fallback`.
 """
 
 
-def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    tracer: Tracer | None = None,
+    figures: Path | None = None,
+    clock: Callable[[], float] = monotonic,
+) -> FastAPI:
     """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
+        figures: the file of one worker among several, see `Metrics`.
+        clock: seconds, for deadlines and for what expires in the process.
     """
-    metrics = Metrics()
+    metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
-    contexts = _context_store(settings)
-    models = Models(settings, metrics)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms)
+    contexts = _context_store(settings, clock)
+    models = Models(settings, metrics, clock)
+    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock)
     service = Service(settings, metrics, contexts, models, reranker)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.load(settings.bundle)
-        writing = asyncio.create_task(metrics.keep_written())
-        yield
+        async with metrics.kept_written():
+            yield
         service.draining = True
-        writing.cancel()
-        metrics.write()
         await models.stop()
         await contexts.close()
         if tracer is not None:
@@ -71,12 +78,13 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     return app
 
 
-def _context_store(settings: Settings) -> ContextStore:
+def _context_store(settings: Settings, clock: Callable[[], float]) -> ContextStore:
     limits = StoreLimits(settings.context_ttl_s, settings.recommendation_ttl_s, settings.max_history)
     if settings.redis_url is not None:
-        return RedisContextStore.from_settings(settings, limits)
+        return RedisContextStore.from_settings(settings, limits, clock)
     return MemoryContextStore(
         limits,
         max_users=settings.memory_max_users,
         max_recommendations=settings.memory_max_recommendations,
+        clock=clock,
     )

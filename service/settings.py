@@ -1,7 +1,7 @@
 """Every setting of the service, once: its name, default, bounds and meaning.
 
 Read from `RERANK_*` environment variables; the command line of `__main__` is generated from the same
-fields and goes before them. Knows nothing of what uses a setting.
+fields and takes precedence. Does not know what uses a setting.
 """
 
 from importlib import import_module
@@ -34,47 +34,50 @@ class Settings(BaseSettings):
     bundle: Path = Field(description="directory of the bundle to serve")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_ids: Literal["none", "hashed"] = Field("none", description="ids of users and items in debug messages")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged"
+    )
+    log_ids: Literal["none", "hashed"] = Field("none", description="ids of users and items in debug lines")
     log_ids_key: SecretStr | None = Field(
-        None, description="key of those hashes; a new random one for each process if absent"
+        None, description="key of these hashes; if absent, a new random one for each process"
     )
 
     otel_endpoint: str | None = Field(
-        None, description="OTLP/HTTP collector of traces, such as http://127.0.0.1:4318; no tracing if absent"
+        None,
+        description="OTLP/HTTP collector for traces, such as http://127.0.0.1:4318; if absent, no tracing",
     )
     otel_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="share of requests traced, of those whose caller has not decided it"
+        1.0, description="share of requests traced, unless the caller has decided"
     )
     otel_service_name: str = Field("eglr-reranker", description="the service's name in traces")
 
     provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider")
     decoding: Literal["auto", "graph", "step", "native"] = Field(
         "auto",
-        description="how slates are written: by one graph call, a graph call a micro-step, or compiled code; "
-        "auto is native where the bundle allows it, else graph, and step on cuda",
+        description="how slates are written: by one graph call, a graph call per micro-step, or compiled "
+        "code; auto means native if the bundle supports it, else graph, and on cuda step",
     )
     require_provider: bool = Field(True, description="refuse to start when the provider is not active")
     intra_op_threads: PositiveInt | None = Field(
         None,
-        description="threads inside one ONNX Runtime operator; if absent, the cores this process may use, by "
-        "its container's quota, over `workers`",
+        description="threads inside one ONNX Runtime operator; if absent, the cores of the container's quota "
+        "divided by `workers`",
     )
     keep_freed_mib: NonNegativeInt = Field(
         256,
-        description="most freed memory that is kept for the next batch, in MiB; 0 leaves it to the system",
+        description="most freed memory to keep for the next batch, in MiB; 0 leaves this to the system",
     )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
     inline_ms: NonNegativeFloat = Field(
-        5.0, description="a batch expected to take less runs on the event loop, a longer one in a thread"
+        5.0, description="a batch expected to take less time runs on the event loop, a longer one in a thread"
     )
     max_concurrency: PositiveInt = Field(
-        64, description="most requests queued or in inference; more are overload"
+        64, description="most requests queued or in inference; beyond that, overload"
     )
-    default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that name none")
+    default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that do not set one")
 
     drift_window: PositiveInt = Field(
-        2000, description="lists that are compared with the held-out ones, for the drift metrics"
+        2000, description="number of recent lists that drift metrics compare with the held-out lists"
     )
 
     max_body_bytes: PositiveInt = Field(4_194_304, description="largest request body")
@@ -84,39 +87,44 @@ class Settings(BaseSettings):
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
-        8, description="most reasoning tokens per position a request may ask for"
+        8, description="most reasoning tokens per position that a request may ask for"
     )
 
     context_ttl_s: PositiveFloat = Field(
-        30 * DAY_S, description="a user's context is kept since its last write"
+        30 * DAY_S, description="how long a user's context is kept after its last write"
     )
-    recommendation_ttl_s: PositiveFloat = Field(DAY_S, description="time in which feedback is accepted")
-    max_history: PositiveInt = Field(200, description="events kept of a user, newest first to stay")
+    recommendation_ttl_s: PositiveFloat = Field(DAY_S, description="how long feedback on a list is accepted")
+    max_history: PositiveInt = Field(200, description="events kept per user, the newest ones")
     memory_max_users: PositiveInt = Field(
-        10_000, description="in-process store: most users, least recently used go first"
+        10_000, description="in-process store: most users; the least recently used are dropped first"
     )
     memory_max_recommendations: PositiveInt = Field(
-        100_000, description="in-process store: most recommendations that await feedback, oldest go first"
+        100_000, description="in-process store: most recommendations awaiting feedback; oldest dropped first"
     )
     redis_url: str | None = Field(
         None, description="keep user contexts in this Redis instead of in the process", repr=False
     )
-    redis_key_prefix: str = Field("rerank:", description="what every Redis key begins with")
+    redis_key_prefix: str = Field("rerank:", description="prefix of every Redis key")
     redis_socket_timeout_ms: PositiveFloat = Field(20.0, description="longest wait for a Redis answer")
     redis_connect_timeout_ms: PositiveFloat = Field(50.0, description="longest wait for a Redis connection")
     redis_max_connections: PositiveInt = Field(16, description="connections in the Redis pool")
     redis_pool_wait_ms: PositiveFloat = Field(20.0, description="longest wait for a free pooled connection")
-    redis_breaker_failures: PositiveInt = Field(5, description="failures in a row before Redis is left alone")
-    redis_breaker_reset_s: PositiveFloat = Field(1.0, description="time Redis is left alone before a probe")
+    redis_breaker_failures: PositiveInt = Field(
+        5, description="failures in a row after which Redis is not asked"
+    )
+    redis_breaker_reset_s: PositiveFloat = Field(
+        1.0, description="how long Redis is then not asked, until a probe"
+    )
 
     workers: PositiveInt = Field(
-        1, description="processes on the port, each with its own queue and limits; more than one needs Redis"
+        1,
+        description="processes on the port, each with its own queue and limits; more than one requires Redis",
     )
-    keep_alive_s: PositiveInt = Field(75, description="idle connections are kept open this long")
+    keep_alive_s: PositiveInt = Field(75, description="how long idle connections are kept open")
     drain_s: NonNegativeFloat = Field(
-        2.0, description="on SIGTERM, time of failing readiness before the port closes"
+        2.0, description="on SIGTERM, how long readiness fails before the port closes"
     )
-    shutdown_timeout_s: PositiveInt = Field(20, description="time open requests have to finish after that")
+    shutdown_timeout_s: PositiveInt = Field(20, description="how long open requests then have to finish")
 
     @field_validator("otel_endpoint")
     @classmethod
@@ -135,7 +143,7 @@ class Settings(BaseSettings):
     def _workers_share_users(cls, workers: int, info: ValidationInfo) -> int:
         if workers > 1 and info.data.get("redis_url") is None:
             raise ValueError(
-                f"{workers} workers would each know other users, and lose feedback: more than one needs "
-                "redis_url, for contexts kept in the process are not shared"
+                f"{workers} workers would know different users and lose feedback: more than one needs "
+                "redis_url, because contexts kept in a process are not shared"
             )
         return workers

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
+
+from launch.redis import RedisServer
 
 # Models this small are quickest on one thread, and threads that spin starve the servers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -53,16 +54,15 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _redis_process() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.client.close()
-    server.stop()
+def redis_process() -> Iterator[RedisServer]:
+    """A Redis that may not be running."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture
-def redis_server(_redis_process: RedisServer) -> RedisServer:
+def redis_server(redis_process: RedisServer) -> RedisServer:
     """A running, empty Redis."""
-    _redis_process.start()
-    _redis_process.client.flushall()
-    return _redis_process
+    redis_process.start()
+    redis_process.client.flushall()
+    return redis_process

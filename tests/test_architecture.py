@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = ("bundle", "engine", "model", "export", "evidence", "service", "loadtest", "bench", "deploy", "tests")
+OURS = (
+    "bundle",
+    "engine",
+    "model",
+    "export",
+    "evidence",
+    "service",
+    "launch",
+    "loadtest",
+    "bench",
+    "deploy",
+    "tests",
+)
 SERVICE = ("service.errors", "service.settings")
 """Known to every room of the service."""
 
@@ -22,8 +34,18 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "evidence": ("export", "engine", "model", "bundle"),
     "service": ("engine", "bundle"),
     "loadtest": (),
-    "bench": ("loadtest.payloads", "service", "export", "engine", "model", "bundle"),
-    "deploy": (),
+    "launch": (),
+    "bench": (
+        "launch",
+        "evidence.pages",
+        "loadtest.payloads",
+        "service",
+        "export",
+        "engine",
+        "model",
+        "bundle",
+    ),
+    "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
     "service.context": ("bundle", *SERVICE),
@@ -33,7 +55,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
         *SERVICE,
     ),
-    "service.process": ("service.app", *SERVICE),
+    "service.process": ("service.app", "service.observe", *SERVICE),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
     "model.data": ("bundle", "model.progress"),
@@ -134,7 +156,7 @@ def test_a_bundle_is_read_without_onnxruntime() -> None:
 
 def test_every_package_is_listed_for_installation() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    packages = ("bundle", "engine", "model", "export", "evidence", "bench", "service")
+    packages = ("bundle", "engine", "model", "export", "evidence", "launch", "bench", "service")
     found = {
         ".".join(init.parent.relative_to(ROOT).parts)
         for package in packages

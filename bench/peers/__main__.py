@@ -1,11 +1,10 @@
 """Our service beside other model servers: `python -m bench.peers --bundle DIR`.
 
-Two races: with our native decoding in every server, so that servers alone differ, and with the peers
-running the bundle's slate graph on ONNX Runtime, as a server of models does. Each peer gets an environment
+Two races: with our native decoding in every server, so that only the servers differ, and with the peers
+running the bundle's slate graph on ONNX Runtime, as model servers usually do. Each peer gets an environment
 of its own under `build/peers`, made on the first run. All servers are pinned to one core, the client to the
 other. They take turns: at each number of connections, round by round, each is measured while the others are
-stopped (SIGSTOP), so that idle ones cost nobody anything. Compared are the best rounds of each
-(`bench.peers.rates`).
+stopped (SIGSTOP), so that idle servers cost nothing. The best rounds are compared (`bench.peers.rates`).
 """
 
 import argparse
@@ -96,7 +95,7 @@ PEERS = (
 
 
 def install(peer: Peer) -> None:
-    """Make the peer's environment, unless it is there and of these requirements."""
+    """Make the peer's environment, unless it exists with the same requirements."""
     made_of = peer.place / "requirements.txt"
     wanted = peer.requirements.read_text()
     if made_of.exists() and made_of.read_text() == wanted:
@@ -116,7 +115,7 @@ def version(peer: Peer) -> str:
 
 @contextmanager
 def only(server: Server, servers: list[Server]) -> Iterator[None]:
-    """Stop every other server for so long."""
+    """Stop every other server meanwhile."""
     others = [process for other in servers if other is not server for process in other.processes]
     for process in others:
         _signal(process, psutil.Process.suspend)

@@ -1,7 +1,7 @@
 """Everything of a rerank but the server: the same functions that our service calls, for every peer.
 
-Left to the peer: HTTP, processes, queue and batching. Left out for the peer, which has it easier by that:
-metrics, deadlines, request ids, traces, and a store that is more than a dictionary.
+Left to the peer: HTTP, processes, queue and batching. Left out, to the peer's advantage: metrics, deadlines,
+request ids, traces, and a store that is more than a dictionary.
 """
 
 import os

@@ -210,7 +210,7 @@ class FeatureAssembler:
         numbers[sent], tokens[sent] = some_numbers, some_tokens
 
     def _history(self, user: UserContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Catalogue rows of the latest events, and whether each was liked; unknown items are passed over."""
+        """Catalogue rows of the latest events, and whether each was liked; unknown items are ignored."""
         if not user.history:
             return _NO_ROWS, _NO_LIKES
         events = collapse(user.history, self.schema.positive_types, self.schema.history_length)

@@ -145,7 +145,7 @@ class Matrix(NamedTuple):
     """Raw numbers of many records: `values` is `[n, names] float32`, NaN where absent.
 
     A column is a numeric field, an age as unix seconds, the length of a text, or, as `name[i]`, one number of
-    a vector. Names of no such field are passed over.
+    a vector. Names of no such field are ignored.
     """
 
     names: Sequence[str]

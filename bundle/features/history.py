@@ -31,7 +31,7 @@ def collapse(
     """One `(item_id, liked)` an item, oldest first, the `most` latest kept.
 
     An impression followed by a positive event of the same item counts once, as liked. Types that are
-    neither positive nor `impression` say nothing to this model and are passed over.
+    neither positive nor `impression` mean nothing to this model and are ignored.
     """
     positive = frozenset(positive_types)
     latest: dict[str, bool] = {}

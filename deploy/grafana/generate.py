@@ -18,12 +18,12 @@ ENTROPY, POOLED, PLACED = 'signal="entropy"', 'position="all"', 'position!="all"
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """Per second, over the interval Grafana finds right for the width of the panel."""
+    """Per second, over the interval that Grafana chooses for the width of the panel."""
     return f"rate(rerank_{metric}{{{', '.join((INSTANCE, *matchers))}}}[$__rate_interval])"
 
 
 def total(metric: str, *matchers: str, by: str = "") -> str:
-    """Rate of all instances together, told apart by a label."""
+    """Rate of all instances together, by a label."""
     return f"sum{f' by ({by})' if by else ''} ({rate(metric, *matchers)})"
 
 

@@ -78,7 +78,7 @@ def histogram(title: str, text: str, query: Query, unit: str = "short") -> Panel
 
 
 def by_row(title: str, text: str, query: Query, unit: str = "short") -> Panel:
-    """One row a series, its value as the colour; `query.legend` must give a number, the row's place."""
+    """One row per series, its value as the colour; `query.legend` must give a number, the row's place."""
     panel = _heatmap(title, text, query, "short")
     panel["options"]["cellValues"] = {"unit": unit}
     panel["options"]["rowsFrame"] = {"layout": "auto"}

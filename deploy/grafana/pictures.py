@@ -4,7 +4,7 @@
     python -m loadtest ...
     python -m deploy.grafana.pictures --prometheus http://127.0.0.1:9090 --minutes 2 --to docs/images
 
-No Grafana takes part: same panels, titles, queries and series names, another painter.
+Grafana is not involved: the same panels, titles, queries and series names, drawn by something else.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def draw(axes: Axes, panel: dict[str, Any], found: list[list[Series]]) -> None:
 
 
 def _heatmap(axes: Axes, series: list[Series], cumulative: bool) -> None:
-    """A row a series; buckets that count what is below them too are told apart first."""
+    """One row per series; cumulative buckets are first turned into separate ones."""
     rows = sorted(series, key=lambda one: float(one[0].replace("+Inf", "inf").rstrip("+")))
     grid = sorted({at for _, times, _ in rows for at in times})
     table = [

@@ -1,6 +1,6 @@
-"""Prometheus on this machine, with this folder's rules, for the tests and for a look without containers.
+"""Prometheus on this machine, with this folder's rules, for the tests and for use without containers.
 
-    python -m deploy.prometheus.local                            # gets the binaries, if need be
+    python -m deploy.prometheus.local                            # fetches the binaries if necessary
     python -m deploy.prometheus.local --target 127.0.0.1:8080    # and watches a service, until Ctrl-C
 
 Found on the PATH, else taken from Debian's package, unpacked under `build/`, which needs no root.
@@ -21,13 +21,14 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from launch.waiting import answers_ok, until_ready
+
 FOLDER = Path(__file__).parent
 BUILD = FOLDER.parents[1] / "build" / "prometheus"
-START_TIMEOUT_S = 30
 
 
 class PrometheusMissingError(Exception):
-    """Neither found nor to be had; the message says what to install."""
+    """Neither found nor available; the message says what to install."""
 
 
 def binary(name: str) -> str:
@@ -98,7 +99,7 @@ class Prometheus:
             ],
         )
         try:
-            self._wait()
+            until_ready("prometheus", lambda: answers_ok(f"{self.address}/-/ready"), self._process)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -135,20 +136,6 @@ class Prometheus:
         for job in configuration["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
         return configuration
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_TIMEOUT_S
-        while True:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"prometheus ended with {self._process.returncode}")
-            try:
-                if self._client.get("/-/ready").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            if time.monotonic() > give_up:
-                raise RuntimeError("prometheus does not become ready")
-            time.sleep(0.1)
 
 
 def main() -> None:

@@ -8,14 +8,38 @@ Legend: B requests, N candidates, D width, H attention heads, P noise positions,
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.compiled import compiled
-from bundle.contract import NO_ITEM
+from bundle.contract import NO_ITEM, StepControls, StepMemory, StepRecord
+from bundle.manifest import GateKind
+
+Weights = NDArray[np.float32]
 
 RAW, NORMALISED, MARGIN = 0, 1, 2
-GATES = {"raw": RAW, "normalised": NORMALISED, "margin": MARGIN}
+UNCERTAINTIES: dict[GateKind, int] = {"raw": RAW, "normalised": NORMALISED, "margin": MARGIN}
+
+
+class DecodeWeights(NamedTuple):
+    """The arrays of `decode.npz` by name, float32, matrices `[in, out]`.
+
+    First the GRU's, with columns of reset, update and new state; then the reasoner's, empty where the policy
+    was trained without.
+    """
+
+    token_weights: Weights  # [D, 3 D]
+    state_weights: Weights  # [D, 3 D]
+    token_bias: Weights  # [3 D], the state's added to it for reset and update
+    state_bias: Weights  # [D], of the new state
+    query_weights: Weights  # [D, D]
+    query_bias: Weights  # [D]
+    mix_weights: Weights  # [4 D, 2 D], rows of readout, recalled, token, user
+    mix_bias: Weights  # [reasoning steps told apart, 2 D]
+    write_weights: Weights  # [2 D, D]
+    write_bias: Weights  # [D]
 
 
 @compiled
@@ -122,63 +146,37 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
 
 
 @compiled
-def decode(  # type: ignore[no-untyped-def]
-    gate,
-    mask,
-    memory,
-    user,
-    pointer_keys,
-    pointer_bias,
-    reasoning_memory,
-    start,
-    slate_length,
-    entropy_threshold,
-    reasoning_budget,
-    micro_step_budget,
-    reasoning_temperature,
-    selection_temperature,
-    noise,
-    token_weights,
-    state_weights,
-    gates_bias,
-    state_bias,
-    query_weights,
-    query_bias,
-    mix_weights,
-    mix_bias,
-    write_weights,
-    write_bias,
-    chosen,
-    reasoned,
-    entropies,
-    uncertainties,
-    probabilities,
-    propensities,
-):
+def decode(kind, mask, memory, start, controls, weights, record):  # type: ignore[no-untyped-def]
     """Write every slate of a batch.
 
     Args:
-        gate: one of `GATES`.
-        mask: `[B, N] bool`; then the contract's `MEMORY`, the decoder's first state `[B, D]`, `CONTROLS`,
-            and the weights of `export.decode_weights`, the reasoner's empty where it has none.
-        chosen, ..., propensities: the contract's `RECORD`, `[B, M]`, to be written: NO_ITEM and False where
-            a slate is full, and no probabilities where a token was spent.
+        kind: what is compared with the threshold, of `UNCERTAINTIES`.
+        mask: `[B, N] bool, True = a real candidate`.
+        memory: arrays of `StepMemory`, in order, as a plain tuple: Numba is slow to tell a named one's type.
+        start: `[B, D]`, the decoder's first state.
+        controls: those of `StepControls`.
+        weights: those of `DecodeWeights`.
+        record: those of `StepRecord`, each `[B, M]`, to be written: NO_ITEM and False where a slate is full,
+            and no probabilities where a token was spent.
 
     Returns:
         Micro-steps of the longest slate.
     """
-    batch, n, width = memory.shape
-    thinks = query_weights.shape[0] > 0
-    heads = reasoning_memory.shape[1] // 2
+    memory, controls = StepMemory(*memory), StepControls(*controls)
+    weights, record = DecodeWeights(*weights), StepRecord(*record)
+    batch, n, width = memory.memory.shape
+    thinks = weights.query_weights.shape[0] > 0
+    heads = memory.reasoning_memory.shape[1] // 2
     longest = 0
     left, logits = np.empty(n, np.int64), np.empty(n, np.float32)
-    weights, scores = np.empty(n, np.float32), np.empty(n, np.float32)
+    shares, scores = np.empty(n, np.float32), np.empty(n, np.float32)
     powers = np.empty(max(n, 2 * width), np.int32)
     twos = powers.view(np.float32)
     from_token, from_state = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
     new = np.empty(width, np.float32)
-    seen, query, mixed = np.empty(3 * width, np.float32), np.empty(width, np.float32), mix_bias[0].copy()
-    hidden, readout, for_user = start[0].copy(), start[0].copy(), mix_bias[0].copy()
+    seen, query = np.empty(3 * width, np.float32), np.empty(width, np.float32)
+    mixed, for_user = weights.mix_bias[0].copy(), weights.mix_bias[0].copy()
+    hidden, readout = start[0].copy(), start[0].copy()
     one = np.float32(1.0)
     for row in range(batch):
         count = 0
@@ -189,88 +187,92 @@ def decode(  # type: ignore[no-untyped-def]
         hidden[:] = start[row]
         readout[:] = hidden
         position, here, step, knows_user = 0, 0, 0, False
-        while position < slate_length[row]:
-            _products(pointer_keys[row], left, count, readout, logits)
+        while position < controls.slate_length[row]:
+            _products(memory.pointer_keys[row], left, count, readout, logits)
             for j in range(count):
-                logits[j] += pointer_bias[row, left[j]]
-            total = _exponentials(logits, count, one, powers, twos, weights)
+                logits[j] += memory.pointer_bias[row, left[j]]
+            total = _exponentials(logits, count, one, powers, twos, shares)
             best, largest = np.float32(-np.inf), np.float32(-np.inf)
             for j in range(count):
                 largest = max(largest, logits[j])
             spread = np.float32(0.0)
             for j in range(count):
-                spread += weights[j] * (logits[j] - largest)
+                spread += shares[j] * (logits[j] - largest)
             log_total = np.float32(math.log(total))
             entropy = log_total - spread / total
             doubt = entropy
-            if gate == NORMALISED:
+            if kind == NORMALISED:
                 doubt = entropy / np.float32(math.log(np.float32(max(count, 2))))
-            elif gate == MARGIN:
+            elif kind == MARGIN:
                 first, second = np.float32(0.0), np.float32(0.0)
                 for j in range(count):
-                    if weights[j] > first:
-                        first, second = weights[j], first
-                    elif weights[j] > second:
-                        second = weights[j]
+                    if shares[j] > first:
+                        first, second = shares[j], first
+                    elif shares[j] > second:
+                        second = shares[j]
                 doubt = one - (first - second) / total
-            entropies[row, step], uncertainties[row, step] = entropy, doubt
+            record.entropy[row, step], record.uncertainty[row, step] = entropy, doubt
 
             if (
                 thinks
-                and doubt > entropy_threshold[row]
-                and here < reasoning_budget[row]
-                and micro_step_budget[row] - step - (slate_length[row] - position) > 0
+                and doubt > controls.entropy_threshold[row]
+                and here < controls.reasoning_budget[row]
+                and controls.micro_step_budget[row] - step - (controls.slate_length[row] - position) > 0
             ):
                 if not knows_user:
                     for_user[:] = 0.0
-                    _add_product(user[row], mix_weights[3 * width :], for_user)
+                    _add_product(memory.user[row], weights.mix_weights[3 * width :], for_user)
                     knows_user = True
                 seen[:width] = readout
-                query[:] = query_bias
-                _add_product(readout, query_weights, query)
+                query[:] = weights.query_bias
+                _add_product(readout, weights.query_weights, query)
                 part = width // heads
                 for head in range(heads):
                     asked = query[head * part : (head + 1) * part]
-                    _products(reasoning_memory[row, head], left, count, asked, scores)
-                    total = _exponentials(scores, count, one, powers, twos, weights)
+                    _products(memory.reasoning_memory[row, head], left, count, asked, scores)
+                    total = _exponentials(scores, count, one, powers, twos, shares)
                     recalled = seen[width + head * part : width + (head + 1) * part]
-                    _weighted_mean(weights, total, left, count, reasoning_memory[row, heads + head], recalled)
-                total = _exponentials(logits, count, one / reasoning_temperature[row], powers, twos, weights)
-                _weighted_mean(weights, total, left, count, memory[row], seen[2 * width :])
-                mixed[:] = mix_bias[min(here, mix_bias.shape[0] - 1)]
+                    _weighted_mean(
+                        shares, total, left, count, memory.reasoning_memory[row, heads + head], recalled
+                    )
+                total = _exponentials(
+                    logits, count, one / controls.reasoning_temperature[row], powers, twos, shares
+                )
+                _weighted_mean(shares, total, left, count, memory.memory[row], seen[2 * width :])
+                mixed[:] = weights.mix_bias[min(here, weights.mix_bias.shape[0] - 1)]
                 mixed += for_user
-                _add_product(seen, mix_weights[: 3 * width], mixed)
+                _add_product(seen, weights.mix_weights[: 3 * width], mixed)
                 for i in range(mixed.shape[0]):
                     mixed[i] = max(mixed[i], np.float32(0.0))
-                readout += write_bias
-                _add_product(mixed, write_weights, readout)
-                chosen[row, step], reasoned[row, step] = NO_ITEM, True
-                probabilities[row, step], propensities[row, step] = 0.0, 0.0
+                readout += weights.write_bias
+                _add_product(mixed, weights.write_weights, readout)
+                record.chosen[row, step], record.reasoned[row, step] = NO_ITEM, True
+                record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
                 here += 1
                 step += 1
                 continue
 
-            scale = one / selection_temperature[row]
-            drawn = noise[row, min(position, noise.shape[1] - 1)]
+            scale = one / controls.selection_temperature[row]
+            drawn = controls.noise[row, min(position, controls.noise.shape[1] - 1)]
             place = 0
             for j in range(count):
                 value = logits[j] * scale + drawn[left[j]]
                 if value > best:
                     best, place = value, j
-            probabilities[row, step] = weights[place] / total
-            total = _exponentials(logits, count, scale, powers, twos, weights)
-            propensities[row, step] = weights[place] / total
+            record.probability[row, step] = shares[place] / total
+            total = _exponentials(logits, count, scale, powers, twos, shares)
+            record.propensity[row, step] = shares[place] / total
             item = left[place]
-            chosen[row, step], reasoned[row, step] = item, False
+            record.chosen[row, step], record.reasoned[row, step] = item, False
             for j in range(place, count - 1):
                 left[j] = left[j + 1]
             count -= 1
-            from_token[:] = gates_bias
-            _add_product(memory[row, item], token_weights, from_token)
+            from_token[:] = weights.token_bias
+            _add_product(memory.memory[row, item], weights.token_weights, from_token)
             from_state[: 2 * width] = 0.0
-            from_state[2 * width :] = state_bias
-            _add_product(hidden, state_weights, from_state)
-            for i in range(2 * width):  # reset and update gates, 1 / (1 + exp(-x))
+            from_state[2 * width :] = weights.state_bias
+            _add_product(hidden, weights.state_weights, from_state)
+            for i in range(2 * width):  # reset and update, 1 / (1 + exp(-x))
                 from_token[i] = -(from_token[i] + from_state[i])
             exp(from_token, 2 * width, powers, twos)
             for i in range(width):  # tanh(x) = 1 - 2 / (1 + exp(2 x))
@@ -285,7 +287,7 @@ def decode(  # type: ignore[no-untyped-def]
             position += 1
             here = 0
             step += 1
-        for rest in range(step, chosen.shape[1]):
-            chosen[row, rest], reasoned[row, rest] = NO_ITEM, False
+        for rest in range(step, record.chosen.shape[1]):
+            record.chosen[row, rest], record.reasoned[row, rest] = NO_ITEM, False
         longest = max(longest, step)
     return longest

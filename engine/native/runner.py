@@ -17,14 +17,11 @@ from bundle.arrays import Arrays, Named
 from bundle.contract import CONTROLS, MEMORY, RECORD, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.native.encoder import NativeEncoder
-from engine.native.kernel import GATES, decode
+from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
 from engine.sessions import PROVIDERS, SessionSettings, open_session
 
-WEIGHTS = (
-    *("token_weights", "state_weights", "gates_bias", "state_bias"),
-    *("query_weights", "query_bias", "mix_weights", "mix_bias", "write_weights", "write_bias"),
-)
-"""Arrays of the bundle's decode weights, in the order `native_kernel.decode` takes them."""
+FORMER_NAMES = {"token_bias": "gates_bias"}
+"""Of the arrays in older bundles."""
 
 
 def decodes_natively(manifest: Manifest) -> bool:
@@ -43,7 +40,7 @@ class NativeRunner:
                 "GRU decoder with a deep reasoner or none"
             )
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
-        self._decode, self._gate = decode, GATES[manifest.gate.kind]
+        self._decode, self._kind = decode, UNCERTAINTIES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
             self._encode = NativeEncoder(bundle / ENCODE, settings.intra_op_threads).run
             self.provider = PROVIDERS["cpu"]
@@ -51,20 +48,22 @@ class NativeRunner:
             session = open_session(bundle / ENCODER, settings)
             self._encode = partial(session.run, [*(spec.name for spec in MEMORY), past("readout")])
             self.provider = session.get_providers()[0]
-        with np.load(bundle / DECODE) as weights:
-            self._weights = [np.ascontiguousarray(weights[name]) for name in WEIGHTS]
+        with np.load(bundle / DECODE) as stored:
+            names = (name if name in stored else FORMER_NAMES[name] for name in DecodeWeights._fields)
+            self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
 
     def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
         length, budget = controls["slate_length"], controls["reasoning_budget"]
         most = int((length * (1 + budget)).max())
-        rows = len(length)
-        records = [np.empty((rows, most), spec.dtype) for spec in RECORD]
+        record = tuple(np.empty((len(length), most), spec.dtype) for spec in RECORD)
+        *memory, start = self._encode(inputs)
         steps = self._decode(
-            self._gate,
+            self._kind,
             inputs["candidate_mask"],
-            *self._encode(inputs),
-            *(controls[spec.name] for spec in CONTROLS),
-            *self._weights,
-            *records,
+            tuple(memory),
+            start,
+            tuple(controls[spec.name] for spec in CONTROLS),
+            tuple(self._weights),
+            record,
         )
-        return {spec.name: record[:, :steps].T for spec, record in zip(RECORD, records, strict=True)}
+        return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}

@@ -188,11 +188,7 @@ def _validate(policy: nn.Module, held_out: list[Example], score: Score) -> tuple
     """Score the greedy slates at a freshly calibrated threshold."""
     assert isinstance(policy, Policy)
     gate = calibrate(policy, held_out, policy.config.reasoner.gate_quantile)
-    slates = [
-        slate[written].numpy()
-        for rollout in decode(policy, held_out, threshold_gate(gate.threshold))
-        for slate, written in zip(rollout.slate, rollout.written, strict=True)
-    ]
-    value, metrics = score(slates)
+    rollouts = decode(policy, held_out, threshold_gate(gate.threshold))
+    value, metrics = score([slate for rollout in rollouts for slate in rollout.slates()])
     entropy = float(np.mean(gate.entropy_by_position["before"]))
     return value, {**metrics, "entropy": entropy, "trigger_rate": gate.trigger_rate}

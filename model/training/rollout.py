@@ -7,7 +7,9 @@ Legend: B requests (or requests x group), N candidates, K slate length, S reason
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.encoder import Memory
@@ -40,6 +42,10 @@ class Rollout(NamedTuple):
     entropy_before: Tensor  # [B, K] float32
     entropy_after: Tensor  # [B, K] float32
     uncertainty: Tensor  # [B, K] float32, what the gate saw first
+
+    def slates(self) -> list[NDArray[np.int64]]:
+        """What was written in each row, without what lies past the end of its list."""
+        return [slate[written].numpy() for slate, written in zip(self.slate, self.written, strict=True)]
 
 
 class Decision(NamedTuple):

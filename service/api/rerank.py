@@ -1,6 +1,5 @@
 """The rerank routes, the hot path: read and check a body, have it re-ranked, answer."""
 
-from time import monotonic
 from typing import Annotated
 
 import msgspec
@@ -56,7 +55,8 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 
 async def _rerank(request: Request, model: str | None) -> Response:
-    service, arrived = service_of(request), monotonic()
+    service = service_of(request)
+    arrived = service.reranker.clock()
     with service.models.get(model) as served:
         content = await read_body(request)
         with service.metrics.stage("parse"):

@@ -15,7 +15,7 @@ which a Redis Cluster splits over at most two nodes, at the same time.
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from time import time
+from time import monotonic, time
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -61,7 +61,10 @@ class RedisContextStore:
         self._recommendation_ttl_ms = int(limits.recommendation_ttl_s * 1000)
 
     @classmethod
-    def from_settings(cls, settings: Settings, limits: StoreLimits) -> "RedisContextStore":
+    def from_settings(
+        cls, settings: Settings, limits: StoreLimits, clock: Callable[[], float] = monotonic
+    ) -> "RedisContextStore":
+        """`clock` is the circuit breaker's; keys expire by Redis's own."""
         assert settings.redis_url is not None
         pool = BlockingConnectionPool.from_url(
             settings.redis_url,
@@ -72,7 +75,7 @@ class RedisContextStore:
             retry=Retry(NoBackoff(), 0),  # the library's default tries ten times
             protocol=2,
         )
-        breaker = CircuitBreaker(settings.redis_breaker_failures, settings.redis_breaker_reset_s)
+        breaker = CircuitBreaker(settings.redis_breaker_failures, settings.redis_breaker_reset_s, clock)
         return cls(Redis.from_pool(pool), breaker, limits, settings.redis_key_prefix)
 
     async def recommend(self, recommendation_id: str, user_id: str | None) -> UserContext | None:

@@ -1,1 +1,1 @@
-"""What is told about requests: metrics, drift, traces, logs."""
+"""What is reported about requests: metrics, drift, traces, logs."""

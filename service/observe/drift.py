@@ -15,12 +15,12 @@ from bundle.reference import Distribution, Reference
 PANES = 10
 """Steps the window slides in."""
 
-Counts = tuple[tuple[int, ...], ...]
+Counts = tuple[tuple[float, ...], ...]
 Signal = tuple[str, str]
-"""Name and position; position is `all` for what is not told apart by it."""
+"""Name and position; position is `all` for signals that are not split by it."""
 
 
-def population_stability_index(expected: Sequence[int], actual: Sequence[int]) -> float:
+def population_stability_index(expected: Sequence[float], actual: Sequence[float]) -> float:
     """Of two rows of counts. Every bin counts half an observation more: an empty one is no infinity."""
     shares = [
         [(count + 0.5) / (sum(counts) + 0.5 * len(counts)) for count in counts]
@@ -54,7 +54,7 @@ class Drift:
         self._panes = deque([counts()])
 
     @property
-    def lists(self) -> int:
+    def lists(self) -> float:
         """How many lists the newest index is about; fewer than the window only at the start."""
         return _lists(self._counts()) - _lists(self._panes[0])
 
@@ -81,5 +81,5 @@ def _pooled(distributions: Sequence[Distribution]) -> Distribution:
     return Distribution(bounds=distributions[0].bounds, counts=counts)
 
 
-def _lists(counts: Counts) -> int:
+def _lists(counts: Counts) -> float:
     return sum(counts[-1])

@@ -1,97 +1,77 @@
 """Counters, gauges and histograms that cost a request almost nothing.
 
 A rerank makes some forty observations. prometheus_client takes a lock for each and, where several workers
-share figures, writes to a mapped file. These count in plain Python; `write` brings the sums into the
-library's instruments, before a scrape. For one thread: the event loop's.
+share figures, writes to a mapped file. These add to a number in a list, which `families` brings to
+Prometheus at a scrape. For one thread: the event loop's.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-import prometheus_client as library
+from service.observe.families import Families, Family, Figures, Kind, LabelValues, Together, encode
 
-Together = Literal["livesum", "livemin", "livemax"]
-"""What one gauge of several workers is together; those of dead workers are left out."""
+PREFIX = "rerank_"
 
 
 class Counter:
     """As `prometheus_client.Counter`."""
 
-    __slots__ = ("_behind", "_written", "value")
+    __slots__ = ("_figures",)
 
-    def __init__(self, behind: library.Counter) -> None:
-        self._behind = behind
-        self.value = self._written = 0.0
+    def __init__(self, family: Family, labels: LabelValues) -> None:
+        self._figures = family.figures(labels)
 
     def inc(self, amount: float = 1.0) -> None:
-        self.value += amount
+        self._figures[0] += amount
 
-    def write(self) -> None:
-        self._behind.inc(self.value - self._written)
-        self._written = self.value
+    @property
+    def value(self) -> float:
+        return self._figures[0]
 
 
-class Gauge:
-    """As `prometheus_client.Gauge`; a function, once set, is asked at every `write`."""
+class Gauge(Counter):
+    """As `prometheus_client.Gauge`."""
 
-    __slots__ = ("_behind", "_function", "_value")
-
-    def __init__(self, behind: library.Gauge) -> None:
-        self._behind, self._value = behind, 0.0
-        self._function: Callable[[], float] | None = None
-
-    def inc(self) -> None:
-        self._value += 1.0
+    __slots__ = ()
 
     def dec(self) -> None:
-        self._value -= 1.0
+        self._figures[0] -= 1.0
 
     def set(self, value: float) -> None:
-        self._value = value
-
-    def set_function(self, function: Callable[[], float]) -> None:
-        self._function = function
-
-    def write(self) -> None:
-        self._behind.set(self._value if self._function is None else self._function())
+        self._figures[0] = float(value)
 
 
 class Histogram:
-    """As `prometheus_client.Histogram`. `counts` are each bucket's own, the last of what is above all."""
+    """As `prometheus_client.Histogram`."""
 
-    __slots__ = ("_behind", "_bounds", "_sum", "_written", "counts")
+    __slots__ = ("_bounds", "_figures")
 
-    def __init__(self, behind: library.Histogram, bounds: tuple[float, ...]) -> None:
-        self._behind, self._bounds = behind, bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self._written, self._sum = list(self.counts), 0.0
+    def __init__(self, family: Family, labels: LabelValues) -> None:
+        self._bounds, self._figures = family.bounds, family.figures(labels)
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        figures = self._figures
+        figures[0] += value
+        figures[bisect_left(self._bounds, value) + 1] += 1.0
 
-    def write(self) -> None:
-        # The library has no public way to add many observations at once.
-        self._behind._sum.inc(self._sum)
-        self._sum = 0.0
-        for bucket, count, written in zip(self._behind._buckets, self.counts, self._written, strict=True):
-            if count != written:
-                bucket.inc(count - written)
-        self._written = list(self.counts)
+    @property
+    def counts(self) -> Figures:
+        """Each bucket's own, the last of what is above all bounds."""
+        return self._figures[1:]
 
 
-Family = library.Counter | library.Gauge | library.Histogram
-Instrument = TypeVar("Instrument", bound=Counter | Gauge | Histogram)
+Instrument = TypeVar("Instrument", bound=Counter | Histogram)
 
 
 class Labelled(Generic[Instrument]):
     """The instruments of one name, by the values of their labels. Each is made when first asked for."""
 
-    __slots__ = ("_family", "_made", "_make")
+    __slots__ = ("_made", "_make")
 
-    def __init__(self, family: Family, make: Callable[[tuple[str, ...]], Instrument]) -> None:
-        self._family, self._make, self._made = family, make, dict[tuple[str, ...], Instrument]()
+    def __init__(self, make: Callable[[LabelValues], Instrument], initial: Iterable[str]) -> None:
+        self._make = make
+        self._made: dict[LabelValues, Instrument] = {(value,): make((value,)) for value in initial}
 
     def labels(self, *values: str) -> Instrument:
         found = self._made.get(values)
@@ -99,74 +79,87 @@ class Labelled(Generic[Instrument]):
             found = self._made[values] = self._make(values)
         return found
 
-    def remove(self, *values: str) -> None:
-        """Forget an instrument and its series. Not between workers: the library cannot take theirs back."""
-        if self._made.pop(values, None) is not None:
-            self._family.remove(*values)
-
-    def write(self) -> None:
-        for instrument in self._made.values():
-            instrument.write()
-
 
 class Instruments:
-    """Makes instruments of one registry, and writes them all.
+    """Makes instruments of one process.
 
-    `initial` are values of a family's only label that are there from the start, at 0: what has not happened
-    yet can be told from what is not counted, and the first time it happens is seen as an increase.
+    `constant` labels are on all of them. `initial` are values of a family's only other label that are there
+    from the start, at 0: what has not happened yet can be told from what is not counted, and the first time
+    it happens is seen as an increase.
     """
 
-    def __init__(self, registry: library.CollectorRegistry, prefix: str) -> None:
-        self._registry, self._prefix = registry, prefix
-        self._all: list[
-            Counter | Gauge | Histogram | Labelled[Counter] | Labelled[Gauge] | Labelled[Histogram]
-        ]
-        self._all = []
+    def __init__(self, families: Families | None = None, **constant: str) -> None:
+        """
+        Args:
+            families: what a process before counted, to go on from.
+        """
+        self._families: Families = {} if families is None else families
+        self._constant = constant
+
+    def labelled(self, **constant: str) -> "Instruments":
+        """Makes more of the same, with these labels."""
+        return Instruments(self._families, **self._constant, **constant)
+
+    def encoded(self) -> bytes:
+        """All there is now, for `families.decode`."""
+        return encode(self._families)
+
+    def remove(self, *kinds: Kind, retire: bool = False) -> None:
+        """Show what has the constant labels no longer.
+
+        Args:
+            retire: other processes may still show it, so what was counted has to count on.
+        """
+        names, values = tuple(self._constant), tuple(self._constant.values())
+        count = len(names)
+        for family in self._families.values():
+            if family.kind not in kinds or family.labels[:count] != names:
+                continue
+            for labels in [labels for labels in family.series if labels[:count] == values]:
+                figures = family.series.pop(labels)
+                if retire and family.kind != "gauge":
+                    family.retired[labels] = figures
 
     def counter(self, name: str, text: str) -> Counter:
-        made = Counter(library.Counter(self._prefix + name, text, registry=self._registry))
-        self._all.append(made)
-        return made
+        return self._one(Counter, self._family("counter", name, text))
 
     def counters(self, name: str, text: str, *labels: str, initial: Iterable[str] = ()) -> Labelled[Counter]:
-        family = library.Counter(self._prefix + name, text, labels, registry=self._registry)
-        made = Labelled(family, lambda values: Counter(family.labels(*values)))
-        self._all.append(made)
-        for value in initial:
-            made.labels(value)
-        return made
+        return self._some(Counter, self._family("counter", name, text, labels), initial)
 
     def gauge(self, name: str, text: str, together: Together) -> Gauge:
-        made = Gauge(
-            library.Gauge(self._prefix + name, text, registry=self._registry, multiprocess_mode=together)
-        )
-        self._all.append(made)
-        return made
+        return self._one(Gauge, self._family("gauge", name, text, together=together))
 
     def gauges(self, name: str, text: str, together: Together, *labels: str) -> Labelled[Gauge]:
-        family = library.Gauge(
-            self._prefix + name, text, labels, registry=self._registry, multiprocess_mode=together
-        )
-        made = Labelled(family, lambda values: Gauge(family.labels(*values)))
-        self._all.append(made)
-        return made
+        return self._some(Gauge, self._family("gauge", name, text, labels, together=together))
 
     def histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
-        behind = library.Histogram(self._prefix + name, text, buckets=bounds, registry=self._registry)
-        made = Histogram(behind, bounds)
-        self._all.append(made)
-        return made
+        return self._one(Histogram, self._family("histogram", name, text, bounds=bounds))
 
     def histograms(
         self, name: str, text: str, bounds: tuple[float, ...], *labels: str, initial: Iterable[str] = ()
     ) -> Labelled[Histogram]:
-        family = library.Histogram(self._prefix + name, text, labels, buckets=bounds, registry=self._registry)
-        made = Labelled(family, lambda values: Histogram(family.labels(*values), bounds))
-        self._all.append(made)
-        for value in initial:
-            made.labels(value)
-        return made
+        return self._some(Histogram, self._family("histogram", name, text, labels, bounds=bounds), initial)
 
-    def write(self) -> None:
-        for instrument in self._all:
-            instrument.write()
+    def _family(
+        self,
+        kind: Kind,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        together: Together = "sum",
+        bounds: tuple[float, ...] = (),
+    ) -> Family:
+        made = Family(kind, text, (*self._constant, *labels), together, bounds)
+        return self._families.setdefault(PREFIX + name, made)
+
+    def _one(self, kind: Callable[[Family, LabelValues], Instrument], family: Family) -> Instrument:
+        return kind(family, tuple(self._constant.values()))
+
+    def _some(
+        self,
+        kind: Callable[[Family, LabelValues], Instrument],
+        family: Family,
+        initial: Iterable[str] = (),
+    ) -> Labelled[Instrument]:
+        constant = tuple(self._constant.values())
+        return Labelled(lambda values: kind(family, (*constant, *values)), initial)

@@ -2,7 +2,7 @@
 
 No user or item id is logged at INFO and above, and none in clear at all. Ids are passed apart from the
 message, as `extra={IDS: {...}}`, and written to DEBUG lines only, hashed, where `log_ids` asks for it. An
-exception is told by its types and frames, for its text may quote an id; at `log_level` debug with its text.
+exception is logged as types and frames, because its text may quote an id; at `log_level` debug with its text.
 """
 
 import json

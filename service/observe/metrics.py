@@ -1,116 +1,54 @@
-"""Every Prometheus instrument, in one registry an app. Base units; labels are small closed sets.
+"""What is measured of requests and of the store, and, in `for_model`, of each model. One object an app.
 
-Knows nothing of when anything happens: the code that does a thing reports it here.
+Base units; labels are small closed sets. Knows nothing of when anything happens: the code that does a thing
+reports it here.
 
-Where several workers serve one port, their launcher sets `PROMETHEUS_MULTIPROC_DIR` before they start, to
-a directory that it has emptied, and calls `prometheus_client.multiprocess.mark_process_dead` when one ends.
-Whichever worker is scraped then answers for all: counts add up, and each gauge says below how it does.
+Where several workers serve one port each has a file for its figures beside those of the others (see
+`families`). Whichever worker is scraped answers for all.
 """
 
 import asyncio
-import os
-from datetime import datetime
-from functools import partial
-from time import monotonic, time
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import generate_latest
 
-from bundle.manifest import Manifest
-from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES
-from engine.generation import Slate, Stop
-from service.bodies.rerank import ContextResult, Fallback
-from service.errors import Stage
-from service.observe.drift import Counts, Drift
-from service.observe.instruments import Histogram, Instruments
-from service.observe.tracing import RequestRecord, current
+from service.bodies.rerank import ContextResult
+from service.observe.families import Exposed, Families, Kind, add_up, decode, read_others, write
+from service.observe.instruments import Instruments
+from service.observe.model_metrics import ModelMetrics
+from service.observe.stages import LATENCY_SECONDS, Stages
 
-FAST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075)
-LATENCY_SECONDS = (*FAST_SECONDS, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
-STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, *LATENCY_SECONDS)
-TOKENS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
-BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 AGE_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400)
-
-_SHARED = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-"""Asked once, as prometheus_client does."""
 
 WRITE_INTERVAL_S = 1.0
 """How far behind the figures of workers other than the scraped one may be."""
 
-
-class _Timed:
-    """A stage while it lasts. A class, for a generator's context manager costs three times as much."""
-
-    __slots__ = ("_metrics", "_stage", "_started")
-
-    def __init__(self, metrics: "Metrics", stage: Stage) -> None:
-        self._metrics, self._stage = metrics, stage
-
-    def __enter__(self) -> None:
-        self._started = monotonic()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._metrics.stage_took(self._stage, self._started, monotonic(), current(), kind is not None)
+logger = logging.getLogger(__name__)
 
 
-class Metrics:
-    """The instruments. `registry` is the app's own, so that one process may hold many apps."""
+class Metrics(Stages):
+    """The instruments that no model is named by, and the way to Prometheus of all."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._instruments = make = Instruments(self.registry, "rerank_")
-        self._drift: Drift | None = None
-        stages = get_args(Stage)
+    def __init__(self, path: Path | None = None) -> None:
+        """
+        Args:
+            path: the file of one worker among several. What the worker before it counted goes on.
+        """
+        self._path, self._writable = path, True
+        self._instruments = Instruments(_inherited(path))
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        super().__init__(self._instruments.labelled(model="", version=""), ("parse", "context"))
+        make = self._instruments
 
         self.requests = make.counters("requests_total", "Requests answered, errors too.", "endpoint", "code")
         self.request_duration = make.histograms(
             "request_duration_seconds", "Time to answer a request.", LATENCY_SECONDS, "endpoint"
         )
-        self.stage_duration = make.histograms(
-            "stage_duration_seconds",
-            "Time of a rerank in each stage.",
-            STAGE_SECONDS,
-            "stage",
-            initial=stages,
-        )
-        self.inflight = make.gauge("inflight_requests", "Requests being answered.", "livesum")
-        self.queue_depth = make.gauge("queue_depth", "Requests waiting for inference.", "livesum")
-        self.concurrency_limit = make.gauge(
-            "concurrency_limit", "Most requests queued or in inference.", "livesum"
-        )
-        self.shed = make.counters(
-            "shed_total",
-            "Requests not tried, or dropped from the queue.",
-            "reason",
-            initial=("overload", "deadline"),
-        )
-        self.fallback = make.counters(
-            "fallback_total", "Answers in the caller's order.", "reason", initial=get_args(Fallback)
-        )
-        self.deadline_exceeded = make.counters(
-            "deadline_exceeded_total", "Deadlines passed, by stage.", "stage", initial=stages[:-1]
-        )
-        self.batch_size = make.histogram("batch_size", "Requests in an inference.", BATCH)
-        self.list_size = make.histogram("list_size", "Items in a request.", LIST_SIZES)
-
-        self.reasoning_tokens = make.histogram("reasoning_tokens", "Reasoning tokens of a list.", TOKENS)
-        self.reasoning_stop = make.counters(
-            "reasoning_stop_total", "Why a list's reasoning stopped.", "reason", initial=get_args(Stop)
-        )
-        self.reasoned_positions = make.counter(
-            "reasoned_positions_total", "Positions with at least one reasoning token."
-        )
-        self.gate_entropy = make.histograms(
-            "gate_entropy_nats",
-            "Entropy of each position before and after reasoning.",
-            ENTROPY_NATS,
-            "position",
-            "when",
-        )
-        self.score = make.histogram("score", "Probability of each chosen item among those left.", SCORES)
-
+        self.inflight = make.gauge("inflight_requests", "Requests being answered.", "sum")
         self.context_lookups = make.counters(
             "context_lookups_total",
             "Lookups of a user's context.",
@@ -120,148 +58,76 @@ class Metrics:
         self.context_age = make.histogram(
             "context_age_seconds", "Age of a user's newest event at a rerank.", AGE_SECONDS
         )
-        self.unknown_items = make.counter("unknown_items_total", "Items that the catalogue lacks.")
         self.cold_users = make.counter("cold_users_total", "Reranks of named users without any history.")
         self.feedback_events = make.counter("feedback_events_total", "Feedback events accepted.")
 
-        self.model_loaded = make.gauges(
-            "model_loaded", "1 for each served model.", "livemax", "model", "version"
-        )
-        self.model_created_timestamp = make.gauges(
-            "model_created_timestamp_seconds", "When the bundle was written.", "livemax", "model", "version"
-        )
-        self.model_load_timestamp = make.gauge(
-            "model_load_timestamp_seconds", "When the model was loaded.", "livemin"
-        )
-        self.provider_active = make.gauges(
-            "provider_active",
-            "1 for the active execution provider, 0 for one that was asked for and is not.",
-            "livemin",
-            "provider",
-        )
-        self.held_out_entropy = make.gauges(
-            "held_out_entropy_nats",
-            "Mean entropy on held-out lists, when the threshold was set.",
-            "livemax",
-            "position",
-            "when",
-        )
-        self.held_out_trigger = make.gauge(
-            "held_out_trigger_ratio", "Share of held-out positions that reason.", "livemax"
-        )
-        self.drift = make.gauges(
-            "drift_psi",
-            "Population stability index of recent lists against held-out ones.",
-            "livemax",
-            "signal",
-            "position",
-        )
-        self.drift_lists = make.gauge("drift_window_lists", "Lists the indices are about.", "livemin")
-        self._positions: list[tuple[Histogram, Histogram]] = []
+    def for_model(self, name: str, version: str) -> ModelMetrics:
+        """The instruments of a model. Loaded again under the same version, it counts on."""
+        make = self._instruments.labelled(model=name, version=version)
+        make.remove("gauge")
+        self._models[name, version] = made = ModelMetrics(make)
+        return made
 
-    def stage(self, stage: Stage) -> "_Timed":
-        """Time one stage of the current request, failed ones too: `with metrics.stage("parse"):`."""
-        return _Timed(self, stage)
-
-    def stage_took(
-        self,
-        stage: Stage,
-        started: float,
-        ended: float,
-        record: RequestRecord | None,
-        failed: bool = False,
-    ) -> None:
-        """Report a stage, in `time.monotonic()` seconds, of the request with this record."""
-        self.stage_duration.labels(stage).observe(ended - started)
-        if record is not None:
-            record.stage(stage, started, ended, failed)
-
-    def slate(self, slate: Slate) -> None:
-        """Report a generated slate."""
-        self.reasoning_tokens.observe(slate.reasoning_tokens)
-        self.reasoning_stop.labels(slate.stop).inc()
-        for place, position in enumerate(slate.positions):
-            before, after = self._at(place)
-            before.observe(position.entropy_before)
-            after.observe(position.entropy_after)
-            self.score.observe(position.probability)
-            if position.reasoning_tokens:
-                self.reasoned_positions.inc()
-
-    def model(self, manifest: Manifest, wanted: str, active: str, drift_window: int) -> None:
-        """Report a model that is served from now on, and what drift is judged against.
-
-        Args:
-            wanted, active: names of ONNX Runtime execution providers.
-            drift_window: lists that drift is judged by.
-        """
-        name, gate = (manifest.name, manifest.version), manifest.gate
-        self.model_loaded.labels(*name).set(1)
-        self.model_created_timestamp.labels(*name).set(datetime.fromisoformat(manifest.created).timestamp())
-        self.model_load_timestamp.set(time())
-        for provider in {wanted, active}:
-            self.provider_active.labels(provider).set(provider == active)
-        for when, entropies in gate.entropy_by_position.items():
-            for place, entropy in enumerate(entropies[:POSITIONS]):
-                self.held_out_entropy.labels(str(place), when).set(entropy)
-        self.held_out_trigger.set(gate.trigger_rate)
-        self._drift = None
-        if gate.reference is not None and gate.reference.comparable:
-            counts = partial(self._counts, len(gate.reference.entropy))
-            self._drift = Drift(gate.reference, counts, drift_window)
-
-    def model_gone(self, manifest: Manifest) -> None:
-        """Report a model that is served no longer."""
-        name = (manifest.name, manifest.version)
-        if _SHARED:
-            self.model_loaded.labels(*name).set(0)
-            return
-        self.model_loaded.remove(*name)
-        self.model_created_timestamp.remove(*name)
+    def model_gone(self, model: ModelMetrics) -> None:
+        """Show a model no longer, unless another of its name and version has taken its place."""
+        for name, version in [key for key, known in self._models.items() if known is model]:
+            del self._models[name, version]
+            make = self._instruments.labelled(model=name, version=version)
+            make.remove(*get_args(Kind), retire=self._path is not None)
 
     async def text(self) -> bytes:
         """The exposition format. Put together in a thread, for it takes milliseconds."""
-        self.write()
-        registry = self.registry
-        if _SHARED:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return await asyncio.to_thread(generate_latest, registry)
+        return await asyncio.to_thread(self._text, self._encoded())
 
-    def write(self) -> None:
-        """Bring all that was counted to where scrapes find it."""
-        if self._drift is not None:
-            for signal, index in self._drift.indices().items():
-                self.drift.labels(*signal).set(index)
-            self.drift_lists.set(self._drift.lists)
-        self._instruments.write()
+    @asynccontextmanager
+    async def kept_written(self) -> AsyncIterator[None]:
+        """As long as this lasts, and once at its end, write figures for scrapes that other workers answer."""
+        if self._path is None:
+            yield
+            return
+        over = asyncio.Event()
+        writing = asyncio.create_task(self._keep_writing(self._path, over))
+        try:
+            yield
+        finally:
+            over.set()
+            await writing
 
-    async def keep_written(self) -> None:
-        """Runs as long as the app, for the scrapes that another worker answers."""
-        while _SHARED:
-            self.write()
-            await asyncio.sleep(WRITE_INTERVAL_S)
+    async def _keep_writing(self, path: Path, over: asyncio.Event) -> None:
+        last = False
+        while not last:
+            last = over.is_set()
+            await asyncio.to_thread(self._write, path, self._encoded())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), WRITE_INTERVAL_S)
 
-    def _at(self, place: int) -> tuple[Histogram, Histogram]:
-        """Entropy before and after reasoning at a position."""
-        place = min(place, POSITIONS)
-        while place >= len(self._positions):
-            label = str(len(self._positions)) if len(self._positions) < POSITIONS else f"{POSITIONS}+"
-            before, after = (
-                self.gate_entropy.labels(label, "before"),
-                self.gate_entropy.labels(label, "after"),
-            )
-            self._positions.append((before, after))
-        return self._positions[place]
+    def _encoded(self) -> bytes:
+        for model in self._models.values():
+            model.refresh()
+        return self._instruments.encoded()
 
-    def _counts(self, positions: int) -> Counts:
-        """What `Drift` compares."""
-        entropy = [tuple(self._at(place)[0].counts) for place in range(positions)]
-        scored, reasoned = sum(self.score.counts), int(self.reasoned_positions.value)
-        return (
-            *entropy,
-            tuple(map(sum, zip(*entropy, strict=True))),
-            (scored - reasoned, reasoned),
-            tuple(self.score.counts),
-            tuple(self.list_size.counts),
-        )
+    def _text(self, own: bytes) -> bytes:
+        others = () if self._path is None else read_others(self._path)
+        return generate_latest(Exposed(add_up((decode(own), *others))))
+
+    def _write(self, path: Path, families: bytes) -> None:
+        try:
+            write(path, families)
+        except OSError as error:
+            if self._writable:  # once, not every second
+                logger.error("the figures of this worker are not up to date where others answer: %s", error)
+            self._writable = False
+        else:
+            self._writable = True
+
+
+def _inherited(path: Path | None) -> Families:
+    """What the worker before counted. Of its models nothing is shown until they are loaded again."""
+    if path is None or not path.exists():
+        return {}
+    families = {name: one for name, one in decode(path.read_bytes()).items() if one.kind != "gauge"}
+    for family in families.values():
+        if "model" in family.labels:
+            family.retired |= family.series
+            family.series = {}
+    return families

@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 from socket import socket
 from time import monotonic
 from types import FrameType
@@ -22,8 +23,7 @@ from service.settings import Settings
 class DrainingServer(uvicorn.Server):
     """Fails readiness before it closes the port. A second signal skips the wait.
 
-    What start-up made is set apart from garbage collection, for to walk all of it stops every request, again
-    and again.
+    Objects made at start-up are exempt from garbage collection, because scanning them pauses every request.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
@@ -61,16 +61,17 @@ class Worker(DrainingServer):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, listener: socket | None = None) -> int:
+def serve(settings: Settings, listener: socket | None = None, figures: Path | None = None) -> int:
     """Serve until a signal, and return the exit code.
 
     Args:
         listener: a bound socket to listen on, of one worker among several; without it, `settings.port`.
+        figures: the file of one worker among several, see `service.observe.metrics`.
 
     Raises:
         SystemExit: with `uvicorn.config.STARTUP_FAILURE`, when the port or the bundle cannot be opened.
     """
-    app = create_app(settings)
+    app = create_app(settings, figures=figures)
     config = uvicorn.Config(
         app,
         host=settings.host,

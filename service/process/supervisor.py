@@ -22,10 +22,12 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Any
 
+from service.observe import families
+from service.observe.instruments import Instruments
 from service.settings import Settings
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own name: where workers keep their figures, for any of them to add up."""
+"""prometheus_client's own name: where each process has a file of its figures, for any worker to add up."""
 
 STARTUP_FAILURE = 3
 """A worker's exit code when it could not start: the same as uvicorn's."""
@@ -49,8 +51,8 @@ def supervise(settings: Settings) -> int:
     0: drained. 1: a worker had to be killed, or ended badly. 3: a worker cannot start at all.
     """
     reserved = _reserve(settings.host, settings.port)
-    with _metrics_directory():
-        return Supervisor(settings, reserved).run()
+    with _metrics_directory() as directory:
+        return Supervisor(settings, reserved, directory).run()
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Place:
     """Where a worker runs: its process, and what is known of those before it."""
 
     number: int
+    figures: Path
     process: ForkProcess | None = None
     started: float = 0.0
     due: float = 0.0  # when the next may start
@@ -68,16 +71,16 @@ class _Place:
 class Supervisor:
     """Keeps every place filled until a signal."""
 
-    def __init__(self, settings: Settings, reserved: socket.socket) -> None:
-        # Here, since the directory has to be known before prometheus_client is imported.
-        from prometheus_client import CollectorRegistry, Counter
-
+    def __init__(self, settings: Settings, reserved: socket.socket, directory: Path) -> None:
         self._settings, self._reserved = settings, reserved
-        self._places = [_Place(number) for number in range(settings.workers)]
+        self._places = [
+            _Place(number, (directory / f"worker-{number}").with_suffix(families.SUFFIX))
+            for number in range(settings.workers)
+        ]
         self._signals = 0
-        self._restarts = Counter(
-            "rerank_worker_restarts_total", "Workers restarted.", registry=CollectorRegistry()
-        )
+        self._instruments = Instruments()
+        self._restarts = self._instruments.counter("worker_restarts_total", "Workers restarted.")
+        self._figures = (directory / "supervisor").with_suffix(families.SUFFIX)
 
     def run(self) -> int:
         for number in SIGNALS:
@@ -85,6 +88,7 @@ class Supervisor:
         host, port = self._reserved.getsockname()[:2]
         logger.info("%d workers on %s port %d", len(self._places), host, port)
         code = 0
+        self._write()
         while not self._signals and not code:
             for place in self._places:
                 code = code or self._tend(place)
@@ -112,12 +116,13 @@ class Supervisor:
         if place.process is None and monotonic() >= place.due:
             if place.restarted:
                 self._restarts.inc()
+                self._write()
             self._start(place)
         return 0
 
     def _start(self, place: _Place) -> None:
         place.process = multiprocessing.get_context("fork").Process(
-            target=_work, args=(self._settings, self._reserved)
+            target=_work, args=(self._settings, self._reserved, place.figures)
         )
         # A signal may not find the child with the supervisor's handlers, which would swallow it.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -127,13 +132,16 @@ class Supervisor:
         logger.info("worker %d started with pid %d", place.number, place.process.pid)
 
     def _bury(self, place: _Place) -> None:
-        """Forget a dead process, and what its gauges said. Its counters go on counting."""
-        from prometheus_client.multiprocess import mark_process_dead
-
+        """Forget a dead process, and what its gauges said. Its successor goes on from what it counted."""
         assert place.process is not None
-        mark_process_dead(place.process.pid)  # type: ignore[no-untyped-call]
         place.process.close()
         place.process = None
+        with _logged():
+            families.bury(place.figures)
+
+    def _write(self) -> None:
+        with _logged():
+            families.write(self._figures, self._instruments.encoded())
 
     def _drain(self) -> int:
         """Let every worker finish, and say whether all did."""
@@ -156,7 +164,7 @@ class Supervisor:
         return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in running) else 1
 
 
-def _work(settings: Settings, reserved: socket.socket) -> None:
+def _work(settings: Settings, reserved: socket.socket, figures: Path) -> None:
     """A worker's life. In a process group of its own: Ctrl-C is for the supervisor, which passes it on."""
     os.setpgrp()
     for number in SIGNALS:
@@ -166,7 +174,7 @@ def _work(settings: Settings, reserved: socket.socket) -> None:
     reserved.close()
     from service.process.server import serve
 
-    raise SystemExit(serve(settings, listener))
+    raise SystemExit(serve(settings, listener, figures))
 
 
 def _reserve(host: str, port: int) -> socket.socket:
@@ -194,7 +202,16 @@ def _bound(family: int, address: Any, shared: bool) -> socket.socket:
 
 
 @contextmanager
-def _metrics_directory() -> Iterator[None]:
+def _logged() -> Iterator[None]:
+    """Figures that cannot be written are no reason to stop."""
+    try:
+        yield
+    except OSError as error:
+        logger.error("the figures of /metrics are not up to date: %s", error)
+
+
+@contextmanager
+def _metrics_directory() -> Iterator[Path]:
     """An empty directory for the workers' figures: the given one, without what an earlier run left in it.
 
     Raises:
@@ -204,7 +221,7 @@ def _metrics_directory() -> Iterator[None]:
     try:
         directory = Path(given or tempfile.mkdtemp(prefix="rerank-metrics-"))
         directory.mkdir(parents=True, exist_ok=True)
-        for stale in directory.glob("*.db"):
+        for stale in directory.glob(f"*{families.SUFFIX}"):
             stale.unlink()
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
@@ -212,9 +229,8 @@ def _metrics_directory() -> Iterator[None]:
             "several workers need a writable %s or temporary directory: %s", METRICS_DIRECTORY, error
         )
         raise SystemExit(STARTUP_FAILURE) from error
-    os.environ[METRICS_DIRECTORY] = str(directory)
     try:
-        yield
+        yield directory
     finally:
         if not given:
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,15 +1,16 @@
-"""The models being served: loading, warm-up, swap, look-up by name. One bundle, for now.
+"""The models being served: loading, warm-up, swap, look-up by name and version.
 
 Knows nothing of requests.
 """
 
 import asyncio
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter, time
-from typing import Self
+from time import monotonic, perf_counter, time
+from typing import NamedTuple, Self
 
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
@@ -20,10 +21,18 @@ from engine.sessions import PROVIDERS, SessionSettings
 from service.bodies.models import Defaults, GateInfo, ModelInfo
 from service.errors import NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
+from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
 from service.settings import Settings
 
 WARM_UP_ROUNDS = 3
+
+
+class ModelKey(NamedTuple):
+    """What a served model is known by."""
+
+    name: str
+    version: str
 
 
 @dataclass
@@ -32,6 +41,7 @@ class ServedModel:
 
     model: LoadedModel
     scheduler: Scheduler
+    metrics: ModelMetrics
     loaded_at: datetime
     _requests: int = 0
     _let_go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +62,10 @@ class ServedModel:
         await self.scheduler.stop()
 
     @property
+    def key(self) -> ModelKey:
+        return ModelKey(self.model.manifest.name, self.model.manifest.version)
+
+    @property
     def info(self) -> ModelInfo:
         manifest = self.model.manifest
         return ModelInfo(
@@ -69,35 +83,88 @@ class ServedModel:
 
 
 class Models:
-    """Served models by name. The first loaded answers where none is named."""
+    """Served models by name and version.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
-        self._served: dict[str, ServedModel] = {}
+    Of each name one version answers: the first loaded, until `swap`. Where no model is named, the name that
+    was loaded first does.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
+        self._settings, self._metrics, self._clock = settings, metrics, clock
+        self._served: dict[ModelKey, ServedModel] = {}
+        self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._served)
 
-    async def load(self, bundle: Path) -> None:
-        """Open a bundle, warm it up, then serve it in place of the model of that name, if there is one.
+    async def load(self, bundle: Path) -> ModelKey:
+        """Open a bundle, warm it up, then serve it beside the others.
 
-        From one request to the next the new model answers. Those that began with the old one end with it;
-        then it is stopped, and this returns.
+        One of its name and version it replaces: from one request to the next the new model answers. Those
+        that began with the old one end with it; then it is stopped, and this returns.
 
         Raises:
             BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
         """
-        async with self._loading:
-            old = await self._swap_in(bundle)
-        if old is not None:
-            await old.retire()
-            del old
-            gc.collect()  # reference cycles hold it, and would for several swaps
+        return await self._load(bundle, alone=False)
 
-    async def _swap_in(self, bundle: Path) -> ServedModel | None:
-        """Serve a bundle. Returns the model it takes the place of."""
-        settings, metrics = self._settings, self._metrics
+    async def swap(self, bundle: Path) -> ModelKey:
+        """As `load`, in place of every version of its name.
+
+        Raises:
+            BundleError: as `load`.
+        """
+        return await self._load(bundle, alone=True)
+
+    async def unload(self, key: ModelKey) -> None:
+        """Serve a model no longer: it ends its requests, then it is stopped, and this returns.
+
+        Where it answered for its name the version loaded last takes over.
+
+        Raises:
+            NotFoundError: it is not served.
+        """
+        leaving = [self._served.pop(self.get(*key).key)]
+        if self._answering[key.name] == key:
+            left = [other for other in self._served if other.name == key.name]
+            if left:
+                self._answering[key.name] = left[-1]
+            else:
+                del self._answering[key.name]
+        await self._retire(leaving)
+
+    def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
+        """A served model: the named version, or the one that answers for the name, or the default model.
+
+        Raises:
+            UnavailableError: nothing is loaded yet.
+            NotFoundError: none has this name and version.
+        """
+        if not self._served:
+            raise UnavailableError("no model is loaded yet")
+        key = next(iter(self._answering.values())) if name is None else self._answering.get(name)
+        if version is not None and key is not None:
+            key = ModelKey(key.name, version)
+        served = None if key is None else self._served.get(key)
+        if served is None:
+            wanted = repr(name) if version is None else f"{name!r} {version!r}"
+            known = ", ".join(f"{key.name} {key.version}" for key in self._served)
+            raise NotFoundError(f"no model {wanted}; served: {known}")
+        return served
+
+    def all(self) -> list[ServedModel]:
+        """The default model first."""
+        default = next(iter(self._answering.values()), None)
+        return sorted(self._served.values(), key=lambda served: served.key != default)
+
+    async def stop(self) -> None:
+        for served in self._served.values():
+            await served.scheduler.stop()
+
+    async def _open(self, bundle: Path) -> ServedModel:
+        """A model that is ready to serve. Raises: BundleError."""
+        settings = self._settings
         sessions = SessionSettings(
             provider=settings.provider,
             decoding=settings.decoding,
@@ -106,45 +173,40 @@ class Models:
             keep_freed_mib=settings.keep_freed_mib,
         )
         model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
+        seconds_per_micro_step = await asyncio.to_thread(warm_up, model)
+        manifest = model.manifest
+        metrics = self._metrics.for_model(manifest.name, manifest.version)
         scheduler = Scheduler(
             model.generate,
             metrics,
             max_batch_size=settings.max_batch_size,
             max_concurrency=settings.max_concurrency,
             inline_ms=settings.inline_ms,
-            seconds_per_micro_step=await asyncio.to_thread(warm_up, model),
+            seconds_per_micro_step=seconds_per_micro_step,
+            clock=self._clock,
         )
         scheduler.start()
-        old = self._served.get(model.manifest.name)
-        self._served[model.manifest.name] = ServedModel(model, scheduler, datetime.now(UTC))
-        if old is not None:
-            metrics.model_gone(old.model.manifest)
-        metrics.model(
-            model.manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window
-        )
-        return old
+        metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)
+        return ServedModel(model, scheduler, metrics, datetime.now(UTC))
 
-    def get(self, name: str | None = None) -> ServedModel:
-        """A served model.
+    async def _load(self, bundle: Path, alone: bool) -> ModelKey:
+        async with self._loading:
+            served = await self._open(bundle)
+        key = served.key
+        replaced = [other for other in self._served if other == key or (alone and other.name == key.name)]
+        leaving = [self._served.pop(other) for other in replaced]
+        self._served[key] = served
+        if alone or key.name not in self._answering:
+            self._answering[key.name] = key
+        await self._retire(leaving)
+        return key
 
-        Raises:
-            UnavailableError: nothing is loaded yet.
-            NotFoundError: none has this name.
-        """
-        if not self._served:
-            raise UnavailableError("no model is loaded yet")
-        if name is None:
-            return next(iter(self._served.values()))
-        if name not in self._served:
-            raise NotFoundError(f"no model {name!r}; served: {', '.join(self._served)}")
-        return self._served[name]
-
-    def all(self) -> list[ServedModel]:
-        return list(self._served.values())
-
-    async def stop(self) -> None:
-        for served in self._served.values():
-            await served.scheduler.stop()
+    async def _retire(self, leaving: list[ServedModel]) -> None:
+        """Stop models that no request gets any more, and let go of them: the list is empty then."""
+        while leaving:
+            await leaving[-1].retire()
+            self._metrics.model_gone(leaving.pop().metrics)
+            gc.collect()  # reference cycles hold it, and would for several swaps
 
 
 def warm_up(model: LoadedModel) -> float:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
@@ -55,23 +55,29 @@ class _Rerank:
     request: RerankRequest
     request_id: str
     served: ServedModel
-    arrived: float  # time.monotonic()
+    arrived: float
     deadline: float
     selection: Selection
     controls: Controls
     recommendation_id: str | None = None
     context: ContextResult | None = None
 
-    def check_deadline(self, stage: Stage) -> None:
-        if monotonic() >= self.deadline:
-            raise DeadlineExceededError(stage)
-
 
 class Reranker:
-    """The use case. Holds no state of its own between requests."""
+    """The use case. Holds no state of its own between requests.
 
-    def __init__(self, contexts: ContextStore, metrics: Metrics, default_deadline_ms: float) -> None:
-        self._contexts, self._metrics = contexts, metrics
+    Attributes:
+        clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
+    """
+
+    def __init__(
+        self,
+        contexts: ContextStore,
+        metrics: Metrics,
+        default_deadline_ms: float,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._contexts, self._metrics, self.clock = contexts, metrics, clock
         self._default_deadline_ms = default_deadline_ms
 
     async def rerank(
@@ -80,7 +86,7 @@ class Reranker:
         """Answer a valid request.
 
         Args:
-            arrived: `time.monotonic()` when the request came, which its deadline counts from.
+            arrived: `clock()` when the request came, which its deadline counts from.
 
         Raises:
             InvalidRequestError: a feature does not fit the model.
@@ -94,40 +100,45 @@ class Reranker:
         except InvalidRequestError:
             raise
         except Exception as error:
-            fault = self._fault(error)
+            fault = self._fault(served, error)
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
-            self._metrics.fallback.labels(fallback).inc()
-        with self._metrics.stage("post"):
+            served.metrics.fallback.labels(fallback).inc()
+        with served.metrics.stage("post"):
             if slate is not None:
-                self._metrics.slate(slate)
-            response = _respond(rerank, slate, fallback)
+                served.metrics.slate(slate)
+            took_ms = round((self.clock() - rerank.arrived) * 1000, 3)
+            response = _respond(rerank, slate, fallback, took_ms)
         _report(rerank, slate, response)
         return response
 
     def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
         selection = select(served.model.features, request)
-        self._metrics.list_size.observe(len(request.items))
-        self._metrics.unknown_items.inc(len(selection.missing_ids))
+        served.metrics.list_size.observe(len(request.items))
+        served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
         return _Rerank(request, request_id, served, arrived, deadline, selection, controls)
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
-        rerank.check_deadline("parse")
+        self._check_deadline(rerank, "parse")
         rerank.served.scheduler.admit()
         user = await self._user_context(rerank)
         if not rerank.selection.candidates:
             return None
-        with self._metrics.stage("features"):
+        with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
-        rerank.check_deadline("features")
+        self._check_deadline(rerank, "features")
         slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
+
+    def _check_deadline(self, rerank: _Rerank, stage: Stage) -> None:
+        if self.clock() >= rerank.deadline:
+            raise DeadlineExceededError(stage)
 
     async def _user_context(self, rerank: _Rerank) -> UserContext:
         """Record the recommendation and look its user up, in one round trip.
@@ -163,17 +174,18 @@ class Reranker:
         if not self._contexts.waits:  # then a task to wait for would be all it costs
             return await recommend
         lookup = asyncio.ensure_future(recommend)
-        await asyncio.wait([lookup], timeout=max(0.0, deadline - monotonic()))
+        await asyncio.wait([lookup], timeout=max(0.0, deadline - self.clock()))
         if not lookup.done():
             lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
             self._metrics.context_lookups.labels("timeout").inc()
             raise DeadlineExceededError("context")
         return lookup.result()
 
-    def _fault(self, error: Exception) -> GenerationError:
+    @staticmethod
+    def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
         if isinstance(error, DeadlineExceededError):
-            self._metrics.deadline_exceeded.labels(error.stage).inc()
+            served.metrics.deadline_exceeded.labels(error.stage).inc()
             if (record := current()) is not None:
                 record.note(deadline_stage=error.stage)
         if isinstance(error, GenerationError):
@@ -217,7 +229,9 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
     return replace(default, **given) if given else default
 
 
-def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) -> RerankResponse:
+def _respond(
+    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float
+) -> RerankResponse:
     manifest, controls = rerank.served.model.manifest, rerank.controls
     sampling = None
     if slate is not None and controls.seed is not None:
@@ -233,7 +247,7 @@ def _respond(rerank: _Rerank, slate: Slate | None, fallback: Fallback | None) ->
         context=rerank.context,
         reasoning=None if slate is None else _reasoning(rerank, slate),
         sampling=sampling,
-        took_ms=round((monotonic() - rerank.arrived) * 1000, 3),
+        took_ms=took_ms,
     )
 
 

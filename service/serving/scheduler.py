@@ -2,12 +2,12 @@
 
 The worker runs whatever is queued as one batch, up to `max_batch_size`, and never waits for more: under
 light load a request is alone and fast, under heavy load batches form by themselves. A batch that is expected
-to be short runs on the event loop itself, for handing it to a thread and back takes longer than a lone
+to be short runs on the event loop, because handing it to a thread and back takes longer than a lone
 request's inference; a long one runs in a thread, so that health checks and deadlines go on. Time is shed in
 this order: reasoning (through the micro-step budget), then requests whose deadline passed in the queue. A
 batch's slates are written together, so a request may wait for a longer one beside it.
 
-Knows nothing of HTTP, users or the caller's order. Times are `time.monotonic()` seconds.
+Knows nothing of HTTP, users or the caller's order. Times are seconds of its clock.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from bundle.arrays import Arrays
 from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
-from service.observe.metrics import Metrics
+from service.observe.model_metrics import ModelMetrics
 from service.observe.tracing import RequestRecord, current
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
@@ -51,16 +51,18 @@ class Scheduler:
     def __init__(
         self,
         generate: Generate,
-        metrics: Metrics,
+        metrics: ModelMetrics,
         *,
         max_batch_size: int,
         max_concurrency: int,
         seconds_per_micro_step: float,
         inline_ms: float = 0.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`seconds_per_micro_step` is a first estimate, as measured by a warm-up; batches refine it. A batch
-        expected to take less than `inline_ms` runs on the event loop."""
-        self._generate, self._metrics = generate, metrics
+        expected to take less than `inline_ms` runs on the event loop. Deadlines are of `clock`, which the
+        event loop's own time keeps pace with."""
+        self._generate, self._metrics, self._clock = generate, metrics, clock
         self._max_batch_size, self._max_concurrency = max_batch_size, max_concurrency
         self._inline_s = inline_ms / 1000
         self._queue: deque[_Job] = deque()
@@ -69,7 +71,7 @@ class Scheduler:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._worker: asyncio.Task[None] | None = None
         self._seconds_per_micro_step = seconds_per_micro_step
-        metrics.queue_depth.set_function(lambda: len(self._queue))
+        metrics.queued = lambda: len(self._queue)
         metrics.concurrency_limit.set(max_concurrency)
 
     def start(self) -> None:
@@ -102,7 +104,7 @@ class Scheduler:
             ModelError: the model failed on this very request.
         """
         self.admit()
-        loop, now = asyncio.get_running_loop(), monotonic()
+        loop, now = asyncio.get_running_loop(), self._clock()
         job = _Job(inputs, controls, deadline, now, loop.create_future(), current())
         self._queue.append(job)
         self._wake.set()
@@ -123,7 +125,7 @@ class Scheduler:
             _fail(job, self._too_late(job))
             return
         if job.record is not None:
-            job.record.stage("infer", job.taken_at, monotonic(), failed=True)
+            job.record.stage("infer", job.taken_at, self._clock(), failed=True)
         _fail(job, DeadlineExceededError("infer"))
 
     async def _work(self) -> None:
@@ -138,7 +140,7 @@ class Scheduler:
             self._running = []
 
     def _next_batch(self) -> list[_Job]:
-        now = monotonic()
+        now = self._clock()
         batch: list[_Job] = []
         while self._queue and len(batch) < self._max_batch_size:
             job = self._queue.popleft()
@@ -152,7 +154,7 @@ class Scheduler:
 
     def _too_late(self, job: _Job) -> DeadlineExceededError:
         """A job that leaves the queue without inference."""
-        self._metrics.stage_took("queue", job.queued_at, monotonic(), job.record, failed=True)
+        self._metrics.stage_took("queue", job.queued_at, self._clock(), job.record, failed=True)
         self._metrics.shed.labels("deadline").inc()
         return DeadlineExceededError("queue")
 
@@ -164,7 +166,7 @@ class Scheduler:
                 if not job.slate.done():
                     job.slate.set_result(slate)
         except Exception as fault:
-            # The fault's own text may be logged, for the model is given no ids.
+            # The fault's own text may be logged, because the model is given no ids.
             logger.error("inference failed for a batch of %d: %s", len(batch), fault, exc_info=fault)
             if len(batch) == 1:
                 _fail(batch[0], ModelError("the model failed on this request"))
@@ -174,7 +176,7 @@ class Scheduler:
                     await self._run_batch([job])
 
     async def _infer(self, batch: list[_Job]) -> list[Slate]:
-        started = monotonic()
+        started = self._clock()
         controls = [self._within_deadline(job, started) for job in batch]
         inputs = [job.inputs for job in batch]
         failed = True
@@ -186,7 +188,7 @@ class Scheduler:
                 slates = await loop.run_in_executor(self._executor, self._generate, inputs, controls)
             failed = False
         finally:
-            ended = monotonic()
+            ended = self._clock()
             for job in batch:
                 self._metrics.stage_took("infer", started, ended, job.record, failed)
         newest = (ended - started) / max(slate.micro_steps for slate in slates)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench import figures, marks, report
+from bench import figures, marks
+from bench.machine import RESULTS
 from bench.peers.rates import RACES
-from bench.tables import blocks
+from bench.tables import BLOCKS, blocks
 
 ABOUT = {"hardware": "2-core machine", "versions": {"python": "3.11"}, "commit": "abc"}
 
@@ -49,7 +50,10 @@ def results() -> dict[str, Any]:
             "share_of_engine": 0.75,
             "p99_over_p50_at_70": 4.5,
             "saturation_per_second": 1000.0,
-            "closed": [run_row(variant="memory", kind="ids", connections=32)],
+            "closed": [
+                run_row(variant="memory", kind="ids", connections=32),
+                run_row(variant="memory", kind="ids", connections=1, p50_ms=2.5),
+            ],
             "open": [run_row(fraction=0.7, offered_per_second=700.0)],
         },
         "stages": {
@@ -82,6 +86,7 @@ def results() -> dict[str, Any]:
             "swaps": {"swaps": 10, **flat, "growth": 0.2},
             "allocators": [{"allocator": "arena off", "us_per_request": 500.0, **flat}],
         },
+        "tracing": {"cpu_us_a_request": {"off": 800.0, "a_tenth": 900.0, "all": 1200.0}},
         "large_lists": {
             "growth": {"graph": {"light": 2.0}, "native": {"light": 20.0}},
             "p50_ms": {"graph": {"light": {"1000": 12.0}}, "native": {"light": {"1000": 3.0}}},
@@ -126,16 +131,19 @@ def test_what_was_not_measured_holds_nothing() -> None:
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 
-def test_the_page_has_a_place_for_every_table(results: dict[str, Any]) -> None:
-    page = report.PAGE.read_text()
-    filled = report.fill(page, blocks(results))
-    assert "250 (4.0 x)" in filled
-    assert "14 of 24 hold" in filled
-    assert "| of like lengths | 234 |" in filled
-    assert report.fill(filled, blocks(results)) == filled
-    assert "`make bench-peers`" in report.fill(page, blocks({}))
-    with pytest.raises(ValueError, match="marks"):
-        report.fill("", blocks(results))
+def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
+    made = blocks(results)
+    assert "250 (4.0 x)" in made["peers"]
+    assert "14 of 24 hold" in made["marks"]
+    assert "| of like lengths | 234 |" in made["padding"]
+    assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
+    assert "| a tenth | 900 | +12% |" in made["tracing"]
+    assert made["alone"] == "2.5"
+    assert all(ABOUT["commit"] in made[name] for name in BLOCKS)
+    unmeasured = blocks({})
+    assert "`make bench-peers`" in unmeasured["peers"]
+    assert unmeasured["alone"] == "not measured"
+    assert set(unmeasured) == set(made)
 
 
 def test_figures_are_drawn(results: dict[str, Any], tmp_path: Path) -> None:
@@ -146,6 +154,6 @@ def test_figures_are_drawn(results: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_stored_marks_have_every_row() -> None:
-    stored = json.loads((report.ROOT / "bench/results/marks.json").read_text())
+    stored = json.loads((RESULTS / "marks.json").read_text())
     assert [mark["name"] for mark in stored] == [spec.name for spec in marks.specs()]
     assert all(set(mark) >= {"name", "value", "mark", "holds", "command"} for mark in stored)

@@ -10,22 +10,26 @@ import json
 import math
 import re
 import subprocess
-import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from redis_server import RedisServer, free_port
-from service_process import Process
+from eventually import eventually
 
 from deploy.grafana.generate import DASHBOARDS
 from deploy.prometheus.local import FOLDER, Prometheus, binary, get
+from launch.redis import RedisServer
+from launch.service import ServiceProcess
+from launch.waiting import free_port
 
-LOAD_S = 12
+PATIENCE_S = 90.0
+"""Within which all has data: rates want two scrapes, rules an evaluation, drift a window of lists."""
 RATE_INTERVAL = "15s"
 
 
@@ -33,8 +37,8 @@ def put_load(port: int, over: Event) -> None:
     """Reranks of all kinds with feedback, and requests that fail in every way a caller can make them."""
     known = [{"id": f"i{n}"} for n in range(24)]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-        for number in range(10**6):
-            if over.is_set():
+        for number in count():
+            if over.wait(0.02):
                 return
             items = known[: 6 + number % 19]
             answer = client.post("/v1/rerank", json={"items": items, "user_id": f"u{number % 7}"}).json()
@@ -46,32 +50,37 @@ def put_load(port: int, over: Event) -> None:
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6, "strict": True})
             client.post("/v1/rerank", json={"items": []})
             client.get("/v1/users/nobody/context")
-            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def service(bundle: Path) -> Iterator[Process]:
-    redis = RedisServer()
-    redis.start()
-    process = Process(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0")
-    process.until_ready()
-    yield process
-    process.client.close()
-    process.running.terminate()
-    process.running.communicate(timeout=20)
-    redis.client.close()
-    redis.stop()
+def service(bundle: Path) -> Iterator[ServiceProcess]:
+    with (
+        RedisServer() as redis,
+        ServiceProcess(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0") as service,
+    ):
+        yield service
+
+
+class Watched:
+    """What Prometheus has seen of the service. The patience is for all questions together."""
+
+    def __init__(self, prometheus: Prometheus) -> None:
+        self.prometheus, self._give_up = prometheus, monotonic() + PATIENCE_S
+
+    async def has_data(self, expr: str) -> None:
+        await eventually(
+            lambda: finite(self.prometheus.query(expr)), within_s=max(0.0, self._give_up - monotonic())
+        )
 
 
 @pytest.fixture(scope="module")
-def prometheus(service: Process) -> Iterator[Prometheus]:
+def watched(service: ServiceProcess) -> Iterator[Watched]:
     get()
     over = Event()
     load = Thread(target=put_load, args=(service.port, over))
     with Prometheus(f"127.0.0.1:{service.port}", free_port(), interval_s=1) as prometheus:
         load.start()
-        time.sleep(LOAD_S)
-        yield prometheus
+        yield Watched(prometheus)
         over.set()
         load.join()
 
@@ -96,37 +105,41 @@ def rules(kind: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("expr", queries())
-def test_a_panel_has_data(prometheus: Prometheus, expr: str) -> None:
+async def test_a_panel_has_data(watched: Watched, expr: str) -> None:
     asked = expr.replace("$__rate_interval", RATE_INTERVAL).replace("$instance", ".*")
     assert "$" not in asked, "a variable Grafana would have to know"
-    assert finite(prometheus.query(asked)), asked
+    await watched.has_data(asked)
 
 
 @pytest.mark.parametrize("rule", rules("record"))
-def test_a_recording_rule_has_data(prometheus: Prometheus, rule: dict[str, Any]) -> None:
-    assert finite(prometheus.query(rule["expr"]))
-    assert finite(prometheus.query(rule["record"])), "recorded by Prometheus itself"
+async def test_a_recording_rule_has_data(watched: Watched, rule: dict[str, Any]) -> None:
+    await watched.has_data(rule["expr"])
+    await watched.has_data(rule["record"])  # by Prometheus itself
 
 
 @pytest.mark.parametrize("rule", rules("alert"))
-def test_an_alert_compares_what_there_is(prometheus: Prometheus, rule: dict[str, Any]) -> None:
+async def test_an_alert_compares_what_there_is(watched: Watched, rule: dict[str, Any]) -> None:
     outcome = re.sub(r" (==|>|<) ", r" \1 bool ", rule["expr"]).replace("absent(", "(")
     assert outcome != rule["expr"]
-    found = prometheus.query(outcome)
-    assert finite(found)
-    assert {series["metric"].get("job") for series in found} == {"rerank"}
+    await watched.has_data(outcome)
+    assert {one["metric"].get("job") for one in watched.prometheus.query(outcome)} == {"rerank"}
 
 
-def test_prometheus_is_content_with_every_rule(prometheus: Prometheus) -> None:
-    found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+async def test_prometheus_is_content_with_every_rule(watched: Watched) -> None:
+    await watched.has_data('up{job="rerank"} == 1')
+    await eventually(lambda: all(rule["health"] != "unknown" for rule in evaluated(watched.prometheus)))
+    found = evaluated(watched.prometheus)
     assert len(found) == len(rules("record")) + len(rules("alert"))
     assert {rule["name"]: rule.get("lastError", "") for rule in found if rule["health"] != "ok"} == {}
-    assert finite(prometheus.query('up{job="rerank"} == 1'))
 
 
-def test_every_series_is_of_a_known_kind(service: Process, prometheus: Prometheus) -> None:
+def evaluated(prometheus: Prometheus) -> list[dict[str, Any]]:
+    return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+
+def test_every_series_is_of_a_known_kind(service: ServiceProcess, watched: Watched) -> None:
     """Names, units and help texts as Prometheus's own linter wants them."""
-    text = service.client.get("/metrics").text
+    text = httpx.get(f"{service.url}/metrics").text
     run = subprocess.run(
         [binary("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30
     )

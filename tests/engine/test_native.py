@@ -1,29 +1,34 @@
 """Native decoding against the host-driven step graph, the reference, on whole lists."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+from tiny_bundle import (
+    THRESHOLDS,
+    build_tiny_bundle,
+    tiny_calibration,
+    tiny_config,
+    tiny_features,
+    tiny_policy,
+)
 
 from bundle.arrays import Arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
 from bundle.features.assembly import collate
-from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
+from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, GateKind
 from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native import encoder as native_encoder
-from engine.native import runner as native
 from engine.native.encoder import NativeEncoder
-from engine.native.runner import NativeRunner
+from engine.native.runner import FORMER_NAMES, NativeRunner
 from engine.sessions import SessionSettings, open_session
 from export.parity import TorchRunner, compare, random_requests
 from export.writer import Trained, write_bundle
 from model.training.checkpoint import load_policy
-
-THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 
 
 def write(
@@ -35,17 +40,8 @@ def write(
     policy.config = policy.config.model_copy(
         update={"reasoner": policy.config.reasoner.model_copy(update={"gate": gate})}
     )
-    trained_gate = Gate(
-        kind=gate,
-        threshold=THRESHOLDS[gate],
-        quantile=0.6,
-        trigger_rate=0.4,
-        tokens_per_list=4.0,
-        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
-    )
-    write_bundle(
-        Trained(tiny_config(reasoner, decoder=decoder), policy, features, trained_gate, {}), directory
-    )
+    config = tiny_config(reasoner, decoder=decoder)
+    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory)
     return LoadedModel.open(directory)
 
 
@@ -101,8 +97,20 @@ def test_parity_notices_other_decode_weights(bundle: Path) -> None:
     assert isinstance(model.runner, NativeRunner)
     reference = StepRunner(bundle, model.manifest, SessionSettings())
     requests = random_requests(model.features, model.manifest, 40)
-    model.runner._weights[native.WEIGHTS.index("write_bias")] += np.float32(0.5)
+    model.runner._weights.write_bias[:] += np.float32(0.5)
     assert compare(reference, model.runner, requests).identical < 40
+
+
+def test_weights_under_their_former_names_are_read(bundle: Path, tmp_path: Path) -> None:
+    model = LoadedModel.open(bundle)
+    shutil.copytree(bundle, tmp_path, dirs_exist_ok=True)
+    with np.load(bundle / DECODE) as stored:
+        former = {FORMER_NAMES.get(name, name): stored[name] for name in stored.files}
+    assert "gates_bias" in former
+    np.savez(tmp_path / DECODE, allow_pickle=False, **former)
+    older = NativeRunner(tmp_path, model.manifest, SessionSettings())
+    requests = random_requests(model.features, model.manifest, 20)
+    assert compare(model.runner, older, requests).identical == 20
 
 
 @pytest.mark.parametrize(("reasoner", "decoder"), [("paper", "gru"), ("pause", "gru"), ("deep", "lstm")])
@@ -164,14 +172,12 @@ def test_native_memories_are_the_encoder_graphs(
 def test_attention_layers_are_encoded_on_onnx_runtime(tmp_path: Path) -> None:
     features = tiny_features()
     policy = tiny_policy(features, layers=1)
-    gate = LoadedModel.open(build_tiny_bundle(tmp_path / "light")).manifest.gate
-    deep = tmp_path / "deep"
-    write_bundle(Trained(tiny_config(layers=1), policy, features, gate, {}), deep)
-    model = LoadedModel.open(deep)
+    write_bundle(Trained(tiny_config(layers=1), policy, features, tiny_calibration(), {}), tmp_path)
+    model = LoadedModel.open(tmp_path)
     assert isinstance(model.runner, NativeRunner)
-    assert not (deep / ENCODE).exists()
+    assert not (tmp_path / ENCODE).exists()
     requests = random_requests(model.features, model.manifest, 60)
-    step = StepRunner(deep, model.manifest, SessionSettings())
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
     assert compare(step, model.runner, requests).identical == 60
 
 

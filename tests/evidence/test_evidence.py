@@ -20,8 +20,8 @@ from evidence.fit import ROWS, fit
 from evidence.grid import DECIDING, MODELS, SEEDS, TRAININGS, Task, configured, tasks
 from evidence.intervals import gap
 from evidence.references import REFERENCES
-from evidence.report import Results, main_table, possible_table, steps_table, write
-from evidence.results import collect, difference, key, load
+from evidence.results import Results, collect, difference, key, load
+from evidence.tables import main_table, possible_table, steps_table
 from model.policy import Policy
 
 TINY = Data(
@@ -166,11 +166,6 @@ def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> N
     steps = steps_table(results, "tiny").splitlines()
     assert len(steps) == 2 + 3  # no rows of one evaluator here
     assert f"| {results.mean('tiny', 'EGLR', 'imitation alone', 'true_value'):.4f} |" in steps[2]
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table: x -->old<!-- end -->\nafter\n")
-    write(page, {"x": lambda: "new"})
-    write(page, {"x": lambda: "newer"})
-    assert page.read_text() == "before\n<!-- table: x -->\nnewer\n<!-- end -->\nafter\n"
 
 
 def test_a_difference_pairs_run_with_run() -> None:

@@ -8,10 +8,18 @@ import pytest
 import torch
 from tiny_bundle import tiny_features, tiny_policy
 
-from bundle.contract import MASKED_LOGIT, NO_ITEM, UNLIMITED_MICRO_STEPS
+from bundle.contract import (
+    CONTROLS,
+    MASKED_LOGIT,
+    NO_ITEM,
+    NOISE,
+    UNLIMITED_MICRO_STEPS,
+    StepControls,
+    StepRecord,
+)
 from bundle.features.assembly import Candidates, collate
 from bundle.features.history import Interaction, UserContext
-from model.policy import Controls, Policy, Record
+from model.policy import Policy
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 from model.training.rollout import greedy, replay_choice, replay_gate, roll_out, sample, threshold_gate
 
@@ -31,7 +39,7 @@ def inputs(*sizes: int, start: int = 0) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in collate(requests).items()}
 
 
-def controls(rows: int, **changes: Any) -> Controls:
+def controls(rows: int, **changes: Any) -> StepControls:
     values: dict[str, Any] = {
         "slate_length": 10,
         "entropy_threshold": 0.65,
@@ -41,17 +49,16 @@ def controls(rows: int, **changes: Any) -> Controls:
         "selection_temperature": 0.7,
         **changes,
     }
-    integers = ("slate_length", "reasoning_budget", "micro_step_budget")
     tensors = {
-        name: torch.full((rows,), value, dtype=torch.int64 if name in integers else torch.float32)
-        for name, value in values.items()
-        if name != "noise"
+        spec.name: torch.full((rows,), values[spec.name], dtype=getattr(torch, spec.dtype))
+        for spec in CONTROLS
+        if spec is not NOISE
     }
-    return Controls(**tensors, noise=changes.get("noise", torch.zeros(rows, 1, 200)))
+    return StepControls(**tensors, noise=changes.get("noise", torch.zeros(rows, 1, 200)))
 
 
 @torch.no_grad()
-def write(policy: Policy, batch: dict[str, torch.Tensor], asked: Controls) -> list[Record]:
+def write(policy: Policy, batch: dict[str, torch.Tensor], asked: StepControls) -> list[StepRecord]:
     """All micro-steps until every slate is full."""
     memory = policy.encode(batch)
     state = policy.begin(memory, batch["candidate_mask"])
@@ -63,7 +70,7 @@ def write(policy: Policy, batch: dict[str, torch.Tensor], asked: Controls) -> li
     return records
 
 
-def slates(records: list[Record]) -> list[list[int]]:
+def slates(records: list[StepRecord]) -> list[list[int]]:
     chosen = torch.stack([record.chosen for record in records], dim=1).tolist()
     return [[item for item in row if item != NO_ITEM] for row in chosen]
 
@@ -179,8 +186,8 @@ def test_a_rollout_writes_what_micro_steps_write(reasoner: str) -> None:
     lengths = [10, 10, 5]
     records = write(policy, batch, controls(3)._replace(slate_length=torch.tensor(lengths)))
     assert rollout.written.sum(1).tolist() == lengths
-    for row, (slate, length) in enumerate(zip(slates(records), lengths, strict=True)):
-        assert rollout.slate[row, :length].tolist() == slate
+    assert [slate.tolist() for slate in rollout.slates()] == slates(records)
+    for row in range(len(lengths)):
         tokens = sum(int(record.reasoned[row]) for record in records)
         assert int((rollout.tokens * rollout.written)[row].sum()) == tokens
 

@@ -8,6 +8,22 @@ import numpy as np
 from rerank_client import Client
 
 
+class Gate(threading.Event):
+    """Closed until it is set. `reached` once somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def clear(self) -> None:
+        super().clear()
+        self.reached.clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
 @dataclass
 class Failing:
     """A runner that raises."""
@@ -23,11 +39,11 @@ class Held:
     """A runner that waits for `gate`."""
 
     real: Any
-    gate: threading.Event
+    gate: Gate
     provider: str = "CPUExecutionProvider"
 
     def run(self, *batch: Any) -> Any:
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         return self.real.run(*batch)
 
 
@@ -50,8 +66,9 @@ def put_runner(client: Client, runner: Any) -> None:
     served.scheduler._generate = model.generate
 
 
-def held(client: Client) -> threading.Event:
-    gate, served = threading.Event(), client.service.models.get()
+def held(client: Client) -> Gate:
+    """What inference waits for from now on."""
+    gate, served = Gate(), client.service.models.get()
     put_runner(client, Held(served.model.runner, gate))
     served.scheduler._inline_s = 0.0  # a model known to be slow
     return gate

@@ -1,11 +1,14 @@
 """A client of an app in the test's own event loop."""
 
+import asyncio
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.request import Service
 
@@ -25,9 +28,19 @@ class Client(httpx.AsyncClient):
         return await self.post("/v1/rerank", json={"items": listed, **fields})
 
     async def metric(self, name: str) -> float:
-        """Value of one sample, such as `rerank_fallback_total{reason="model"}`; 0 if absent."""
-        lines = (await self.get("/metrics")).text.splitlines()
-        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " ")), 0.0)
+        """Sum of the samples with these labels: `rerank_fallback_total{reason="model"}`. 0 without any."""
+        name, _, labels = name.partition("{")
+        wanted = dict(re.findall(r'(\w+)="(.*?)"', labels))
+        families = text_string_to_metric_families((await self.get("/metrics")).text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if wanted.items() <= sample.labels.items())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until it holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Client]]

@@ -1,4 +1,4 @@
-"""LitServe, as its documentation has it for throughput: one worker, batches of what is queued, fast queue.
+"""LitServe, as documented for throughput: one worker, batches of what is queued, fast queue.
 
 `decode_request` runs in the worker with the raw body, which a dependency hands over unparsed.
 """

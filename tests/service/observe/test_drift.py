@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from rerank_client import Client, Serve
 from tiny_bundle import tiny_reference
 
@@ -92,24 +93,25 @@ def held_out(trained_bundle: Path) -> list[dict[str, np.ndarray]]:
     return [row.inputs for row in examples(dataset.slates["validation"], features, training=False)]
 
 
-def indices(metrics: Metrics, model: LoadedModel, lists: list[dict[str, np.ndarray]]) -> dict[str, float]:
+async def indices(model: LoadedModel, lists: list[dict[str, np.ndarray]]) -> dict[str, float]:
     """What the gauges say after these lists."""
-    provider = model.runner.provider
-    metrics.model(model.manifest, provider, provider, drift_window=len(lists))
+    everything, provider = Metrics(), model.runner.provider
+    metrics = everything.for_model("m", "1")
+    metrics.serving(model.manifest, provider, provider, drift_window=len(lists))
     for inputs in lists:
         candidates = len(inputs["candidate_numeric"])
         controls = Controls.default(model.manifest, min(model.manifest.slate_length, candidates))
         metrics.list_size.observe(candidates)
         metrics.slate(*model.generate([inputs], [controls]))
-    metrics.write()
-    (family,) = (f for f in metrics.registry.collect() if f.name == "rerank_drift_psi")
+    text = (await everything.text()).decode()
+    (family,) = (f for f in text_string_to_metric_families(text) if f.name == "rerank_drift_psi")
     return {f"{s.labels['signal']}:{s.labels['position']}": s.value for s in family.samples}
 
 
-def test_the_held_out_lists_themselves_are_no_drift(trained_bundle: Path, held_out: list) -> None:
+async def test_the_held_out_lists_themselves_are_no_drift(trained_bundle: Path, held_out: list) -> None:
     """Recomputed by serving: training decoded them with PyTorch, in batches."""
     model = LoadedModel.open(trained_bundle)
-    found = indices(Metrics(), model, held_out)
+    found = await indices(model, held_out)
     assert {"entropy:0", "entropy:9", "entropy:all", "trigger:all", "score:all", "list_size:all"} <= set(
         found
     )
@@ -124,13 +126,13 @@ def test_the_held_out_lists_themselves_are_no_drift(trained_bundle: Path, held_o
     )
 
 
-def test_other_lists_are_drift(trained_bundle: Path, held_out: list) -> None:
+async def test_other_lists_are_drift(trained_bundle: Path, held_out: list) -> None:
     """Lists of a third of the length: less to be unsure about, and likelier choices."""
     few = [
         {k: v[: len(v) // 3] if k.startswith("candidate") else v for k, v in inputs.items()}
         for inputs in held_out
     ]
-    found = indices(Metrics(), LoadedModel.open(trained_bundle), few)
+    found = await indices(LoadedModel.open(trained_bundle), few)
     assert min(found[signal] for signal in ("entropy:all", "score:all", "list_size:all")) > 0.25
 
 
@@ -150,7 +152,9 @@ async def test_a_bundle_of_before_is_served_without(client: Client, kept: str) -
     reference = None if kept == "none" else tiny_reference().model_copy(update={"score": HALVES})
     gate = manifest.gate.model_copy(update={"reference": reference})
     metrics = Metrics()
-    metrics.model(manifest.model_copy(update={"gate": gate}), "cpu", "cpu", drift_window=1)
+    served = metrics.for_model(manifest.name, manifest.version)
+    served.serving(manifest.model_copy(update={"gate": gate}), "cpu", "cpu", drift_window=1)
+    served.list_size.observe(1)
     text = (await metrics.text()).decode()
     assert "rerank_drift_psi{" not in text
     assert 'rerank_model_loaded{model="eglr",version="1"} 1.0' in text

@@ -1,111 +1,80 @@
-"""Instruments that count first and write later, against the library's own."""
+"""Instruments count into families; what these say is test_families'."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import prometheus_client as library
+import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
+from service.observe.families import Families, decode
 from service.observe.instruments import Instruments
 
-ROOT = Path(__file__).parents[3]
 BOUNDS = (1.0, 2.0, 5.0)
-VALUES = (0.5, 1.0, 1.5, 2.0, 7.0, 100.0)
 
 
-def test_a_histogram_says_what_the_librarys_says() -> None:
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    instruments = Instruments(ours, "t_")
-    histogram = instruments.histogram("size", "Sizes.", BOUNDS)
-    plain = library.Histogram("t_size", "Sizes.", buckets=BOUNDS, registry=theirs)
-    for value in VALUES:
-        histogram.observe(value)
-        plain.observe(value)
-        instruments.write()
-    said, expected = [
-        {(s.name, *s.labels.values()): s.value for family in registry.collect() for s in family.samples}
-        for registry in (ours, theirs)
-    ]
-    created = ("t_size_created",)
-    assert said.pop(created) == pytest.approx(expected.pop(created), abs=10)
-    assert said == expected
+def families(make: Instruments) -> Families:
+    return decode(make.encoded())
 
 
-def test_nothing_is_written_twice() -> None:
-    registry = CollectorRegistry()
-    instruments = Instruments(registry, "t_")
-    counter = instruments.counters("done_total", "Done.", "reason", initial=("a", "b"))
-    gauge = instruments.gauge("depth", "Depth.", "livesum")
-    for amount in (1, 0, 2):
-        counter.labels("a").inc(amount)
-        gauge.inc()
-        instruments.write()
-        instruments.write()
-    gauge.dec()
-    instruments.write()
-    assert registry.get_sample_value("t_done_total", {"reason": "a"}) == 3
-    assert registry.get_sample_value("t_done_total", {"reason": "b"}) == 0
-    assert registry.get_sample_value("t_depth") == 2
+@pytest.mark.parametrize(("value", "bucket"), [(0.5, 0), (1.0, 0), (1.5, 1), (5.0, 2), (7.0, 3)])
+def test_a_bound_belongs_to_its_bucket(value: float, bucket: int) -> None:
+    make = Instruments()
+    histogram = make.histogram("size", "Sizes.", BOUNDS)
+    histogram.observe(value)
+    assert histogram.counts.index(1) == bucket
+    assert families(make)["rerank_size"].series[()] == [value, *histogram.counts]
 
 
-WORKER = """
-import asyncio, sys
-from service.observe.metrics import Metrics
-metrics = Metrics()
-metrics.list_size.observe(float(sys.argv[1]))
-metrics.inflight.inc()
-metrics.context_lookups.labels("hit").inc(3)
-metrics.drift.labels("score", "all").set(float(sys.argv[1]) / 100)
-print(asyncio.run(metrics.text()).decode(), flush=True)
-sys.stdin.read()
-"""
+def test_what_has_not_happened_is_there_at_0() -> None:
+    make = Instruments()
+    counter = make.counters("done_total", "Done.", "reason", initial=("a", "b"))
+    counter.labels("b").inc()
+    assert families(make)["rerank_done_total"].series == {("a",): [0], ("b",): [1]}
 
 
-def test_what_two_processes_count_adds_up(tmp_path: Path) -> None:
-    """Counts and gauges of both, from whichever is asked; the drift is the worst of them."""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    first = subprocess.Popen(
-        [sys.executable, "-c", WORKER, "10"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert first.stdout is not None
-    while "rerank_score_sum" not in first.stdout.readline():  # it has written
-        pass
-    second = subprocess.run(
-        [sys.executable, "-c", WORKER, "40"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first.communicate("", timeout=20)
-    lines = second.stdout.splitlines()
-    for sample in (
-        "rerank_list_size_count 2.0",
-        "rerank_list_size_sum 50.0",
-        'rerank_list_size_bucket{le="10.0"} 1.0',
-        "rerank_inflight_requests 2.0",
-        'rerank_context_lookups_total{result="hit"} 6.0',
-        'rerank_context_lookups_total{result="miss"} 0.0',
-        'rerank_drift_psi{position="all",signal="score"} 0.4',
-    ):
-        assert sample in lines
-    assert not [line for line in lines if "pid=" in line]
+def test_constant_labels_come_first() -> None:
+    make = Instruments()
+    make.labelled(model="m", version="1").counters("done_total", "Done.", "reason").labels("a").inc(2)
+    made = families(make)["rerank_done_total"]
+    assert made.labels == ("model", "version", "reason")
+    assert made.series == {("m", "1", "a"): [2]}
 
 
-@pytest.mark.parametrize("value", BOUNDS)
-def test_a_bound_belongs_to_its_bucket(value: float) -> None:
-    registry = CollectorRegistry()
-    instruments = Instruments(registry, "t_")
-    instruments.histogram("size", "Sizes.", BOUNDS).observe(value)
-    instruments.write()
-    assert registry.get_sample_value("t_size_bucket", {"le": str(value)}) == 1
+def two_models(make: Instruments) -> list[Instruments]:
+    made = [make.labelled(model="m", version=version) for version in "12"]
+    for version in made:
+        version.counter("done_total", "Done.").inc(3)
+        version.gauge("depth", "Depth.", "sum").set(4)
+    make.counter("requests_total", "Requests.").inc()
+    return made
+
+
+@pytest.mark.parametrize("retire", [False, True])
+def test_only_what_has_the_constant_labels_is_removed(retire: bool) -> None:
+    make = Instruments()
+    one, _ = two_models(make)
+    one.remove("counter", "gauge", retire=retire)
+    left = families(make)
+    assert left["rerank_done_total"].series == {("m", "2"): [3]}
+    assert left["rerank_done_total"].retired == ({("m", "1"): [3]} if retire else {})
+    assert left["rerank_depth"].series == {("m", "2"): [4]}
+    assert left["rerank_depth"].retired == {}, "what is gone holds nothing"
+    assert left["rerank_requests_total"].series == {(): [1]}
+    one.counter("done_total", "Done.").inc()
+    assert families(make)["rerank_done_total"].series[("m", "1")] == [4 if retire else 1]
+
+
+def test_a_successor_counts_on() -> None:
+    before = Instruments()
+    two_models(before)
+    make = Instruments(families(before))
+    make.counter("requests_total", "Requests.").inc()
+    assert families(make)["rerank_requests_total"].series == {(): [2]}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    make = Instruments()
+    make.histogram("size", "Sizes.", BOUNDS).observe(np.float32(1.5))
+    make.gauge("active", "Active.", "min").set(np.bool_(True))
+    make.counter("done_total", "Done.").inc(np.int64(2))
+    found = families(make)
+    assert found["rerank_size"].series[()] == [1.5, 0, 1, 0, 0]
+    assert found["rerank_active"].series[()] == [1]
+    assert found["rerank_done_total"].series[()] == [2]

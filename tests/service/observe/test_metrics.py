@@ -1,6 +1,9 @@
 """What /metrics says after known requests."""
 
+import logging
 import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -58,37 +61,38 @@ async def test_a_reranks_metrics(client: Client) -> None:
         await client.metric(f'rerank_reasoning_stop_total{{reason="{s}"}}') for s in ("entropy", "budget")
     ]
     assert sum(stops) == 3
-    assert await client.metric("rerank_model_load_timestamp_seconds") > 1.7e9
-    created = await client.metric('rerank_model_created_timestamp_seconds{model="eglr",version="1"}')
-    assert 0 <= time.time() - created < 3600
+    manifest = client.service.models.get().model.manifest
+    created = datetime.fromisoformat(manifest.created).timestamp()
+    assert await client.metric("rerank_model_created_timestamp_seconds") == created
+    assert created < await client.metric("rerank_model_load_timestamp_seconds") <= time.time()
 
 
 async def test_what_has_not_happened_yet_is_there_at_0(client: Client) -> None:
-    text = (await client.get("/metrics")).text
-    for sample in (
-        *(f'rerank_fallback_total{{reason="{reason}"}} 0.0' for reason in ("deadline", "overload", "model")),
-        *(f'rerank_shed_total{{reason="{reason}"}} 0.0' for reason in ("deadline", "overload")),
-        *(
-            f'rerank_deadline_exceeded_total{{stage="{stage}"}} 0.0'
-            for stage in ("context", "queue", "infer")
-        ),
-        *(f'rerank_context_lookups_total{{result="{result}"}} 0.0' for result in ("unavailable", "timeout")),
-        *(
-            f'rerank_reasoning_stop_total{{reason="{stop}"}} 0.0'
-            for stop in ("entropy", "budget", "deadline")
-        ),
-        'rerank_stage_duration_seconds_count{stage="features"} 0.0',
+    lines = (await client.get("/metrics")).text.splitlines()
+    for name, label, values in (
+        ("fallback_total", "reason", ("deadline", "overload", "model")),
+        ("shed_total", "reason", ("deadline", "overload")),
+        ("deadline_exceeded_total", "stage", ("parse", "context", "features", "queue", "infer")),
+        ("reasoning_stop_total", "reason", ("entropy", "budget", "deadline")),
+        ("stage_duration_seconds_count", "stage", ("features", "queue", "infer", "post")),
     ):
-        assert sample in text.splitlines()
+        for value in values:
+            assert f'rerank_{name}{{model="eglr",{label}="{value}",version="1"}} 0.0' in lines
+    for result in ("hit", "miss", "anonymous", "unavailable", "timeout"):
+        assert f'rerank_context_lookups_total{{result="{result}"}} 0.0' in lines
+    for stage in ("parse", "context"):
+        sample = f'rerank_stage_duration_seconds_count{{model="",stage="{stage}",version=""}} 0.0'
+        assert sample in lines, "of no model"
 
 
 async def test_a_provider_that_fell_back_is_there_at_0(client: Client) -> None:
     metrics = Metrics()
     manifest = client.service.models.get().model.manifest
-    metrics.model(manifest, "CUDAExecutionProvider", "CPUExecutionProvider", drift_window=1)
+    served = metrics.for_model("m", "1")
+    served.serving(manifest, "CUDAExecutionProvider", "CPUExecutionProvider", drift_window=1)
     text = (await metrics.text()).decode()
-    assert 'rerank_provider_active{provider="CUDAExecutionProvider"} 0.0' in text
-    assert 'rerank_provider_active{provider="CPUExecutionProvider"} 1.0' in text
+    assert 'rerank_provider_active{model="m",provider="CUDAExecutionProvider",version="1"} 0.0' in text
+    assert 'rerank_provider_active{model="m",provider="CPUExecutionProvider",version="1"} 1.0' in text
 
 
 async def test_entropy_by_position_agrees_with_the_trace(client: Client) -> None:
@@ -137,3 +141,87 @@ async def test_two_apps_count_apart(serve: Serve) -> None:
         await one.rerank(ITEMS)
         assert await one.metric("rerank_list_size_count") == 1
         assert await other.metric("rerank_list_size_count") == 0
+
+
+def worker(path: Path, list_size: float) -> Metrics:
+    """Of several; it has counted a little."""
+    metrics = Metrics(path)
+    metrics.inflight.inc()
+    metrics.context_lookups.labels("hit").inc(3)
+    model = metrics.for_model("m", "1")
+    model.list_size.observe(list_size)
+    model.drift.labels("score", "all").set(list_size / 100)
+    return metrics
+
+
+async def leave_behind(metrics: Metrics) -> None:
+    async with metrics.kept_written():
+        pass
+
+
+async def lines(metrics: Metrics) -> list[str]:
+    return (await metrics.text()).decode().splitlines()
+
+
+MODEL = 'model="m",version="1"'
+
+
+async def test_any_worker_answers_for_all(tmp_path: Path) -> None:
+    """Counts and gauges of both; the drift is the worst of them."""
+    one, other = worker(tmp_path / "a.families", 10), worker(tmp_path / "b.families", 40)
+    await leave_behind(one)
+    one.context_lookups.labels("hit").inc()  # which nobody else can know yet
+    found = await lines(other)
+    for sample in (
+        f"rerank_list_size_count{{{MODEL}}} 2.0",
+        f"rerank_list_size_sum{{{MODEL}}} 50.0",
+        f'rerank_list_size_bucket{{le="10.0",{MODEL}}} 1.0',
+        "rerank_inflight_requests 2.0",
+        'rerank_context_lookups_total{result="hit"} 6.0',
+        'rerank_context_lookups_total{result="miss"} 0.0',
+        'rerank_drift_psi{model="m",position="all",signal="score",version="1"} 0.4',
+    ):
+        assert sample in found
+
+
+async def test_what_one_worker_unloads_the_sum_keeps(tmp_path: Path) -> None:
+    """Until the last of them unloads it: a sum that falls is a restart to Prometheus."""
+    one, other = (worker(tmp_path / f"{name}.families", 10) for name in "ab")
+    for metrics, left in ((one, f"rerank_list_size_count{{{MODEL}}} 2.0"), (other, None)):
+        ((_, model),) = metrics._models.items()
+        metrics.model_gone(model)
+        await leave_behind(metrics)
+        counts = [line for line in await lines(other) if line.startswith("rerank_list_size_count")]
+        assert counts == ([left] if left else [])
+    assert not [line for line in await lines(one) if MODEL in line]
+
+
+async def test_a_worker_goes_on_where_the_one_before_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "a.families"
+    await leave_behind(worker(path, 10))
+    successor = Metrics(path)
+    assert 'rerank_context_lookups_total{result="hit"} 3.0' in await lines(successor)
+    assert "rerank_inflight_requests 0.0" in await lines(successor)
+    assert not [line for line in await lines(successor) if MODEL in line], "nothing is loaded yet"
+    successor.for_model("m", "1").list_size.observe(1)
+    assert f"rerank_list_size_count{{{MODEL}}} 2.0" in await lines(successor)
+
+
+async def test_a_full_disk_is_told_once_and_costs_only_freshness(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, full = tmp_path / "a.families", tmp_path / "a.new"
+    one, other = worker(path, 10), Metrics(tmp_path / "b.families")
+    await leave_behind(one)
+    full.symlink_to("/dev/full")
+    one.context_lookups.labels("hit").inc()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            await leave_behind(one)
+    assert len(caplog.records) == 1
+    assert "No space left" in caplog.text
+    assert 'rerank_context_lookups_total{result="hit"} 4.0' in await lines(one)
+    assert 'rerank_context_lookups_total{result="hit"} 3.0' in await lines(other)
+    full.unlink()
+    await leave_behind(one)
+    assert 'rerank_context_lookups_total{result="hit"} 4.0' in await lines(other)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from rerank_client import Client
+from rerank_client import Client, until
 
 from service.app import create_app
 from service.observe.tracing import Tracer
@@ -134,21 +134,25 @@ async def test_a_failing_model_is_an_error(trace: Trace) -> None:
 
 async def test_a_missed_deadline_says_in_which_stage(trace: Trace) -> None:
     async with trace() as traced:
-        gate = held(traced.client)
-        running = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=80))
-        await asyncio.sleep(0.03)
-        await traced.client.rerank(ITEMS, deadline_ms=20)
-        await running
+        gate, scheduler = held(traced.client), traced.client.service.models.get().scheduler
+        inferring = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
+        await until(lambda: bool(scheduler._running))
+        queued = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
+        await until(lambda: bool(scheduler._queue))
+        scheduler._expire(scheduler._queue[0])  # as their deadlines do
+        await queued
+        scheduler._expire(scheduler._running[0])
+        await inferring
         gate.set()
-    queued, inferring = traced.requests
-    assert queued.attributes["rerank.deadline_stage"] == "queue"
-    assert traced.stages(queued)["queue"].status.status_code == StatusCode.ERROR
-    assert "infer" not in traced.stages(queued)
-    assert inferring.attributes["rerank.deadline_stage"] == "infer"
-    infer = traced.stages(inferring)["infer"]
+    in_queue, in_inference = traced.requests
+    assert in_queue.attributes["rerank.deadline_stage"] == "queue"
+    assert traced.stages(in_queue)["queue"].status.status_code == StatusCode.ERROR
+    assert "infer" not in traced.stages(in_queue)
+    assert in_inference.attributes["rerank.deadline_stage"] == "infer"
+    infer = traced.stages(in_inference)["infer"]
     assert infer.status.status_code == StatusCode.ERROR
-    assert infer.end_time <= inferring.end_time, "it went on, but not for this request"
-    assert inferring.attributes["rerank.fallback"] == "deadline"
+    assert infer.end_time <= in_inference.end_time, "it went on, but not for this request"
+    assert in_inference.attributes["rerank.fallback"] == "deadline"
 
 
 async def test_a_refused_body_is_the_callers_error(trace: Trace) -> None:

@@ -1,117 +1,89 @@
-"""The real process: `python -m service` with uvicorn, its signals, its logs, its imports."""
+"""The real process: `python -m service` with uvicorn, its signals, its logs, what it refuses."""
 
 import json
-import signal
+import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from service_process import ROOT, Process, rerank
+from asking import asked_all_the_time, readiness, rerank
+from eventually import eventually
+
+from launch.service import ROOT, ServiceProcess
+
+Start = Callable[..., ServiceProcess]
 
 
 @pytest.fixture
-def process(bundle: Path) -> Iterator[Process]:
-    process = Process(bundle, "--drain-s", "0.6")
-    process.until_ready()
-    yield process
-    process.client.close()
-    process.running.kill()
-    process.running.communicate()
+def start(bundle: Path, tmp_path: Path) -> Iterator[Start]:
+    """`start("--drain-s", "0")`: a service that is ready. Its log is in `tmp_path / "log"`."""
+    started: list[ServiceProcess] = []
+
+    def start(*arguments: str) -> ServiceProcess:
+        started.append(ServiceProcess(bundle, *arguments, log=tmp_path / "log"))
+        started[-1].until_ready()
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.process.kill()
+        service.process.wait()
 
 
-def test_sigterm_fails_readiness_then_drains_and_exits_with_0(bundle: Path) -> None:
-    process = Process(bundle, "--drain-s", "60")
-    process.until_ready()
-
-    def keep_asking() -> list[int]:
-        codes = []
-        while True:
-            try:
-                codes.append(rerank(process.port).status_code)
-            except httpx.TransportError:
-                return codes
-
-    assert rerank(process.port).json()["fallback"] is None
-    with ThreadPoolExecutor(2) as threads:
-        asking = [threads.submit(keep_asking) for _ in range(2)]
-        time.sleep(0.1)
-        process.running.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        ready = process.client.get("/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "draining")
-        assert process.client.get("/livez").status_code == 200
-        assert rerank(process.port).status_code == 200, "still answered while draining"
-        process.running.send_signal(signal.SIGTERM)  # enough of it
-        code, logs = process.until_closed()
-        answered = [answer for one in asking for answer in one.result()]
-    process.client.close()
-    assert code == 0, logs
-    assert len(answered) > 2
-    assert set(answered) == {200}, "no request that was answered at all was dropped"
-    lines = [json.loads(line) for line in logs.splitlines()]
-    assert {"timestamp", "level", "logger", "message"} <= set(lines[0])
+async def test_sigterm_fails_readiness_then_drains_and_exits_with_0(start: Start, tmp_path: Path) -> None:
+    service = start("--drain-s", "600")
+    with asked_all_the_time(service) as codes:
+        await eventually(lambda: len(codes) > 2)
+        service.process.terminate()
+        await eventually(lambda: readiness(service) == (503, "draining"))
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+        answer = rerank(service)
+        assert (answer.status_code, answer.json()["fallback"]) == (200, None), "still answered while draining"
+        service.process.terminate()  # enough of it
+        assert service.until_ended() == 0, "without the wait"
+    assert set(codes) == {200}, "no request that was answered at all was dropped"
+    logs = (tmp_path / "log").read_text()
+    assert {"timestamp", "level", "logger", "message"} <= set(json.loads(logs.splitlines()[0]))
     assert "somebody" not in logs
 
 
-def test_a_request_being_sent_at_sigterm_is_finished(process: Process) -> None:
+async def test_a_request_being_sent_when_the_port_closes_is_finished(start: Start) -> None:
+    service = start("--drain-s", "0")
     body = json.dumps({"items": [{"id": "i1"}, {"id": "i2"}]}).encode()
     head = f"POST /v1/rerank HTTP/1.1\r\nhost: t\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as open_request:
+
+    def taken() -> bool:
+        """Besides the request that asks for it."""
+        return "rerank_inflight_requests 2.0\n" in httpx.get(f"{service.url}/metrics").text
+
+    def closed() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", service.port), timeout=60).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as open_request:
         open_request.sendall(head + body[:10])
-        process.running.send_signal(signal.SIGTERM)
-        time.sleep(1.0)  # the port is closed by now
+        await eventually(taken)
+        service.process.terminate()
+        await eventually(closed)
         open_request.sendall(body[10:])
         assert open_request.recv(100).startswith(b"HTTP/1.1 200")
-    assert process.until_closed()[0] == 0
-
-
-def test_a_second_signal_skips_the_wait(bundle: Path) -> None:
-    process = Process(bundle, "--drain-s", "60")
-    process.until_ready()
-    process.running.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    process.running.send_signal(signal.SIGTERM)
-    assert process.until_closed()[0] == 0
-    process.client.close()
+    assert service.until_ended() == 0
 
 
 @pytest.mark.parametrize("fault", ["missing", "changed"])
 def test_a_bad_bundle_is_refused_with_one_line(fault: str, bundle: Path, tmp_path: Path) -> None:
     if fault == "changed":
-        for file in bundle.iterdir():
-            (tmp_path / file.name).write_bytes(file.read_bytes())
+        shutil.copytree(bundle, tmp_path, dirs_exist_ok=True)
         (tmp_path / "slate.onnx").write_bytes(b"not a graph")
     command = [sys.executable, "-m", "service", "--bundle", str(tmp_path)]
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert ("no bundle here" if fault == "missing" else "does not match its sha256") in refused.stderr
-
-
-def test_importing_the_service_leaves_torch_out() -> None:
-    code = (
-        "import sys, service.app, service.__main__, service.context.redis;"
-        "print(*{'torch', 'onnx', 'lightgbm', 'export'} & set(sys.modules))"
-    )
-    imported = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (imported.returncode, imported.stdout.strip()) == (0, ""), imported.stderr
-
-
-async def test_not_ready_before_loading(bundle: Path) -> None:
-    from rerank_client import Client
-
-    from service.app import create_app
-    from service.settings import Settings
-
-    async with Client(create_app(Settings(bundle=bundle))) as client:
-        ready = await client.get("/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "starting")
-        assert (await client.get("/livez")).status_code == 200
-        refused = await client.rerank(["i1"])
-        assert (refused.status_code, refused.json()["error_type"]) == (503, "unavailable")

@@ -4,13 +4,12 @@ import asyncio
 import gc
 import json
 import shutil
-import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from eventually import eventually
+from faulty_runners import held
 from rerank_client import Client
 
 from bundle.manifest import MANIFEST, BundleError
@@ -27,28 +26,13 @@ def newer(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "newer"
 
 
-class Held:
-    """A runner that waits for `gate`."""
-
-    def __init__(self, real: Any, gate: threading.Event) -> None:
-        self._real, self._gate, self.provider = real, gate, real.provider
-
-    def run(self, *batch: Any) -> Any:
-        assert self._gate.wait(10)
-        return self._real.run(*batch)
-
-
 async def test_requests_end_with_the_model_they_began_with(client: Client, newer: Path) -> None:
-    models, gate = client.service.models, threading.Event()
+    models, gate = client.service.models, held(client)
     old = models.get()
-    old.scheduler._inline_s = 0.0  # a model known to be slow
-    old.scheduler._generate = replace(old.model, runner=Held(old.model.runner, gate)).generate
-    waiting = [asyncio.create_task(client.rerank(ITEMS, deadline_ms=9000)) for _ in range(3)]
-    while not old.scheduler._running:
-        await asyncio.sleep(0.001)
-    swap = asyncio.create_task(models.load(newer))
-    while models.get() is old:
-        await asyncio.sleep(0.001)
+    waiting = [asyncio.create_task(client.rerank(ITEMS)) for _ in range(3)]
+    await eventually(gate.reached.is_set)
+    swap = asyncio.create_task(models.swap(newer))
+    await eventually(lambda: models.get() is not old)
     answer = (await client.rerank(ITEMS)).json()
     assert (answer["model_version"], answer["fallback"]) == ("2", None)
     assert not swap.done(), "the old model still has requests"
@@ -61,7 +45,7 @@ async def test_requests_end_with_the_model_they_began_with(client: Client, newer
 
 async def test_only_the_live_version_is_told(client: Client, newer: Path, bundle: Path) -> None:
     for directory, version in ((newer, "2"), (bundle, "1"), (bundle, "1"), (newer, "2")):
-        await client.service.models.load(directory)
+        await client.service.models.swap(directory)
         text = (await client.get("/metrics")).text
         told = [line for line in text.splitlines() if line.startswith("rerank_model_loaded{")]
         assert told == [f'rerank_model_loaded{{model="eglr",version="{version}"}} 1.0']
@@ -74,7 +58,7 @@ async def test_the_old_model_is_freed(client: Client, newer: Path) -> None:
     gone = [weakref.ref(old.model), weakref.ref(old.model.runner)]
     await client.rerank(ITEMS)
     del old
-    await client.service.models.load(newer)
+    await client.service.models.swap(newer)
     await client.rerank(ITEMS)
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
@@ -82,5 +66,5 @@ async def test_the_old_model_is_freed(client: Client, newer: Path) -> None:
 
 async def test_a_bundle_that_cannot_be_loaded_changes_nothing(client: Client, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        await client.service.models.load(tmp_path)
+        await client.service.models.swap(tmp_path)
     assert (await client.rerank(ITEMS)).json()["model_version"] == "1"

@@ -4,13 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from eventually import eventually
 from faulty_runners import Confused, Failing, held, put_runner
 from rerank_client import Client, Serve
-
-from service.context.memory import MemoryContextStore
+from steered_clock import SteeredClock, turns
 
 ITEMS = [f"i{n}" for n in range(12)]
 IN_ORDER = [{"id": item, "index": n, "score": None, "propensity": None} for n, item in enumerate(ITEMS[:10])]
+
+GONE_MS = 1e-6
+"""A deadline that has passed when the body is read."""
 
 
 def assert_fallback(answer: dict[str, Any], reason: str) -> None:
@@ -21,12 +24,12 @@ def assert_fallback(answer: dict[str, Any], reason: str) -> None:
 
 
 async def test_a_deadline_that_has_passed_already(client: Client) -> None:
-    answer = await client.rerank(ITEMS, deadline_ms=0.01, sampling={})
+    answer = await client.rerank(ITEMS, deadline_ms=GONE_MS, sampling={})
     assert answer.status_code == 200
     assert_fallback(answer.json(), "deadline")
     assert answer.json()["recommendation_id"] is None, "the store was not asked"
     assert answer.json()["context"] is None
-    strict = await client.rerank(ITEMS, deadline_ms=0.01, strict=True)
+    strict = await client.rerank(ITEMS, deadline_ms=GONE_MS, strict=True)
     assert (strict.status_code, strict.json()["error_type"]) == (504, "deadline")
     assert await client.metric('rerank_fallback_total{reason="deadline"}') == 1
     assert await client.metric('rerank_deadline_exceeded_total{stage="parse"}') == 2
@@ -34,55 +37,70 @@ async def test_a_deadline_that_has_passed_already(client: Client) -> None:
 
 async def test_fallbacks_honour_return_all_and_missing_ids(client: Client) -> None:
     items = ["nobody", *ITEMS]
-    answer = (await client.rerank(items, deadline_ms=0.01, return_all=True, top_n=2)).json()
+    answer = (await client.rerank(items, deadline_ms=GONE_MS, return_all=True, top_n=2)).json()
     assert [result["id"] for result in answer["results"]] == items
     assert answer["missing_ids"] == ["nobody"]
-    cut = (await client.rerank(items, deadline_ms=0.01, top_n=2)).json()
+    cut = (await client.rerank(items, deadline_ms=GONE_MS, top_n=2)).json()
     assert [result["id"] for result in cut["results"]] == items[:2]
 
 
-async def test_inference_beyond_the_deadline(client: Client) -> None:
-    gate = held(client)
-    answer = (await client.rerank(ITEMS, deadline_ms=60)).json()
-    assert_fallback(answer, "deadline")
-    assert 60 <= answer["took_ms"] < 500
-    assert answer["recommendation_id"] is not None, "it was recorded, and shown in the caller's order"
-    strict = await client.rerank(ITEMS, deadline_ms=60, strict=True)
-    assert strict.status_code == 504
-    gate.set()
-    assert (await client.rerank(ITEMS)).json()["fallback"] is None
-    assert await client.metric('rerank_deadline_exceeded_total{stage="infer"}') == 1
-    assert await client.metric('rerank_deadline_exceeded_total{stage="queue"}') == 1
-    assert await client.metric('rerank_shed_total{reason="deadline"}') == 1
-
-
-async def test_requests_without_a_deadline_get_the_default(serve: Serve) -> None:
-    async with serve(default_deadline_ms=50) as client:
+async def test_inference_beyond_the_deadline(serve: Serve, clock: SteeredClock) -> None:
+    async with serve(clock) as client:
         gate = held(client)
-        assert_fallback((await client.rerank(ITEMS)).json(), "deadline")
+        inferring = asyncio.create_task(client.rerank(ITEMS, deadline_ms=60))
+        await eventually(gate.reached.is_set)
+        queued = asyncio.create_task(client.rerank(ITEMS, deadline_ms=60, strict=True))
+        await turns()
+        await clock.advance(0.06)
+        answer = (await inferring).json()
+        assert_fallback(answer, "deadline")
+        assert answer["took_ms"] == 60
+        assert answer["recommendation_id"] is not None, "it was recorded, and shown in the caller's order"
+        assert (await queued).status_code == 504
+        gate.set()
+        assert (await client.rerank(ITEMS)).json()["fallback"] is None
+        assert await client.metric('rerank_deadline_exceeded_total{stage="infer"}') == 1
+        assert await client.metric('rerank_deadline_exceeded_total{stage="queue"}') == 1
+        assert await client.metric('rerank_shed_total{reason="deadline"}') == 1
+
+
+async def test_requests_without_a_deadline_get_the_default(serve: Serve, clock: SteeredClock) -> None:
+    async with serve(clock, default_deadline_ms=50) as client:
+        gate = held(client)
+        asked = asyncio.create_task(client.rerank(ITEMS))
+        await eventually(gate.reached.is_set)
+        await clock.advance(0.05)
+        assert_fallback((await asked).json(), "deadline")
         gate.set()
 
 
-async def test_a_slow_context_store_counts_against_the_deadline(client: Client) -> None:
-    class Slow(MemoryContextStore):
+async def test_a_slow_context_store_counts_against_the_deadline(serve: Serve, clock: SteeredClock) -> None:
+    answered = asyncio.Event()
+
+    class Slow:
         waits = True
 
-        async def recommend(self, recommendation_id: str, user_id: str | None) -> None:
-            await asyncio.sleep(0.2)
+        async def recommend(self, *_: Any) -> None:
+            await answered.wait()
 
-    client.service.reranker._contexts.__class__ = Slow
-    answer = (await client.rerank(ITEMS, deadline_ms=30)).json()
-    assert_fallback(answer, "deadline")
-    assert answer["recommendation_id"] is None
-    assert await client.metric('rerank_deadline_exceeded_total{stage="context"}') == 1
-    await asyncio.sleep(0.2)
+    async with serve(clock) as client:
+        client.service.reranker._contexts = Slow()  # type: ignore[assignment]
+        asked = asyncio.create_task(client.rerank(ITEMS, deadline_ms=30))
+        await turns()
+        await clock.advance(0.03)
+        answer = (await asked).json()
+        assert_fallback(answer, "deadline")
+        assert answer["recommendation_id"] is None
+        assert await client.metric('rerank_deadline_exceeded_total{stage="context"}') == 1
+        answered.set()
 
 
 async def test_overload(serve: Serve) -> None:
     async with serve(max_concurrency=2) as client:
         gate = held(client)
-        waiting = [asyncio.create_task(client.rerank(ITEMS, deadline_ms=5000)) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        waiting = [asyncio.create_task(client.rerank(ITEMS)) for _ in range(2)]
+        await eventually(gate.reached.is_set)
+        await turns()
         answer = await client.rerank(ITEMS)
         assert answer.status_code == 200
         assert_fallback(answer.json(), "overload")
@@ -118,14 +136,14 @@ async def test_a_fault_of_our_own_is_a_fallback_too(client: Client, monkeypatch:
     assert_fallback((await client.rerank(ITEMS)).json(), "model")
 
 
-async def test_tight_deadlines_shed_reasoning_first(client: Client) -> None:
-    """With the estimate of a slow model, the slate still comes, without its reasoning tokens."""
+async def test_tight_deadlines_shed_reasoning_first(serve: Serve, clock: SteeredClock) -> None:
+    """With the estimate of a slow model, the slate still comes, without most of its reasoning tokens."""
     eager = {"entropy_threshold": 0.0, "max_tokens": 8}
-    free = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=5000)).json()
-    assert (free["reasoning"]["tokens"], free["reasoning"]["stop"]) == (80, "budget")
-    client.service.models.get().scheduler._seconds_per_micro_step = 0.02
-    tight = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=400)).json()
+    async with serve(clock) as client:
+        free = (await client.rerank(ITEMS, reasoning=eager)).json()
+        assert (free["reasoning"]["tokens"], free["reasoning"]["stop"]) == (80, "budget")
+        client.service.models.get().scheduler._seconds_per_micro_step = 0.0625
+        tight = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=1000)).json()
     assert tight["fallback"] is None
     assert len(tight["results"]) == 10
-    assert tight["reasoning"]["tokens"] <= 10
-    assert tight["reasoning"]["stop"] == "deadline"
+    assert (tight["reasoning"]["tokens"], tight["reasoning"]["stop"]) == (6, "deadline"), "16 - 10 steps"
