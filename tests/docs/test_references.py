@@ -69,6 +69,12 @@ def test_modules_exist(page: Path) -> None:
 
 
 @pages
+def test_names_are_in_the_files_they_are_said_to_be_in(page: Path) -> None:
+    for name, path in re.findall(r"`([\w.]+)`\s(?:in\s|\()`([\w/]+\.py)`", page.read_text()):
+        assert re.search(rf"\b{name.rpartition('.')[2]}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
+@pages
 def test_links_and_images_resolve(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
         path, _, heading = link.partition("#")
