@@ -131,16 +131,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, values = load(RESULTS)
+    stored = load(RESULTS)
     for data in arguments.data:
-        cell = open_cell(DATA[data], 0, arguments.runs / data / "0")
+        cell = open_cell(Task(data, "EGLR", 0), arguments.runs)
         found = measure(cell, variants(data, arguments.runs, cell))
         for (model, control, column), ms in found.items():
             console.print(f"{data}  {model}, {control or 'as trained'}: {column} {ms:.3f}")
-            for row in rows.values():
+            for row in stored.rows.values():
                 if (row["dataset"], row["model"], row["control"]) == (data, model, control):
                     row[column] = round(ms, 4)
-    save(rows, values, RESULTS)
+    save(stored, RESULTS)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,10 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = {
             "simulator": {"items": 200, "lists": 600},
             "policy": {"width": 16, "encoder": {"token_width": 4}},
-            "evaluator": {"width": 16, "epochs": 1},
+            "evaluator": {"width": 16, "members": 1, "epochs": 1},
             "supervised": {"epochs": 2},
             "imitation": {"epochs": 0},
+            "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
         train.train(with_changes(config, small), root / "run")

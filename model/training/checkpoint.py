@@ -18,6 +18,7 @@ from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Calibration
+from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
@@ -63,6 +64,14 @@ def load_policy(run: Path, features: FeatureAssembler) -> Policy:
     policy = Policy(load_config(run).policy, feature_sizes(features))
     policy.load_state_dict(torch.load(_existing(run, POLICY), weights_only=True))
     return policy.eval()
+
+
+def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
+    """The evaluator of a run, in eval mode. Raises CheckpointError when the run has not come to it."""
+    config = load_config(run).evaluator
+    evaluator = build_evaluator(config, config.members, feature_sizes(features))
+    evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR), weights_only=True))
+    return evaluator.eval()
 
 
 def load_gate(run: Path) -> Calibration:
