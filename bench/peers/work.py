@@ -51,7 +51,8 @@ class Work:
         self._settings = Settings(bundle=bundle)
         decoding = decoding or cast(Decoding, os.environ.get(DECODING, "auto"))
         self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
-        self._served = ServedModel(self._model, cast(Any, None), datetime.now(UTC))
+        nothing = cast(Any, None)  # no queue, no metrics
+        self._served = ServedModel(self._model, nothing, nothing, datetime.now(UTC))
         self._users = users(read_item_ids(bundle))
 
     def prepare(self, body: bytes) -> Job:
@@ -73,4 +74,5 @@ class Work:
 
     def answer(self, job: Job, slate: Slate) -> bytes:
         """The response's body."""
-        return msgspec.json.encode(_respond(job.rerank, slate, None))
+        took_ms = round((monotonic() - job.rerank.arrived) * 1000, 3)
+        return msgspec.json.encode(_respond(job.rerank, slate, None, took_ms))
