@@ -1,6 +1,6 @@
 """Routes in front of FastAPI: documented by it, and served without it.
 
-What FastAPI does before a handler is called, and after, takes a sixth of a rerank's CPU time
+What FastAPI does before a handler is called, and after, takes a fifth of a rerank's CPU time
 (docs/decisions/dispatch.md). Routes whose handlers read and answer the request by themselves need none of it.
 """
 
