@@ -1,6 +1,5 @@
 """Thresholds from targets, and the curve that is stored in the bundle."""
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from time import thread_time
 import numpy as np
 import pytest
 
-from bundle.manifest import CONFIG, MANIFEST, BundleError, Calibration, CurvePoint, read_manifest, sha256
+from bundle.manifest import CONFIG, MANIFEST, BundleError, CurvePoint, read_manifest, sha256
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner
@@ -126,12 +125,6 @@ def test_a_latency_is_read_off_the_line() -> None:
     assert tokens_for_latency(points, 1.4) == pytest.approx(4.0)
     with pytest.raises(TargetError, match=r"between 1\.000 and 2\.000 ms"):
         tokens_for_latency(points, 2.5)
-
-
-def test_a_bundle_from_before_there_were_curves_still_loads(bundle: Path) -> None:
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    del manifest["gate"]["curve"]
-    assert Calibration.model_validate(manifest["gate"]).curve == ()
 
 
 def test_a_kill_while_writing_leaves_the_old_manifest(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
