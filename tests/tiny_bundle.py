@@ -9,13 +9,16 @@ from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import fit
 from bundle.features.schema import FeatureSchema, FieldSpec
-from bundle.manifest import Gate
+from bundle.manifest import Calibration, GateKind
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from export.writer import Trained, write_bundle
 from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
+
+THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
+"""Of the tiny policy, by what its gate compares."""
 
 GENRES = ("drama", "comedy", "horror", "crime", "western")
 
@@ -101,19 +104,23 @@ def tiny_reference() -> Reference:
     )
 
 
-def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
-    """Write the bundle and return its directory."""
-    features = tiny_features()
-    gate = Gate(
-        kind="normalised",
-        threshold=0.65,
+def tiny_calibration(kind: GateKind = "normalised") -> Calibration:
+    """Made up too, but for a threshold that random requests are on both sides of."""
+    return Calibration(
+        kind=kind,
+        threshold=THRESHOLDS[kind],
         quantile=0.6,
         trigger_rate=0.4,
         tokens_per_list=4.0,
         entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
         reference=tiny_reference(),
     )
+
+
+def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
+    """Write the bundle and return its directory."""
+    features = tiny_features()
     policy = tiny_policy(features, reasoner)
-    trained = Trained(tiny_config(reasoner), policy, features, gate, {})
+    trained = Trained(tiny_config(reasoner), policy, features, tiny_calibration(), {})
     write_bundle(trained, directory, version="1")
     return directory

@@ -17,7 +17,7 @@ from bundle.errors import RerankerError
 from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
-from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Gate
+from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Calibration
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
@@ -65,9 +65,9 @@ def load_policy(run: Path, features: FeatureAssembler) -> Policy:
     return policy.eval()
 
 
-def load_gate(run: Path) -> Gate:
+def load_gate(run: Path) -> Calibration:
     """Raises CheckpointError when the run has not finished."""
-    return Gate.model_validate_json(_existing(run, GATE).read_text())
+    return Calibration.model_validate_json(_existing(run, GATE).read_text())
 
 
 def load_summary(run: Path) -> dict[str, Any]:

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+from tiny_bundle import (
+    THRESHOLDS,
+    build_tiny_bundle,
+    tiny_calibration,
+    tiny_config,
+    tiny_features,
+    tiny_policy,
+)
 
 from bundle.arrays import Arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
 from bundle.features.assembly import collate
-from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
+from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, GateKind
 from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
@@ -23,8 +30,6 @@ from export.parity import TorchRunner, compare, random_requests
 from export.writer import Trained, write_bundle
 from model.training.checkpoint import load_policy
 
-THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
-
 
 def write(
     directory: Path, gate: GateKind = "normalised", reasoner: str = "deep", decoder: str = "gru"
@@ -35,17 +40,8 @@ def write(
     policy.config = policy.config.model_copy(
         update={"reasoner": policy.config.reasoner.model_copy(update={"gate": gate})}
     )
-    trained_gate = Gate(
-        kind=gate,
-        threshold=THRESHOLDS[gate],
-        quantile=0.6,
-        trigger_rate=0.4,
-        tokens_per_list=4.0,
-        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
-    )
-    write_bundle(
-        Trained(tiny_config(reasoner, decoder=decoder), policy, features, trained_gate, {}), directory
-    )
+    config = tiny_config(reasoner, decoder=decoder)
+    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory)
     return LoadedModel.open(directory)
 
 
@@ -176,14 +172,12 @@ def test_native_memories_are_the_encoder_graphs(
 def test_attention_layers_are_encoded_on_onnx_runtime(tmp_path: Path) -> None:
     features = tiny_features()
     policy = tiny_policy(features, layers=1)
-    gate = LoadedModel.open(build_tiny_bundle(tmp_path / "light")).manifest.gate
-    deep = tmp_path / "deep"
-    write_bundle(Trained(tiny_config(layers=1), policy, features, gate, {}), deep)
-    model = LoadedModel.open(deep)
+    write_bundle(Trained(tiny_config(layers=1), policy, features, tiny_calibration(), {}), tmp_path)
+    model = LoadedModel.open(tmp_path)
     assert isinstance(model.runner, NativeRunner)
-    assert not (deep / ENCODE).exists()
+    assert not (tmp_path / ENCODE).exists()
     requests = random_requests(model.features, model.manifest, 60)
-    step = StepRunner(deep, model.manifest, SessionSettings())
+    step = StepRunner(tmp_path, model.manifest, SessionSettings())
     assert compare(step, model.runner, requests).identical == 60
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+from tiny_bundle import build_tiny_bundle, tiny_calibration, tiny_config, tiny_features, tiny_policy
 
 from bundle.contract import CONTRACT_VERSION, CONTROLS, ENCODER_INPUTS, LOGITS, MEMORY, RECORD
 from bundle.manifest import (
@@ -24,7 +24,6 @@ from bundle.manifest import (
     SLATE,
     STEP,
     BundleError,
-    Gate,
     read_manifest,
     sha256,
 )
@@ -40,16 +39,6 @@ from model.training.checkpoint import load_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 
-GATE = Gate(
-    kind="normalised",
-    threshold=0.65,
-    quantile=0.6,
-    trigger_rate=0.4,
-    tokens_per_list=1.0,
-    entropy_by_position={"before": [], "after": []},
-)
-
-
 OTHERS = [
     ("deep", 1, "normalised", "gru"),
     ("paper", 0, "raw", "gru"),
@@ -64,7 +53,6 @@ OTHERS = [
     ("none", 0, "normalised", "transformer"),
 ]
 assert own_decoder.DECODERS["minimal"]  # importing the example adds its decoder
-THRESHOLDS = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 
 
 @pytest.fixture(scope="module", params=OTHERS, ids=lambda other: "-".join(map(str, other)))
@@ -77,11 +65,7 @@ def other_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     reason = config.policy.reasoner.model_copy(update={"gate": gate})
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"reasoner": reason})})
     policy.config = config.policy
-    threshold = THRESHOLDS[gate]
-    trained = Trained(
-        config, policy, features, GATE.model_copy(update={"kind": gate, "threshold": threshold}), {}
-    )
-    write_bundle(trained, directory)
+    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory)
     return directory
 
 
@@ -153,7 +137,8 @@ def test_long_lists_agree_with_torch(layers: int, attention: str, tmp_path: Path
     """Of 1,000 candidates and of 24, in one padded batch."""
     features = tiny_features(1200)
     policy = tiny_policy(features, layers=layers, attention=attention)
-    write_bundle(Trained(tiny_config("deep", layers, "gru", attention), policy, features, GATE, {}), tmp_path)
+    config = tiny_config("deep", layers, attention=attention)
+    write_bundle(Trained(config, policy, features, tiny_calibration(), {}), tmp_path)
     model = LoadedModel.open(tmp_path)
     requests = random_requests(model.features, model.manifest, 12, sizes=(24, 500, 1000))
     assert {len(arrays["candidate_numeric"]) for arrays, _ in requests} == {24, 500, 1000}
