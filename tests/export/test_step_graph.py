@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from tiny_bundle import build_tiny_bundle, tiny_calibration, tiny_config, tiny_features, tiny_policy
+from tiny_bundle import TinyBundles, tiny_calibration, tiny_config, tiny_features, tiny_policy
 
 from bundle.contract import CONTROLS, COUNTERS, ENCODER_INPUTS, LOGITS, MEMORY, RECORD
 from bundle.manifest import (
@@ -42,17 +42,10 @@ assert own_decoder.DECODERS["minimal"]  # importing the example adds its decoder
 
 
 @pytest.fixture(scope="module", params=OTHERS, ids=lambda other: "-".join(map(str, other)))
-def other_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_bundle(request: pytest.FixtureRequest, tiny_bundles: TinyBundles) -> Path:
     """Every choice of the policy that the session's tiny bundle does not have."""
     reasoner, layers, gate, decoder = request.param
-    features, directory = tiny_features(), tmp_path_factory.mktemp(reasoner)
-    policy = tiny_policy(features, reasoner, layers, decoder=decoder)
-    config = tiny_config(reasoner, layers, decoder)
-    reason = config.policy.reasoner.model_copy(update={"gate": gate})
-    config = config.model_copy(update={"policy": config.policy.model_copy(update={"reasoner": reason})})
-    policy.config = config.policy
-    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory)
-    return directory
+    return tiny_bundles(reasoner, layers, decoder, gate)
 
 
 def nodes(graph: onnx.GraphProto) -> Counter[str]:
@@ -147,13 +140,14 @@ def reasoner_weights(bundle: Path) -> list[str]:
     ]
 
 
-def test_trained_without_reasoning_never_reasons(bundle: Path, tmp_path: Path) -> None:
+def test_trained_without_reasoning_never_reasons(bundle: Path, tiny_bundles: TinyBundles) -> None:
     """Nor is there anything in its graph to reason with."""
-    model = LoadedModel.open(build_tiny_bundle(tmp_path, "none"))
+    directory = tiny_bundles("none")
+    model = LoadedModel.open(directory)
     requests = random_requests(model.features, model.manifest, 60)
     assert any(control.reasoning_budget for _, control in requests)
     slates = [model.generate([arrays], [control])[0] for arrays, control in requests]
     assert all(len(s.positions) == c.slate_length for s, (_, c) in zip(slates, requests, strict=True))
     assert not any(position.reasoning_tokens for slate in slates for position in slate.positions)
     assert reasoner_weights(bundle)
-    assert not reasoner_weights(tmp_path)
+    assert not reasoner_weights(directory)
