@@ -11,6 +11,8 @@ from service.api.openapi import request_body
 from service.api.request import identify, read_body, service_of
 from service.api.validation import check_context, check_feedback, check_id, parse
 from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
+from service.context.store import Appended, is_anonymous
+from service.context.store import Event as StoreEvent
 from service.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -47,17 +49,26 @@ async def feedback(request: Request) -> FeedbackResponse:
     """Add events to the history of the recommendation's user.
 
     Guarantee: a rerank of that user that starts after the 202 sees the events. No 202, no guarantee either
-    way: after a 503 the events may have been written.
+    way: after a 503 the events may have been written. Events with an `event_id` may be sent again; they count
+    once.
     """
     service = service_of(request)
     body = parse(FeedbackRequest, await read_body(request))
     request_id = identify(request, body)
     check_feedback(body, service.settings)
     received_at = time()
-    events = [_interaction(event, received_at) for event in body.events]
-    applied = await service.contexts.append(body.recommendation_id, events)
-    service.metrics.feedback_events.inc(len(events))
-    return FeedbackResponse(request_id=request_id, accepted=len(events), applied=applied)
+    count = len(body.events)
+    if is_anonymous(body.recommendation_id):
+        appended = Appended(0, {"anonymous": count})
+    else:
+        events = [StoreEvent(_interaction(event, received_at), event.event_id) for event in body.events]
+        appended = await service.contexts.append(body.recommendation_id, events)
+    service.metrics.feedback_events.inc(count)
+    for reason, ignored in appended.ignored.items():
+        service.metrics.feedback_ignored.labels(reason).inc(ignored)
+    return FeedbackResponse.model_validate(
+        {"request_id": request_id, "accepted": count, **appended._asdict()}
+    )
 
 
 @router.put(
