@@ -16,6 +16,7 @@ takes too; and no key that may be evicted is needed to keep the person forgotten
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from math import inf
 from time import monotonic, time
@@ -61,7 +62,8 @@ local token = redis.pcall('GET', KEYS[2])
 if type(token) ~= 'string' then return -1 end
 if string.sub(redis.sha1hex(token .. ARGV[1]), 1, {CHECK_LENGTH}) ~= ARGV[2] then return -1 end
 local max_count, max_bytes, max_size = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if redis.call('TYPE', KEYS[3]).ok ~= 'zset' then redis.call('DEL', KEYS[3]) end
+local kind = redis.call('TYPE', KEYS[3]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[3]) end
 
 local ids, seen, fresh = {{}}, {{}}, {{}}
 for i = 10, #ARGV, 2 do
@@ -79,14 +81,9 @@ if #fresh == 0 then return 0 end
 local lines, size = {{}}, redis.pcall('STRLEN', KEYS[1])
 if type(size) == 'number' and size > 0 and size <= max_size then
   for line in string.gmatch(redis.call('GET', KEYS[1]), '[^\\n]+') do lines[#lines + 1] = line end
+else
+  lines[1] = '{{}}'
 end
-local sound, values = pcall(cjson.decode, '[' .. table.concat(lines, ',') .. ']')
-sound = sound and #values == #lines and type(values[1]) == 'table'
-for n = 2, sound and #values or 0 do
-  local event = values[n]
-  sound = sound and type(event) == 'table' and type(event[1]) == 'string' and type(event[2]) == 'string'
-end
-if not sound then lines = {{'{{}}'}} end
 for _, line in ipairs(fresh) do lines[#lines + 1] = line end
 local first, bytes = #lines + 1, 0
 while first > 2 and #lines - first + 1 < max_count do
@@ -101,9 +98,11 @@ redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -tonumber(ARGV[8]) - 1)
 redis.call('PEXPIRE', KEYS[3], ARGV[7])
 return #fresh
 """
-"""Append what is new, if the check holds: a person forgotten between the two would come back. Nothing is
-appended to what cannot be read. The first write is the one that a full Redis may refuse, so that all is
+"""Append what is new, if the check holds: a person forgotten between the two would come back. The first
+write is the one that a full Redis may refuse, so that all is
 written or nothing."""
+
+DISCARD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +163,7 @@ class RedisContextStore:
             within_s,
         )
         found, kept, *refused = read
-        known = self._context(found)
+        known = await self._context(user_id, found)
         if refused or isinstance(recorded, Exception):
             # What was read in the same round trip is as good as ever, so Redis is no less trusted.
             self._report("refused_write")
@@ -197,7 +196,7 @@ class RedisContextStore:
 
     async def read(self, user_id: str) -> UserContext | None:
         (found,) = await self._command("EVAL", READ, 1, self._user(user_id, "context"), self._max_bytes)
-        return self._context(found)
+        return await self._context(user_id, found)
 
     async def replace(self, user_id: str, context: UserContext) -> None:
         kept = encode_context(UserContext(context.profile, newest(context.history, self._limits)))
@@ -226,7 +225,7 @@ class RedisContextStore:
             raise answers[0]
         return answers
 
-    def _context(self, found: bytes | int | None) -> UserContext | None:
+    async def _context(self, user_id: str, found: bytes | int | None) -> UserContext | None:
         """Of a user of whom nothing can be read nothing is known: the loss is that user's alone."""
         if found is None:
             return None
@@ -234,6 +233,8 @@ class RedisContextStore:
             try:
                 return decode_context(found)
             except ValueError:
+                with suppress(StoreUnavailableError):  # else it is what the next events are appended to
+                    await self._command("EVAL", DISCARD, 1, self._user(user_id, "context"), found)
                 found = CORRUPT
         self._report(FAULTS[found])
         return None
