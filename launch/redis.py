@@ -14,6 +14,8 @@ import redis
 
 from launch.waiting import free_port, until_ready
 
+BUS_OFFSET = 10_000
+
 
 class RedisServer:
     """On a loopback port. May be stopped and started again, then empty.
@@ -23,14 +25,15 @@ class RedisServer:
         client: one of ours.
     """
 
-    def __init__(self, *options: str, url: str | None = None, **client: Any) -> None:
+    def __init__(self, *options: str, port: int | None = None, url: str | None = None, **client: Any) -> None:
         """
         Args:
             options: of the server's command line, besides its port and address.
+            port: instead of a free one.
             url: for clients, when it is not the port's alone; `{port}` stands for it.
             client: options of ours.
         """
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = (url or "redis://127.0.0.1:{port}/0").format(port=self.port)
         self.options = options
         self.client: Any = redis.Redis.from_url(self.url, **client)  # its commands have no types
@@ -105,6 +108,16 @@ class RedisSentinels:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def fail_over(self) -> None:
+        """Have master and replica change places, both alive, and clients of the former master kept."""
+        self.replica.client.replicaof("NO", "ONE")
+        self.master.client.replicaof("127.0.0.1", self.replica.port)
+        for port in self._ports:
+            sentinel: Any = redis.Redis(port=port)
+            sentinel.sentinel_remove(self._service)
+            sentinel.sentinel_monitor(self._service, "127.0.0.1", self.replica.port, 2)
+            sentinel.close()
+
     def _watch(self, stack: ExitStack, configuration: Path, port: int) -> None:
         name = self._service
         configuration.write_text(
@@ -140,7 +153,7 @@ class RedisCluster:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             for number in range(6):
                 own = "--cluster-enabled", "yes", "--cluster-config-file", f"{folder}/{number}.conf"
-                node = RedisServer(*own, "--cluster-node-timeout", "1000")
+                node = RedisServer(*own, "--cluster-node-timeout", "1000", port=_port_with_bus())
                 self.nodes.append(stack.enter_context(node))
             self.url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes[:2])}"
             self._join()
@@ -180,6 +193,13 @@ def answers(client: Any) -> bool:
         return bool(client.ping())
     except (redis.ConnectionError, redis.TimeoutError):
         return False
+
+
+def _port_with_bus() -> int:
+    """A free one whose node can have its cluster bus, on the port 10,000 above."""
+    while (port := free_port()) + BUS_OFFSET > 65535:
+        pass
+    return port
 
 
 @cache

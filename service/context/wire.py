@@ -29,8 +29,8 @@ Returned = TypeVar("Returned")
 STEPS = 4
 """In how many parts a timeout is waited for. One that lasted twice its time does not count."""
 
-LONGEST_S = 1.0
-"""How long an answer is waited for, however late the event loop is."""
+LONGEST_S, LONGEST_TIMEOUTS = 1.0, 4
+"""How long an answer is waited for however late the event loop is: a time, or so many timeouts."""
 
 OUTAGES = (
     RedisConnectionError,
@@ -83,18 +83,19 @@ class Wire:
         if not self._breaker.allows():
             raise StoreUnavailableError("Redis is left alone after failing repeatedly")
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(within_s, LONGEST_S)
+        asked = loop.time()
         await self._connection(min(self._pool_wait_s, within_s))
         timeout_s = self._answer_s
         self._running += 1
         if self._running > self._opened:
             self._opened = self._running
             timeout_s += self._connect_s
+        longest_s = max(LONGEST_S, LONGEST_TIMEOUTS * timeout_s)
         task = loop.create_task(call())
         task.add_done_callback(self._ended)
-        steps = await _wait(task, timeout_s / STEPS, STEPS, end)
+        steps = await _wait(task, timeout_s / STEPS, STEPS, asked + min(within_s, longest_s))
         if steps and not task.done():
-            self._leave(self._settle(task, timeout_s / STEPS, steps))
+            self._leave(self._settle(task, timeout_s / STEPS, steps, longest_s))
             raise StoreUnavailableError("no time is left to wait for Redis")
         return self._judge(task)
 
@@ -123,8 +124,8 @@ class Wire:
         self._left_alone.add(task)
         task.add_done_callback(self._left_alone.discard)
 
-    async def _settle(self, task: "asyncio.Task[Any]", step_s: float, steps: int) -> None:
-        await _wait(task, step_s, steps, asyncio.get_running_loop().time() + LONGEST_S)
+    async def _settle(self, task: "asyncio.Task[Any]", step_s: float, steps: int, longest_s: float) -> None:
+        await _wait(task, step_s, steps, asyncio.get_running_loop().time() + longest_s)
         with suppress(StoreUnavailableError):
             self._judge(task)
 
