@@ -50,7 +50,7 @@ class RedisServer:
         ports = () if "--port" in self.options else ("--port", str(self.port))
         self._process = _run(*ports, "--save", "", "--appendonly", "no", *self.options)
         try:
-            until_ready("redis-server", lambda: answers(self.client), self._process)
+            until_ready("redis-server", self._answers, self._process)
         except BaseException:
             self.stop()
             raise
@@ -71,6 +71,11 @@ class RedisServer:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        """Whether it is ready: itself, and not somebody who was quicker to take the port."""
+        assert self._process is not None
+        return answers(self.client) and bool(self.client.info("server")["process_id"] == self._process.pid)
 
     def __enter__(self) -> Self:
         self.start()

@@ -108,12 +108,14 @@ class _Cluster:
             retry=_never(),
             max_connections=connections,
             require_full_coverage=False,
+            reinitialize_steps=0,  # a new map closes connections in use: learn what moved slot by slot
             ssl=address.tls is not None,
             **common,
             **(address.tls or {}),
         )
 
     async def together(self, *commands: Command) -> list[Any]:
+        await self._client.initialize()  # without its map it asks nodes at random
         asked = (self._client.execute_command(*command) for command in commands)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         if all(isinstance(answer, BaseException) for answer in answers):
@@ -125,6 +127,8 @@ class _Cluster:
 
     async def close(self) -> None:
         await self._client.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):  # which stay open where the map was being asked for
+            await self._client.nodes_manager.aclose(nodes)
 
 
 class _ToMaster(SentinelManagedConnection):
