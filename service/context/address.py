@@ -31,6 +31,7 @@ PORTS: Mapping[Mode, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+ENCODED = "(in a password, ':/?#@' are %-encoded)"
 OPTIONS = ("protocol", "db", "client_name")
 
 
@@ -126,9 +127,9 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         host, port = text, str(default_port)
     host = host.removeprefix("[").removesuffix("]")
     if not host:
-        raise ValueError("a host is missing")
+        raise ValueError(f"a host is missing {ENCODED}")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("a port is not a number from 1 to 65535 (in a password, ':/?#@' are %-encoded)")
+        raise ValueError(f"a port is not a number from 1 to 65535 {ENCODED}")
     return unquote(host), int(port)
 
 
@@ -166,8 +167,10 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
         if name in found:
             try:
                 load()
+            except ssl.SSLError:
+                raise ValueError(f"{name}: no certificate, or not of this key") from None
             except OSError as error:
-                raise ValueError(f"{name}: {error.strerror or 'no certificate'}") from None
+                raise ValueError(f"{name}: {error.strerror}") from None
     return found
 
 
