@@ -31,8 +31,11 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     try:
         return Settings(**vars(parser.parse_args(arguments)))
     except ValidationError as error:
-        faults = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors()]
-        parser.error("; ".join(faults))
+        faults = [
+            f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
+        parser.exit(2, f"{parser.prog}: error: {'; '.join(faults)}\n")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -45,7 +45,7 @@ def create_app(
     """
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
-    contexts = _context_store(settings, clock)
+    contexts = _context_store(settings, metrics, clock)
     models = Models(settings, metrics, clock)
     reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock)
     service = Service(settings, metrics, contexts, models, reranker)
@@ -78,13 +78,16 @@ def create_app(
     return app
 
 
-def _context_store(settings: Settings, clock: Callable[[], float]) -> ContextStore:
-    limits = StoreLimits(settings.context_ttl_s, settings.recommendation_ttl_s, settings.max_history)
+def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:
+    limits = StoreLimits(**{name: getattr(settings, name) for name in StoreLimits._fields})
     if settings.redis_url is not None:
-        return RedisContextStore.from_settings(settings, limits, clock)
+        return RedisContextStore.from_settings(
+            settings, limits, clock, report=lambda fault: metrics.context_faults.labels(fault).inc()
+        )
     return MemoryContextStore(
         limits,
         max_users=settings.memory_max_users,
+        max_bytes=settings.memory_max_bytes,
         max_recommendations=settings.memory_max_recommendations,
         clock=clock,
     )

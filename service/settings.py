@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
+    max_feature_bytes: PositiveInt = Field(16_384, description="most bytes of text in one feature")
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
         8, description="most reasoning tokens per position that a request may ask for"
@@ -99,25 +100,39 @@ class Settings(BaseSettings):
     )
     recommendation_ttl_s: PositiveFloat = Field(DAY_S, description="how long feedback on a list is accepted")
     max_history: PositiveInt = Field(200, description="events kept per user, the newest ones")
+    max_history_bytes: PositiveInt = Field(
+        65_536, description="most bytes of these, as JSON; longer ids leave room for fewer"
+    )
+    max_profile_bytes: PositiveInt = Field(32_768, description="largest profile of a user, as JSON")
+    max_event_ids: PositiveInt = Field(
+        1000, description="ids of events remembered per user, the newest ones, so that each counts once"
+    )
     memory_max_users: PositiveInt = Field(
         10_000, description="in-process store: most users; the least recently used are dropped first"
+    )
+    memory_max_bytes: PositiveInt = Field(
+        134_217_728, description="in-process store: most bytes of users; the least recently used go first"
     )
     memory_max_recommendations: PositiveInt = Field(
         100_000, description="in-process store: most recommendations awaiting feedback; oldest dropped first"
     )
     redis_url: str | None = Field(
-        None, description="keep user contexts in this Redis instead of in the process", repr=False
+        None,
+        description="keep user contexts in this Redis instead of in the process: redis://, rediss:// (TLS), "
+        "unix://, redis+sentinel://host,host/service or redis+cluster://host,host",
+        repr=False,
     )
     redis_key_prefix: str = Field("rerank:", description="prefix of every Redis key")
     redis_socket_timeout_ms: PositiveFloat = Field(20.0, description="longest wait for a Redis answer")
     redis_connect_timeout_ms: PositiveFloat = Field(50.0, description="longest wait for a Redis connection")
-    redis_max_connections: PositiveInt = Field(16, description="connections in the Redis pool")
+    redis_max_connections: PositiveInt = Field(16, description="most connections to Redis, or to each node")
     redis_pool_wait_ms: PositiveFloat = Field(20.0, description="longest wait for a free pooled connection")
-    redis_breaker_failures: PositiveInt = Field(
-        5, description="failures in a row after which Redis is not asked"
+    redis_breaker_calls: PositiveInt = Field(20, description="the last calls, whose failures are counted")
+    redis_breaker_error_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="share of `redis_breaker_calls` that failed at which Redis is not asked"
     )
     redis_breaker_reset_s: PositiveFloat = Field(
-        1.0, description="how long Redis is then not asked, until a probe"
+        0.5, description="how long Redis is then not asked, until a probe"
     )
 
     workers: PositiveInt = Field(
@@ -142,10 +157,17 @@ class Settings(BaseSettings):
                 raise ValueError("tracing is not installed: pip install 'eglr-reranker[otel]'") from None
         return endpoint
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis(cls, url: str | None) -> str | None:
+        if url is not None:
+            import_module("service.context.address").parse_address(url)
+        return url
+
     @field_validator("workers")
     @classmethod
     def _workers_share_users(cls, workers: int, info: ValidationInfo) -> int:
-        if workers > 1 and info.data.get("redis_url") is None:
+        if workers > 1 and info.data.get("redis_url", "") is None:  # absent if it is at fault itself
             raise ValueError(
                 f"{workers} workers would know different users and lose feedback: more than one needs "
                 "redis_url, because contexts kept in a process are not shared"

@@ -2,16 +2,22 @@
 
 from time import time
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, Path, Request
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 
 from bundle.features.history import Interaction, UserContext
 from service.api.answers import BODY_ERRORS, declared
 from service.api.openapi import request_body
 from service.api.request import identify, read_body, service_of
-from service.api.validation import check_context, check_feedback, check_id, parse
+from service.api.validation import check_context, check_feedback, check_user_id, parse
 from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
+from service.context.store import Appended, is_anonymous
+from service.context.store import Event as StoreEvent
 from service.errors import (
+    Fault,
     InvalidRequestError,
     NotFoundError,
     StoreUnavailableError,
@@ -20,7 +26,24 @@ from service.errors import (
 )
 from service.serving.request_features import check_profile
 
-CONTEXT = "/v1/users/{user_id:path}/context"
+USERS, CONTEXT_SUFFIX = b"/v1/users/", b"/context"
+
+
+class _AnyText(Convertor[str]):
+    """Starlette's `path` stops at a line feed."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyText())
+
+CONTEXT = "/v1/users/{user_id:any}/context"
 
 router = APIRouter(tags=["context"])
 
@@ -29,8 +52,16 @@ async def _valid_user_id(
     request: Request,
     user_id: Annotated[str, Path(description="The id that reranks send as `user_id`.", examples=["u1"])],
 ) -> str:
-    check_id("user_id", user_id, service_of(request).settings)
-    return user_id
+    """The id as it was sent. The server has decoded the path by force, and merged ids that are no UTF-8."""
+    _, found, rest = request.scope["raw_path"].partition(USERS)
+    if not (found and rest.endswith(CONTEXT_SUFFIX)):  # a slash of the route itself was %-encoded
+        raise HTTPException(404)
+    try:
+        sent = unquote_to_bytes(rest.removesuffix(CONTEXT_SUFFIX)).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError([Fault("user_id", "expected UTF-8")]) from None
+    check_user_id("user_id", sent, service_of(request).settings)
+    return sent
 
 
 UserId = Annotated[str, Depends(_valid_user_id)]
@@ -47,17 +78,26 @@ async def feedback(request: Request) -> FeedbackResponse:
     """Add events to the history of the recommendation's user.
 
     Guarantee: a rerank of that user that starts after the 202 sees the events. No 202, no guarantee either
-    way: after a 503 the events may have been written.
+    way: after a 503 the events may have been written. Events with an `event_id` may be sent again; they count
+    once.
     """
     service = service_of(request)
     body = parse(FeedbackRequest, await read_body(request))
     request_id = identify(request, body)
     check_feedback(body, service.settings)
     received_at = time()
-    events = [_interaction(event, received_at) for event in body.events]
-    applied = await service.contexts.append(body.recommendation_id, events)
-    service.metrics.feedback_events.inc(len(events))
-    return FeedbackResponse(request_id=request_id, accepted=len(events), applied=applied)
+    count = len(body.events)
+    if is_anonymous(body.recommendation_id):
+        appended = Appended(0, {"anonymous": count})
+    else:
+        events = [StoreEvent(_interaction(event, received_at), event.event_id) for event in body.events]
+        appended = await service.contexts.append(body.recommendation_id, events)
+    service.metrics.feedback_events.inc(count)
+    for reason, ignored in appended.ignored.items():
+        service.metrics.feedback_ignored.labels(reason).inc(ignored)
+    return FeedbackResponse.model_validate(
+        {"request_id": request_id, "accepted": count, **appended._asdict()}
+    )
 
 
 @router.put(

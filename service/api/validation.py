@@ -3,10 +3,11 @@
 The checks are one pass over the parsed body, so that they know the settings and name the path of every fault.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,7 @@ from service.bodies.common import MAX_TIMESTAMP, Features
 from service.bodies.rerank import RerankRequest
 from service.bodies.twins import twin
 from service.bodies.users import ContextBody, Event, FeedbackRequest
+from service.context.encoding import encode_profile
 from service.errors import Fault, InvalidRequestError
 from service.settings import Settings
 
@@ -23,6 +25,7 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 P = ParamSpec("P")
 Faults = Iterator[Fault]
 _LONG = (str, list)
+MOST_SURROGATES = 20
 
 
 def parse(model: type[Parsed], body: bytes | bytearray) -> Parsed:
@@ -36,7 +39,26 @@ def parse(model: type[Parsed], body: bytes | bytearray) -> Parsed:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise from_validation(error) from None
+        raise _surrogates(body) or from_validation(error) from None
+
+
+def _surrogates(body: bytes | bytearray) -> InvalidRequestError | None:
+    """The fields whose text holds half a surrogate pair: JSON can write what no decoder of ours, and no path,
+    can read. Of long bodies nobody asks."""
+    if b"\\u" not in body or len(body) > 65_536:
+        return None
+    faults: list[Fault] = []
+    with suppress(ValueError, RecursionError):
+        _find_surrogates("", json.loads(body), faults)
+    return InvalidRequestError(faults[:MOST_SURROGATES]) if faults else None
+
+
+def _find_surrogates(path: str, value: Any, faults: list[Fault]) -> None:
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        faults.append(Fault(path.lstrip(".") or "body", "half of a surrogate pair is no text"))
+    elif isinstance(value, list | dict):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            _find_surrogates(f"{path}.{name}", part, faults)
 
 
 @cache
@@ -58,7 +80,7 @@ def _check(faults: Callable[P, Faults]) -> Callable[P, None]:
 @_check
 def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     if request.user_id is not None:
-        yield from _id_faults("user_id", request.user_id, settings)
+        yield from _user_id_faults("user_id", request.user_id, settings)
     if len(request.items) > settings.max_items:
         yield Fault("items", f"at most {settings.max_items} items, got {len(request.items)}")
     ids = [item.id for item in request.items]
@@ -80,6 +102,9 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
 @_check
 def check_context(body: ContextBody, settings: Settings) -> Faults:
     yield from _feature_faults("profile", body.profile, settings)
+    size = len(encode_profile(body.profile))
+    if size > settings.max_profile_bytes:
+        yield Fault("profile", f"at most {settings.max_profile_bytes} bytes, got {size}")
     yield from _event_faults("history", body.history, settings)
 
 
@@ -121,7 +146,13 @@ def _id_faults(field: str, value: str, settings: Settings) -> Faults:
         yield Fault(field, f"1 to {settings.max_id_length} characters, got {len(value)}")
 
 
-check_id = _check(_id_faults)
+def _user_id_faults(field: str, value: str, settings: Settings) -> Faults:
+    yield from _id_faults(field, value, settings)
+    if value in (".", ".."):
+        yield Fault(field, "what a path leaves out cannot be forgotten by it")
+
+
+check_user_id = _check(_user_id_faults)
 
 
 def _feature_faults(field: str, features: Features, settings: Settings) -> Faults:
@@ -132,5 +163,10 @@ def _feature_faults(field: str, features: Features, settings: Settings) -> Fault
             continue
         if len(value) > settings.max_feature_values:
             yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}")
-        elif isinstance(value, list) and len(kinds := set(map(type, value))) > 1 and str in kinds:
-            yield Fault(f"{field}.{name}", FEATURE_MESSAGE)
+        elif isinstance(value, list) and str in (kinds := set(map(type, value))):
+            if len(kinds) > 1:
+                yield Fault(f"{field}.{name}", FEATURE_MESSAGE)
+            elif (size := len("".join(cast(list[str], value)).encode())) > settings.max_feature_bytes:
+                yield Fault(
+                    f"{field}.{name}", f"at most {settings.max_feature_bytes} bytes of text, got {size}"
+                )

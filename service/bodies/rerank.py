@@ -178,7 +178,8 @@ class RerankResponse(Body):
     request_id: str
     recommendation_id: str | None = Field(
         description="To be sent back with feedback. Null if it could not be recorded: the context store did "
-        "not answer, or the request failed before the store was asked."
+        "not answer, or refuses writes (`context` is then still what was read), or the request failed before "
+        "the store was asked."
     )
     model: str
     model_version: str

@@ -1,10 +1,12 @@
 """What is known of a user, and feedback that adds to it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from service.bodies.common import Body, Features, Id, IdentifiedBody, Timestamp, example
+
+IgnoredReason = Literal["anonymous", "duplicate"]
 
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["click"])]
 
@@ -45,6 +47,9 @@ class FeedbackEvent(Event):
         None, description="Where the item was shown, from 0. Validated, but not stored in the user's history."
     )
     timestamp: Timestamp | None = Field(None, description="Unix seconds. The time of receipt if absent.")
+    event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        None, description="Makes it safe to send the event again: it counts once for its user."
+    )
 
 
 class FeedbackRequest(IdentifiedBody):
@@ -58,7 +63,7 @@ class FeedbackRequest(IdentifiedBody):
             "recommendation_id": "5f0c7c1e6d3b4a0f9a57f0f6a8d1b2c3",
             "events": [
                 {"type": "impression", "item_id": "i2", "position": 0},
-                {"type": "click", "item_id": "i2", "position": 0, "timestamp": 1700000012},
+                {"type": "click", "item_id": "i2", "position": 0, "timestamp": 1700000012, "event_id": "e-9"},
             ],
         }
     )
@@ -69,6 +74,12 @@ class FeedbackResponse(Body):
 
     request_id: str
     accepted: int
-    applied: int = Field(description="Events added to a user's history; 0 if the request was anonymous.")
+    applied: int = Field(description="Events added to the user's history.")
+    ignored: dict[IgnoredReason, int] = Field(
+        description="The others, counted by reason. `anonymous`: the list was made for nobody; `duplicate`: "
+        "an event of this user with the same `event_id` was applied before."
+    )
 
-    model_config = example({"request_id": "r-18", "accepted": 2, "applied": 2})
+    model_config = example(
+        {"request_id": "r-18", "accepted": 2, "applied": 1, "ignored": {"duplicate": 1}},
+    )

@@ -2,173 +2,257 @@
 
 Keys, all with a time to live (`<user>` is the percent-encoded id, so that it cannot hold a brace):
 
-    <prefix>{<user>}:profile       string, JSON; there for every user that was put
-    <prefix>{<user>}:history       list, one JSON `[item_id, type, timestamp]` an event, oldest first
-    <prefix>{<user>}:forgotten     string, when the person was forgotten, kept as long as recommendations
-    <prefix>recommendation:<id>    string, JSON `[user_id, made_at]`
+    <prefix>{<user>}:context        string, see `encoding`
+    <prefix>{<user>}:token          string, random; as long as recommendations with it
+    <prefix>{<user>}:events         sorted set of digests of the latest event ids, by time of receipt
+    <prefix>recommendation:<name>   string, the sealed user id, see `recommendation`
 
-The keys of a user share a hash tag, hence a slot: what must be atomic is. A recommendation is elsewhere
-on purpose, for feedback knows only its id; a rerank touches both in one pipeline that is no transaction,
-which a Redis Cluster splits over at most two nodes, at the same time.
+The keys of a user share a hash tag, hence a slot: what must be atomic is one script. A recommendation is
+elsewhere on purpose, for feedback knows only its id. A rerank touches both, in one round trip of two
+commands, each with an answer of its own: when a full or demoted Redis refuses the writes, what was read
+counts. Every key of a user can be named by who knows the user, so forgetting is one DEL, which a full Redis
+takes too; and no key that may be evicted is needed to keep the person forgotten.
 """
 
-import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from math import inf
 from time import monotonic, time
-from typing import TypeVar
+from typing import Any
 from urllib.parse import quote
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.client import Pipeline
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ReadOnlyError
 
-from bundle.features.history import Interaction, UserContext
+from bundle.features.history import UserContext
+from service.context import recommendation
+from service.context.address import parse_address
 from service.context.breaker import CircuitBreaker
-from service.context.store import StoreLimits
+from service.context.encoding import decode_context, encode_context, encode_event, newest
+from service.context.recommendation import CHECK_LENGTH, Secret
+from service.context.redis_client import Command, RedisClient, open_client
+from service.context.store import Appended, Event, Fault, Recommended, Report, StoreLimits, duplicates
+from service.context.wire import Wire
 from service.errors import StoreUnavailableError, UnknownRecommendationError
 from service.settings import Settings
 
-Returned = TypeVar("Returned")
+CORRUPT, TOO_LARGE = 1, 2
+FAULTS: dict[int, Fault] = {CORRUPT: "corrupt", TOO_LARGE: "too_large"}
 
-APPEND = """
-local forgotten = redis.call('GET', KEYS[3])
-if forgotten and tonumber(forgotten) >= tonumber(ARGV[1]) then return 0 end
-redis.call('RPUSH', KEYS[1], unpack(ARGV, 4))
-redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return 1
+READ = f"""
+local size, context = redis.pcall('STRLEN', KEYS[1]), false
+if type(size) ~= 'number' then context = {CORRUPT}
+elseif size > tonumber(ARGV[1]) then context = {TOO_LARGE}
+elseif size > 0 then context = redis.call('GET', KEYS[1]) end
+if not ARGV[2] then return {{context}} end
+local token, written = redis.pcall('GET', KEYS[2]), nil
+if type(token) == 'string' then written = redis.pcall('PEXPIRE', KEYS[2], ARGV[3])
+else
+  token = ARGV[2]
+  written = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[3])
+end
+if type(written) == 'table' and written.err then return {{context, false, written.err}} end
+return {{context, token}}
 """
-"""Append unless forgotten. A script and no MULTI: a person forgotten between the check and the append
-would come back."""
+"""The context, unless it is beyond the bounds, and the token: the one that is there, else the given one."""
+
+APPEND = f"""
+local token = redis.pcall('GET', KEYS[2])
+if type(token) ~= 'string' then return -1 end
+if string.sub(redis.sha1hex(token .. ARGV[1]), 1, {CHECK_LENGTH}) ~= ARGV[2] then return -1 end
+local max_count, max_bytes, max_size = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local kind = redis.call('TYPE', KEYS[3]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[3]) end
+
+local ids, seen, fresh = {{}}, {{}}, {{}}
+for i = 10, #ARGV, 2 do
+  local id = ARGV[i]
+  if id == '' then
+    fresh[#fresh + 1] = ARGV[i + 1]
+  elseif not seen[id] and not redis.call('ZSCORE', KEYS[3], id) then
+    seen[id] = true
+    ids[#ids + 1] = id
+    fresh[#fresh + 1] = ARGV[i + 1]
+  end
+end
+if #fresh == 0 then return 0 end
+
+local lines, size = {{}}, redis.pcall('STRLEN', KEYS[1])
+if type(size) == 'number' and size > 0 and size <= max_size then
+  for line in string.gmatch(redis.call('GET', KEYS[1]), '[^\\n]+') do lines[#lines + 1] = line end
+else
+  lines[1] = '{{}}'
+end
+for _, line in ipairs(fresh) do lines[#lines + 1] = line end
+local first, bytes = #lines + 1, 0
+while first > 2 and #lines - first + 1 < max_count do
+  bytes = bytes + #lines[first - 1] + 1
+  if bytes > max_bytes then break end
+  first = first - 1
+end
+local kept = table.concat(lines, '\\n', first)
+redis.call('SET', KEYS[1], kept == '' and lines[1] or lines[1] .. '\\n' .. kept, 'PX', ARGV[6])
+for n, id in ipairs(ids) do redis.call('ZADD', KEYS[3], ARGV[9], id) end
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -tonumber(ARGV[8]) - 1)
+redis.call('PEXPIRE', KEYS[3], ARGV[7])
+return #fresh
+"""
+"""Append what is new, if the check holds: a person forgotten between the two would come back. The first
+write is the one that a full Redis may refuse, so that all is
+written or nothing."""
+
+DISCARD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 logger = logging.getLogger(__name__)
 
 
 class RedisContextStore:
-    """A `ContextStore` that gives up quickly: short timeouts, no retry, and a circuit breaker."""
+    """A `ContextStore` that gives up quickly, see `wire`."""
 
-    waits = True
-
-    def __init__(self, client: "Redis", breaker: CircuitBreaker, limits: StoreLimits, prefix: str) -> None:
-        self._client, self._breaker, self._limits, self._prefix = client, breaker, limits, prefix
+    def __init__(
+        self,
+        client: RedisClient,
+        wire: Wire,
+        limits: StoreLimits,
+        prefix: str,
+        report: Report = lambda fault: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._client, self._wire, self._limits, self._prefix = client, wire, limits, prefix
+        self._report, self._clock = report, clock
         self._context_ttl_ms = int(limits.context_ttl_s * 1000)
         self._recommendation_ttl_ms = int(limits.recommendation_ttl_s * 1000)
+        self._max_bytes = limits.max_profile_bytes + limits.max_history_bytes
+        self._reconnected_at = -inf
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, limits: StoreLimits, clock: Callable[[], float] = monotonic
+        cls,
+        settings: Settings,
+        limits: StoreLimits,
+        clock: Callable[[], float] = monotonic,
+        report: Report = lambda fault: None,
     ) -> "RedisContextStore":
         """`clock` is the circuit breaker's; keys expire by Redis's own."""
         assert settings.redis_url is not None
-        pool = BlockingConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=settings.redis_max_connections,
-            timeout=settings.redis_pool_wait_ms / 1000,
-            socket_timeout=settings.redis_socket_timeout_ms / 1000,
-            socket_connect_timeout=settings.redis_connect_timeout_ms / 1000,
-            retry=Retry(NoBackoff(), 0),  # the library's default tries ten times
-            protocol=2,
+        connections, connect_s = settings.redis_max_connections, settings.redis_connect_timeout_ms / 1000
+        wire = Wire(
+            CircuitBreaker(
+                settings.redis_breaker_calls,
+                settings.redis_breaker_error_rate,
+                settings.redis_breaker_reset_s,
+                clock,
+            ),
+            connections=connections,
+            pool_wait_s=settings.redis_pool_wait_ms / 1000,
+            answer_s=settings.redis_socket_timeout_ms / 1000,
+            connect_s=connect_s,
         )
-        breaker = CircuitBreaker(settings.redis_breaker_failures, settings.redis_breaker_reset_s, clock)
-        return cls(Redis.from_pool(pool), breaker, limits, settings.redis_key_prefix)
+        client = open_client(parse_address(settings.redis_url), connect_s, connections)
+        return cls(client, wire, limits, settings.redis_key_prefix, report, clock)
 
-    async def recommend(self, recommendation_id: str, user_id: str | None) -> UserContext | None:
-        pipe = self._client.pipeline(transaction=False)
-        made = json.dumps([user_id, time()])
-        pipe.set(self._recommendation(recommendation_id), made, px=self._recommendation_ttl_ms)
-        if user_id is None:
-            await self._call(pipe.execute)
-            return None
-        _, profile, history = await self._call(self._reading(pipe, user_id).execute)
-        return _context(profile, history)
+    async def recommend(self, user_id: str, within_s: float) -> Recommended:
+        secret, ttl = Secret.new(), self._recommendation_ttl_ms
+        context, token = self._user(user_id, "context"), self._user(user_id, "token")
+        (read, recorded) = await self._wire.exchange(
+            lambda: self._ask(
+                ("EVAL", READ, 2, context, token, self._max_bytes, recommendation.new_token(), ttl),
+                ("SET", self._recommendation(secret), secret.seal(user_id), "PX", ttl),
+            ),
+            within_s,
+        )
+        found, kept, *refused = read
+        known = await self._context(user_id, found)
+        if refused or isinstance(recorded, Exception):
+            # What was read in the same round trip is as good as ever, so Redis is no less trusted.
+            self._report("refused_write")
+            if isinstance(recorded, ReadOnlyError) or any(b"READONLY" in text for text in refused):
+                await self._reconnect()
+            return Recommended(None, known)
+        return Recommended(recommendation.issue(secret, kept.decode()), known)
 
-    async def append(self, recommendation_id: str, events: Sequence[Interaction]) -> int:
-        made = await self._call(lambda: self._client.get(self._recommendation(recommendation_id)))
-        if made is None:
+    async def append(self, recommendation_id: str, events: Sequence[Event]) -> Appended:
+        parsed = recommendation.parse(recommendation_id)
+        if parsed is None:
             raise UnknownRecommendationError()
-        user_id, made_at = json.loads(made)
-        if user_id is None:
-            return 0
-        keys = [self._user(user_id, part) for part in ("history", "profile", "forgotten")]
-        values: list[str | int] = [
-            repr(made_at),
-            self._limits.max_history,
-            self._context_ttl_ms,
-            *map(_event, events),
-        ]
-        if not await self._call(lambda: self._client.eval(APPEND, len(keys), *keys, *values)):
+        secret, check = parsed
+        sealed = await self._command("GET", self._recommendation(secret))
+        if sealed is None:
             raise UnknownRecommendationError()
-        return len(events)
+        try:
+            user_id = secret.unseal(sealed)
+        except UnicodeDecodeError:
+            raise UnknownRecommendationError() from None
+        keys = [self._user(user_id, part) for part in ("context", "token", "events")]
+        limits = self._limits
+        bounds = limits.max_history, limits.max_history_bytes, self._max_bytes
+        times = self._context_ttl_ms, self._recommendation_ttl_ms, limits.max_event_ids, int(time() * 1000)
+        new = [part for event in events for part in (_digest(event.id), encode_event(event.interaction))]
+        applied = await self._command("EVAL", APPEND, 3, *keys, secret, check, *bounds, *times, *new)
+        if applied < 0:
+            raise UnknownRecommendationError()
+        return Appended(applied, duplicates(len(events) - applied))
 
     async def read(self, user_id: str) -> UserContext | None:
-        pipe = self._client.pipeline(transaction=True)
-        return _context(*await self._call(self._reading(pipe, user_id).execute))
+        (found,) = await self._command("EVAL", READ, 1, self._user(user_id, "context"), self._max_bytes)
+        return await self._context(user_id, found)
 
     async def replace(self, user_id: str, context: UserContext) -> None:
-        history, profile = self._user(user_id, "history"), self._user(user_id, "profile")
-        pipe = self._client.pipeline(transaction=True)
-        pipe.set(profile, json.dumps(dict(context.profile)), px=self._context_ttl_ms)
-        pipe.delete(history)
-        newest = context.history[-self._limits.max_history :]
-        if newest:
-            pipe.rpush(history, *map(_event, newest))
-            pipe.pexpire(history, self._context_ttl_ms)
-        await self._call(pipe.execute)
+        kept = encode_context(UserContext(context.profile, newest(context.history, self._limits)))
+        await self._command("SET", self._user(user_id, "context"), kept, "PX", self._context_ttl_ms)
 
     async def forget(self, user_id: str) -> None:
-        pipe = self._client.pipeline(transaction=True)
-        pipe.delete(self._user(user_id, "history"), self._user(user_id, "profile"))
-        pipe.set(self._user(user_id, "forgotten"), repr(time()), px=self._recommendation_ttl_ms)
-        await self._call(pipe.execute)
+        await self._command("DEL", *(self._user(user_id, part) for part in ("context", "token", "events")))
 
     async def close(self) -> None:
-        await self._client.aclose(close_connection_pool=True)
+        await self._wire.close()
+        await self._client.close()
 
-    def _reading(self, pipe: "Pipeline", user_id: str) -> "Pipeline":
-        pipe.get(self._user(user_id, "profile"))
-        pipe.lrange(self._user(user_id, "history"), 0, -1)
-        return pipe
-
-    async def _call(self, call: Callable[[], Awaitable[Returned]]) -> Returned:
-        """One round trip through the breaker.
-
-        Raises:
-            StoreUnavailableError: Redis did not answer, or answered with an error.
-        """
-        if not self._breaker.allows():
-            raise StoreUnavailableError("Redis is left alone after failing repeatedly")
+    async def _command(self, *command: str | bytes | int) -> Any:
         try:
-            answer = await call()
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            if self._breaker.failed():
-                logger.warning("Redis is left alone: %s", type(error).__name__)
-            raise StoreUnavailableError("Redis does not answer") from error
-        except RedisError as error:
-            logger.warning("Redis refused a command: %s", type(error).__name__)
-            raise StoreUnavailableError("Redis refused a command") from error
-        if self._breaker.succeeded():
-            logger.warning("Redis answers again")
+            (answer,) = await self._wire.exchange(lambda: self._ask(command))
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, ReadOnlyError):
+                await self._reconnect()
+            raise
         return answer
+
+    async def _ask(self, *commands: Command) -> list[Any]:
+        """The answers. Raises: ResponseError: the first of them is one."""
+        answers = await self._client.together(*commands)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers
+
+    async def _context(self, user_id: str, found: bytes | int | None) -> UserContext | None:
+        """Of a user of whom nothing can be read nothing is known: the loss is that user's alone."""
+        if found is None:
+            return None
+        if not isinstance(found, int):
+            try:
+                return decode_context(found)
+            except ValueError:
+                with suppress(StoreUnavailableError):  # else it is what the next events are appended to
+                    await self._command("EVAL", DISCARD, 1, self._user(user_id, "context"), found)
+                found = CORRUPT
+        self._report(FAULTS[found])
+        return None
+
+    async def _reconnect(self) -> None:
+        """What answers READONLY was the master once, and may not be for ever. At most every second."""
+        now = monotonic()
+        if now - self._reconnected_at >= 1.0:
+            self._reconnected_at = now
+            logger.warning("Redis is read-only and is looked for anew")
+            await self._client.reconnect()
 
     def _user(self, user_id: str, part: str) -> str:
         return f"{self._prefix}{{{quote(user_id, safe='')}}}:{part}"
 
-    def _recommendation(self, recommendation_id: str) -> str:
-        return f"{self._prefix}recommendation:{recommendation_id}"
+    def _recommendation(self, secret: Secret) -> str:
+        return f"{self._prefix}recommendation:{secret.locator}"
 
 
-def _event(event: Interaction) -> str:
-    return json.dumps([event.item_id, event.type, event.timestamp])
-
-
-def _context(profile: bytes | None, history: list[bytes]) -> UserContext | None:
-    if profile is None and not history:
-        return None
-    events = json.loads(b"[" + b",".join(history) + b"]")
-    return UserContext(json.loads(profile) if profile else {}, tuple(Interaction(*event) for event in events))
+def _digest(event_id: str | None) -> bytes:
+    return b"" if event_id is None else blake2b(event_id.encode(), digest_size=12).digest()

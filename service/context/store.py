@@ -1,46 +1,98 @@
 """What a context store promises. Two keep it: `memory` and `redis`.
 
 A *recommendation* is the record that a list was made for a user, so that feedback can name the list and
-never the person. Contexts expire after their last write, recommendations after their making.
+never the person. Contexts expire after their last write, recommendations after their making. Nobody is asked
+for lists of anonymous users: their ids say so themselves.
 """
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from bundle.features.history import Interaction, UserContext
 
+Fault = Literal["corrupt", "too_large", "refused_write"]
+"""What may be wrong with what is kept of one user: it cannot be read, or is beyond the bounds, and is as good
+as lost; or the store refuses writes, but was read."""
+
+ANONYMOUS_ID = "anonymous-"
+_ANONYMOUS_ID = re.compile(ANONYMOUS_ID + "[0-9a-f]{32}")
+
+
+def anonymous_id() -> str:
+    """The id of a recommendation that nothing is kept of."""
+    return ANONYMOUS_ID + os.urandom(16).hex()
+
+
+def is_anonymous(recommendation_id: str) -> bool:
+    return _ANONYMOUS_ID.fullmatch(recommendation_id) is not None
+
 
 class StoreLimits(NamedTuple):
-    """Bounds of what is kept."""
+    """Bounds of what is kept. Bytes are of JSON."""
 
     context_ttl_s: float
     recommendation_ttl_s: float
     max_history: int
+    max_history_bytes: int = 65_536
+    max_profile_bytes: int = 32_768
+    max_event_ids: int = 1000
+
+
+class Event(NamedTuple):
+    """Something a user did.
+
+    Attributes:
+        id: of two events of a user with the same one only the first counts.
+    """
+
+    interaction: Interaction
+    id: str | None = None
+
+
+class Recommended(NamedTuple):
+    """What a recommendation found and left.
+
+    Attributes:
+        id: for feedback; None if the store refused to record it.
+        context: the user's, None if unknown.
+    """
+
+    id: str | None
+    context: UserContext | None
+
+
+class Appended(NamedTuple):
+    """What became of events: how many were added, and how many not, by reason."""
+
+    applied: int
+    ignored: Mapping[str, int]
 
 
 class ContextStore(Protocol):
     """User contexts and recommendations. Every method raises `StoreUnavailableError` and may be cancelled.
 
-    **Guarantee.** A `recommend` or `read` that starts after a write returned sees that write: writes are
-    atomic for a user, and reads go where writes go, never to a replica.
+    **Reads follow writes.** A `recommend` or `read` that starts after a write returned sees it: writes
+    are atomic for a user, and reads go where writes go, never to a replica.
 
-    Attributes:
-        waits: a call may take time; else it returns without ever yielding to the event loop.
+    **Events count once.** An event whose id is among the `max_event_ids` latest of its user, the last of them
+    not longer ago than recommendations are kept, is a duplicate: also when the append before it failed.
+
+    **Forgetting is whole.** When `forget` returned, nothing in the store names the person, and whatever else
+    the store loses, in whatever order, feedback on earlier recommendations does not bring the person back.
     """
 
-    waits: bool
+    async def recommend(self, user_id: str, within_s: float) -> Recommended:
+        """Record a recommendation and read its user's context, in one go.
 
-    def recommend(
-        self, recommendation_id: str, user_id: str | None
-    ) -> Coroutine[Any, Any, UserContext | None]:
-        """Record a recommendation and read its user's context, None if unknown or anonymous, in one go."""
+        Args:
+            within_s: then `StoreUnavailableError` is raised at the latest.
+        """
         ...
 
-    async def append(self, recommendation_id: str, events: Sequence[Interaction]) -> int:
+    async def append(self, recommendation_id: str, events: Sequence[Event]) -> Appended:
         """Add events to the end of the history of the recommendation's user.
-
-        Returns:
-            How many were added: all, or 0 if the recommendation was anonymous.
 
         Raises:
             UnknownRecommendationError: nothing was added.
@@ -56,7 +108,16 @@ class ContextStore(Protocol):
         ...
 
     async def forget(self, user_id: str) -> None:
-        """Delete everything of a person. Feedback on earlier recommendations no longer applies."""
+        """Delete everything of a person."""
         ...
 
     async def close(self) -> None: ...
+
+
+Report = Callable[[Fault], None]
+"""Told of every fault."""
+
+
+def duplicates(count: int) -> Mapping[str, int]:
+    """`Appended.ignored` of so many."""
+    return {"duplicate": count} if count else {}

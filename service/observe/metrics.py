@@ -17,6 +17,7 @@ from typing import get_args
 from prometheus_client import generate_latest
 
 from service.bodies.rerank import ContextResult
+from service.bodies.users import IgnoredReason
 from service.observe.families import Exposed, Families, Kind, add_up, decode, read_others, write
 from service.observe.instruments import Instruments
 from service.observe.model_metrics import ModelMetrics
@@ -55,11 +56,23 @@ class Metrics(Stages):
             "result",
             initial=(*get_args(ContextResult), "timeout"),
         )
+        self.context_faults = make.counters(
+            "context_faults_total",
+            "What was wrong with what is kept of one user.",
+            "reason",
+            initial=("corrupt", "too_large", "refused_write"),
+        )
         self.context_age = make.histogram(
             "context_age_seconds", "Age of a user's newest event at a rerank.", AGE_SECONDS
         )
         self.cold_users = make.counter("cold_users_total", "Reranks of named users without any history.")
         self.feedback_events = make.counter("feedback_events_total", "Feedback events accepted.")
+        self.feedback_ignored = make.counters(
+            "feedback_events_ignored_total",
+            "Of these, events that count for nothing.",
+            "reason",
+            initial=get_args(IgnoredReason),
+        )
 
     def for_model(self, name: str, version: str) -> ModelMetrics:
         """The instruments of a model. If it is loaded already, counters continue and gauges start anew."""

@@ -4,9 +4,7 @@ The rule: never worse than not calling us. Whatever goes wrong after validation 
 caller's order and its reason, unless the caller asked for the error with `strict`.
 """
 
-import asyncio
 import logging
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +17,7 @@ from engine.generation import Controls, Slate
 from service.bodies import rerank as bodies
 from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
 from service.bodies.twins import twin
-from service.context.store import ContextStore
+from service.context.store import ContextStore, anonymous_id
 from service.errors import (
     DeadlineExceededError,
     GenerationError,
@@ -144,20 +142,27 @@ class Reranker:
         """Record the recommendation and look its user up, in one round trip.
 
         A store that does not answer makes the user anonymous, which is flagged, and is no error even for
-        a strict request: the list is still ranked by the model. At the deadline the look-up is left to
-        end by itself, for cutting a socket read would cost the pool its connection.
+        a strict request: the list is still ranked by the model. It is not asked for a list of nobody.
+
+        Raises:
+            DeadlineExceededError: the store took all the time there was.
         """
-        user_id, recommendation_id = rerank.request.user_id, os.urandom(16).hex()
-        known: UserContext | None
-        try:
-            with self._metrics.stage("context"):
-                known = await self._recommend(recommendation_id, user_id, rerank.deadline)
-        except StoreUnavailableError:
-            rerank.context = "unavailable"
-            known = None
-        else:
-            rerank.recommendation_id = recommendation_id
-            rerank.context = "anonymous" if user_id is None else "miss" if known is None else "hit"
+        user_id = rerank.request.user_id
+        known: UserContext | None = None
+        with self._metrics.stage("context"):
+            if user_id is None:
+                rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
+            else:
+                try:
+                    recommended = await self._contexts.recommend(user_id, rerank.deadline - self.clock())
+                except StoreUnavailableError:
+                    if self.clock() >= rerank.deadline:
+                        self._metrics.context_lookups.labels("timeout").inc()
+                        raise DeadlineExceededError("context") from None
+                    rerank.context = "unavailable"
+                else:
+                    rerank.recommendation_id, known = recommended
+                    rerank.context = "miss" if known is None else "hit"
         self._metrics.context_lookups.labels(rerank.context).inc()
         user = known or ANONYMOUS
         if rerank.context in ("hit", "miss") and not user.history:
@@ -165,21 +170,6 @@ class Reranker:
         if user.history and user.history[-1].timestamp is not None:
             self._metrics.context_age.observe(max(0.0, time() - user.history[-1].timestamp))
         return user
-
-    async def _recommend(
-        self, recommendation_id: str, user_id: str | None, deadline: float
-    ) -> UserContext | None:
-        """Raises: DeadlineExceededError, StoreUnavailableError."""
-        recommend = self._contexts.recommend(recommendation_id, user_id)
-        if not self._contexts.waits:  # then a task to wait for would be all it costs
-            return await recommend
-        lookup = asyncio.ensure_future(recommend)
-        await asyncio.wait([lookup], timeout=max(0.0, deadline - self.clock()))
-        if not lookup.done():
-            lookup.add_done_callback(lambda late: late.cancelled() or late.exception())
-            self._metrics.context_lookups.labels("timeout").inc()
-            raise DeadlineExceededError("context")
-        return lookup.result()
 
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:

@@ -1,5 +1,7 @@
 """User contexts and feedback over HTTP, on the in-process store."""
 
+from urllib.parse import quote
+
 import pytest
 from error_answers import faulty_fields, refused
 from rerank_client import Client, Serve
@@ -39,6 +41,124 @@ async def test_put_get_delete(client: Client) -> None:
 async def test_user_ids_may_hold_anything(client: Client) -> None:
     assert (await client.put("/v1/users/a%2Fb%20%C3%BC/context", json=CONTEXT)).status_code == 204
     assert (await client.rerank(ITEMS, user_id="a/b ü")).json()["context"] == "hit"
+
+
+ODD_IDS = [
+    "dan\n",
+    "\ndan",
+    "dan\r\n",
+    "\n",
+    "%0A",
+    "%ff",
+    "\ufffd",
+    "\x00",
+    "é",
+    "e\u0301",
+    "/",
+    "a//b",
+    "?x",
+    "#",
+    "+",
+    " ",
+]
+"""Ids that some part of a path might take for others."""
+
+
+async def test_ids_are_judged_alike_in_body_and_path(client: Client) -> None:
+    for number, user_id in enumerate(ODD_IDS):
+        made = (await client.rerank(ITEMS, user_id=user_id)).json()["recommendation_id"]
+        event = {"type": "click", "item_id": f"i{number}"}
+        sent = {"recommendation_id": made, "events": [event]}
+        assert (await client.post("/v1/feedback", json=sent)).json()["applied"] == 1
+    for number, user_id in enumerate(ODD_IDS):
+        path = f"/v1/users/{quote(user_id, safe='')}/context"
+        assert [event["item_id"] for event in (await client.get(path)).json()["history"]] == [f"i{number}"]
+        assert (await client.delete(path)).status_code == 204
+        assert (await client.rerank(ITEMS, user_id=user_id)).json()["context"] == "miss"
+
+
+@pytest.mark.parametrize("sent", ["%ff", "a%C3", "%ED%A0%80", "%C0%AF", "x%ffy/z"])
+async def test_ids_in_paths_that_are_no_utf8(client: Client, sent: str) -> None:
+    for method in ("GET", "DELETE"):
+        response = await client.request(method, f"/v1/users/{sent}/context")
+        assert [*faulty_fields(response)] == ["user_id"]
+    response = await client.put(f"/v1/users/{sent}/context", json=CONTEXT)
+    assert [*faulty_fields(response)] == ["user_id"]
+
+
+@pytest.mark.parametrize("user_id", [".", ".."])
+async def test_ids_that_paths_leave_out(client: Client, user_id: str) -> None:
+    """Clients and proxies do, however they are encoded."""
+    assert [*faulty_fields(await client.rerank(ITEMS, user_id=user_id))] == ["user_id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/users/u%2Fcontext", "/v1/users/u/context%0A", "/v1%2Fusers/u/context"])
+async def test_a_route_is_not_what_it_looks_like(client: Client, path: str) -> None:
+    await client.put("/v1/users/u/context", json=CONTEXT)
+    assert (await client.delete(path)).status_code == 404
+    assert (await client.get("/v1/users/u/context")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/rerank", r'{"user_id":"\ud800","items":[{"id":"a"}]}', "user_id"),
+        ("/v1/rerank", r'{"user_id":"u","items":[{"id":"a"},{"id":"x\udc00x"}]}', "items.1.id"),
+        (
+            "/v1/feedback",
+            r'{"recommendation_id":"r","events":[{"item_id":"\ud800\ud800","type":"c"}]}',
+            "events.0.item_id",
+        ),
+        (
+            "/v1/feedback",
+            r'{"recommendation_id":"r","events":[{"item_id":"i","type":"c","event_id":"\udfff"}]}',
+            "events.0.event_id",
+        ),
+    ],
+)
+async def test_half_a_surrogate_pair_is_no_text(client: Client, path: str, body: str, field: str) -> None:
+    assert [*faulty_fields(await client.post(path, content=body))] == [field]
+
+
+async def test_a_repeated_event_counts_once(client: Client) -> None:
+    made = (await client.rerank(ITEMS, user_id="u")).json()["recommendation_id"]
+    events = [
+        {"type": "impression", "item_id": "i2", "event_id": "e1"},
+        {"type": "click", "item_id": "i2", "event_id": "\n" * 128},
+        {"type": "click", "item_id": "i3"},
+    ]
+    sent = {"request_id": "f", "recommendation_id": made, "events": events}
+    answer = {"request_id": "f", "accepted": 3}
+    first = await client.post("/v1/feedback", json=sent)
+    assert (first.status_code, first.json()) == (202, {**answer, "applied": 3, "ignored": {}})
+    again = await client.post("/v1/feedback", json=sent)
+    assert (again.status_code, again.json()) == (202, {**answer, "applied": 1, "ignored": {"duplicate": 2}})
+    history = (await client.get("/v1/users/u/context")).json()["history"]
+    assert [event["item_id"] for event in history] == ["i2", "i2", "i3", "i3"]
+    assert await client.metric('rerank_feedback_events_ignored_total{reason="duplicate"}') == 2
+    for wrong in ("", "e" * 129, 5):
+        events[0]["event_id"] = wrong
+        assert [*faulty_fields(await client.post("/v1/feedback", json=sent))] == ["events.0.event_id"]
+
+
+async def test_profiles_are_bounded_in_bytes(serve: Serve) -> None:
+    async with serve(max_profile_bytes=50) as client:
+        for tail, status in (("x" * 34, 204), ("x" * 35, 422), ("é" * 18, 422)):
+            response = await client.put("/v1/users/u/context", json={"profile": {"plan": "free " + tail}})
+            assert response.status_code == status, response.text
+        assert [*faulty_fields(response)] == ["profile"]
+
+
+async def test_texts_in_lists_are_bounded_in_bytes(serve: Serve) -> None:
+    async with serve(max_feature_bytes=40) as client:
+        for words, status in (
+            (["x" * 20, "y" * 20], 200),
+            (["x" * 20, "y" * 21], 422),
+            (["é" * 20, "y"], 422),
+        ):
+            response = await client.rerank([{"id": "i1", "features": {"unheard": words}}])
+            assert response.status_code == status, response.text
+        assert [*faulty_fields(response)] == ["items.0.features.unheard"]
 
 
 async def test_history_is_bounded(serve: Serve) -> None:
@@ -92,7 +212,8 @@ async def test_a_rerank_after_the_202_sees_the_events(client: Client) -> None:
         sent = {"request_id": "f", "recommendation_id": first["recommendation_id"], "events": events}
         accepted = await client.post("/v1/feedback", json=sent)
         assert accepted.status_code == 202
-        assert accepted.json() == {"request_id": "f", "accepted": len(events), "applied": len(events)}
+        count = len(events)
+        assert accepted.json() == {"request_id": "f", "accepted": count, "applied": count, "ignored": {}}
         after = await scores()
         assert after != before
         before = after
@@ -109,9 +230,12 @@ async def test_a_rerank_after_the_202_sees_the_events(client: Client) -> None:
 
 async def test_feedback_on_an_anonymous_list_is_accepted_and_applied_to_nobody(client: Client) -> None:
     made = (await client.rerank(ITEMS)).json()["recommendation_id"]
-    sent = {"recommendation_id": made, "events": [{"type": "click", "item_id": "i1"}]}
-    response = await client.post("/v1/feedback", json=sent)
-    assert (response.status_code, response.json()["applied"]) == (202, 0)
+    sent = {"recommendation_id": made, "events": [{"type": "click", "item_id": "i1"}] * 2}
+    answer = await client.post("/v1/feedback", json=sent)
+    assert answer.status_code == 202
+    assert (answer.json()["applied"], answer.json()["ignored"]) == (0, {"anonymous": 2})
+    sent["recommendation_id"] = made[:-1] + "g"
+    refused(await client.post("/v1/feedback", json=sent), UnknownRecommendationError)
 
 
 async def test_feedback_on_an_unknown_list(client: Client) -> None:

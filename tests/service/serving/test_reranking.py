@@ -77,28 +77,6 @@ async def test_requests_without_a_deadline_get_the_default(serve: Serve, clock: 
         gate.set()
 
 
-async def test_a_slow_context_store_counts_against_the_deadline(serve: Serve, clock: SteeredClock) -> None:
-    answered = asyncio.Event()
-
-    class Slow:
-        waits = True
-
-        async def recommend(self, *_: Any) -> None:
-            await answered.wait()
-
-    async with serve(clock) as client:
-        client.service.reranker._contexts = Slow()  # type: ignore[assignment]
-        asked = asyncio.create_task(client.rerank(ITEMS, deadline_ms=30))
-        await turns()
-        await clock.advance(0.03)
-        assert asked.done()
-        answer = (await asked).json()
-        assert_fallback(answer, "deadline")
-        assert answer["recommendation_id"] is None
-        assert await client.metric('rerank_deadline_exceeded_total{stage="context"}') == 1
-        answered.set()
-
-
 async def test_overload(serve: Serve) -> None:
     async with serve(max_concurrency=2) as client:
         gate = held(client)
