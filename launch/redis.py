@@ -38,6 +38,7 @@ class RedisServer:
         self.options = options
         self.client: Any = redis.Redis.from_url(self.url, **client)  # its commands have no types
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self) -> None:
         """Unless it runs already.
@@ -47,8 +48,10 @@ class RedisServer:
         """
         if self._process is not None:
             return
-        ports = () if "--port" in self.options else ("--port", str(self.port))
-        self._process = _run(*ports, "--save", "", "--appendonly", "no", *self.options)
+        # Of its own: replicas leave a dump, which another server started there would read.
+        self._folder = tempfile.TemporaryDirectory()
+        own = ("--dir", self._folder.name, *(() if "--port" in self.options else ("--port", str(self.port))))
+        self._process = _run(*own, "--save", "", "--appendonly", "no", *self.options)
         try:
             until_ready("redis-server", self._answers, self._process)
         except BaseException:
@@ -61,6 +64,9 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     @contextmanager
     def hung(self) -> Iterator[None]:
