@@ -55,6 +55,8 @@ def test_parity_counts_logits_only_up_to_where_lists_part(bundle: Path) -> None:
     assert 0 < result.identical < 40
     gaps = [logit_gaps(reference, runner, *request) for request in requests]
     assert result.logit_difference == pytest.approx(max(until for until, _ in gaps), abs=1e-4)
+    for (until, _), request in zip(gaps, requests, strict=True):
+        assert compare(reference, runner, [request]).logit_difference == pytest.approx(until, abs=1e-4)
     assert max(beyond for _, beyond in gaps) > result.logit_difference + 0.1
 
 
