@@ -25,7 +25,6 @@ def session_options(settings: SessionSettings) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    options.enable_mem_pattern = False  # batches have too many shapes for a plan of memory each
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
     return options
 
