@@ -7,7 +7,6 @@ graph's. Only tokens that are there are looked up, and what goes over candidates
 Legend: B requests, N candidates, H history events, X candidates or events, T token slots, D width.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,24 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from bundle.arrays import Named
 from bundle.compiled import compiled
-from bundle.contract import ENCODER_INPUTS, FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT, MEMORY
+from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 from engine.native.kernel import add_weighted, exp
-
-ROWS = 3200
-"""Most candidates that are encoded together, so that what is computed on the way stays small."""
-
-LIKE = 0.75
-"""Lists are encoded together if the shortest has this share of the longest's candidates."""
-
-AXES = [*(spec.axes for spec in MEMORY), ("B", "D")]
-"""Of what is written: the memory and the decoder's first state."""
 
 NORM_EPSILON = 1e-5  # PyTorch's
 
 Floats = NDArray[np.float32]
-Inputs = Mapping[str, NDArray[Any]]
-Rows = slice | NDArray[np.intp]
 
 
 class NativeEncoder:
@@ -44,33 +33,8 @@ class NativeEncoder:
         with np.load(weights) as stored:
             self._weights = SimpleNamespace(**{name: stored[name] for name in stored.files})
 
-    def run(self, inputs: Inputs) -> list[NDArray[Any]]:
-        """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`.
-
-        Requests of like lengths are encoded together, so that padding costs little.
-        """
-        batch, n = inputs["candidate_mask"].shape
-        lengths = inputs["candidate_mask"].sum(axis=1)
-        alike = bool(lengths.min() == n)
-        if alike and batch * n <= ROWS:
-            return self._encode(inputs)
-        events = (inputs["history_feedback"] != FEEDBACK_PADDING).sum(axis=1)
-        by_length = lengths.argsort()[::-1]
-        whole: list[NDArray[Any]] = []
-        start = 0
-        while start < batch:
-            longest = max(1, int(lengths[by_length[start]]))
-            like = int((lengths >= LIKE * longest).sum())  # those before `start` are among them
-            stop = min(like, start + max(1, ROWS // longest))
-            rows = slice(start, stop) if alike else by_length[start:stop]  # a slice is no copy
-            part = self._encode(_cut(inputs, rows, longest, max(1, int(events[rows].max()))))
-            whole = whole or [_room(axes, array, batch, n) for axes, array in zip(AXES, part, strict=True)]
-            for output, axes, array in zip(whole, AXES, part, strict=True):
-                output[rows, *(slice(longest if axis == "N" else None) for axis in axes[1:])] = array
-            start = stop
-        return whole
-
-    def _encode(self, inputs: Inputs) -> list[NDArray[Any]]:
+    def run(self, inputs: Named) -> list[NDArray[Any]]:
+        """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""
         w, mask = self._weights, inputs["candidate_mask"]
         feedback = inputs["history_feedback"]
         present, liked = feedback != FEEDBACK_PADDING, feedback == FEEDBACK_POSITIVE
@@ -113,20 +77,6 @@ class NativeEncoder:
             self._weights.token_vectors,
         )
         return vectors
-
-
-def _cut(inputs: Inputs, rows: Rows, candidates: int, events: int) -> Inputs:
-    """Some rows of a batch without the padding that all of them have."""
-    most = {"N": candidates, "H": events}
-    return {spec.name: inputs[spec.name][rows, : most.get(str(spec.axes[1]))] for spec in ENCODER_INPUTS}
-
-
-def _room(axes: Sequence[str | int], array: NDArray[Any], batch: int, n: int) -> NDArray[Any]:
-    """Zeros for a whole batch of what `array` is for some rows."""
-    sizes = {"B": batch, "N": n}
-    return np.zeros(
-        [sizes.get(str(axis), size) for axis, size in zip(axes, array.shape, strict=True)], array.dtype
-    )
 
 
 def _mean(x: Floats, which: NDArray[np.bool_]) -> Floats:

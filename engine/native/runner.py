@@ -25,7 +25,10 @@ FORMER_NAMES = {"token_bias": "gates_bias"}
 """Of the arrays in older bundles."""
 
 LIKE = 0.75
-"""Lists are encoded together if the shortest has this share of the longest's candidates."""
+"""Lists are written together if the shortest has this share of the longest's candidates."""
+
+CANDIDATES = 3200
+"""Most candidates of lists that are written together."""
 
 Record = tuple[NDArray[Any], ...]
 """Arrays of the contract's `RECORD`, in order, `[B, M]` each."""
@@ -90,14 +93,17 @@ class NativeRunner:
 
 
 def alike(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Rows of `[B, N]` in groups of like lengths, so that little is computed for padding."""
+    """Rows of `[B, N]` in groups of like lengths that are not too large, so that little is computed for
+    padding and little memory is needed on the way."""
     if len(mask) == 1:
         return [np.zeros(1, np.intp)]
     lengths = mask.sum(axis=1)
     by_length = lengths.argsort()[::-1]
     groups, start = [], 0
     while start < len(lengths):
-        stop = int((lengths >= LIKE * lengths[by_length[start]]).sum())  # those before `start` are among them
+        longest = max(1, int(lengths[by_length[start]]))
+        like = int((lengths >= LIKE * longest).sum())  # those before `start` are among them
+        stop = min(like, start + max(1, CANDIDATES // longest))
         groups.append(by_length[start:stop])
         start = stop
     return groups

@@ -15,7 +15,7 @@ from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, GateKind
 from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
-from engine.native import encoder as native_encoder
+from engine.native import runner
 from engine.native.encoder import NativeEncoder
 from engine.native.runner import FORMER_NAMES, NativeRunner
 from engine.sessions import open_session
@@ -129,11 +129,8 @@ def with_empty_rows(arrays: Arrays) -> Arrays:
 
 
 @pytest.mark.parametrize("batch", [1, 7])
-def test_native_memories_are_the_encoder_graphs(
-    bundle: Path, batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Different N and H, no history, no tokens; batches beyond what is encoded at once."""
-    monkeypatch.setattr(native_encoder, "ROWS", 100)
+def test_native_memories_are_the_encoder_graphs(bundle: Path, batch: int) -> None:
+    """Different N and H, no history, no tokens."""
     model = LoadedModel.open(bundle)
     encoder = NativeEncoder(bundle / ENCODE, threads=1)
     graph = open_session(bundle / ENCODER, SessionSettings())
@@ -172,3 +169,25 @@ def test_parity_notices_other_encode_weights(bundle: Path) -> None:
     reference = StepRunner(bundle, model.manifest, SessionSettings())
     requests = random_requests(model.features, model.manifest, 40)
     assert compare(reference, model.runner, requests).identical < 40
+
+
+def test_lists_of_like_lengths_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.arange(200) < np.array([[200], [10], [160], [150], [9], [100]])
+    assert [sorted(rows.tolist()) for rows in runner.alike(mask)] == [[0, 2, 3], [5], [1, 4]]
+    monkeypatch.setattr(runner, "CANDIDATES", 400)
+    assert [sorted(rows.tolist()) for rows in runner.alike(mask)] == [[0, 2], [3], [5], [1, 4]]
+
+
+def test_a_list_is_the_same_in_any_group(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "CANDIDATES", 100)
+    model = LoadedModel.open(bundle)
+    assert isinstance(model.runner, NativeRunner)
+    requests = random_requests(model.features, model.manifest, 24, seed=5)
+    inputs, controls = [row[0] for row in requests], [row[1] for row in requests]
+    assert len(runner.alike(collate(inputs)["candidate_mask"])) > 3
+    for together, arrays, control in zip(model.generate(inputs, controls), inputs, controls, strict=True):
+        (alone,) = model.generate([arrays], [control])
+        assert [p.index for p in together.positions] == [p.index for p in alone.positions]
+        assert [p.reasoning_tokens for p in together.positions] == [
+            p.reasoning_tokens for p in alone.positions
+        ]
