@@ -38,6 +38,7 @@ class RedisServer:
         self.options = options
         self.client: Any = redis.Redis.from_url(self.url, **client)  # its commands have no types
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str]
 
     def start(self) -> None:
         """Unless it runs already.
@@ -48,7 +49,10 @@ class RedisServer:
         if self._process is not None:
             return
         ports = () if "--port" in self.options else ("--port", str(self.port))
-        self._process = _run(*ports, "--save", "", "--appendonly", "no", *self.options)
+        # What it may save goes where no other server finds it.
+        self._folder = tempfile.TemporaryDirectory()
+        kept = "--dir", self._folder.name, "--save", "", "--appendonly", "no"
+        self._process = _run(*ports, *kept, *self.options)
         try:
             until_ready("redis-server", self._answers, self._process)
         except BaseException:
@@ -61,6 +65,7 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._folder.cleanup()
 
     @contextmanager
     def hung(self) -> Iterator[None]:
