@@ -71,7 +71,7 @@ def measure(bundle: Path) -> dict[str, dict[str, float]]:
 
 
 def summary(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:
-    """Medians of the rounds; `pays` is how much more requests a second are answered in front."""
+    """Medians of the rounds."""
     return {
         name: {
             "front": round(median(front[key] for front, _ in pairs), 1),

@@ -37,7 +37,8 @@ from engine.generation import Controls, Slate, stack_controls
 from engine.loaded_model import LoadedModel
 from engine.native.runner import decodes_natively
 from engine.runner import open_runner
-from engine.sessions import Decoding, SessionSettings, open_session
+from engine.sessions import open_session
+from engine.settings import Decoding, SessionSettings
 from model.progress import console, progress
 
 LISTS, ROUNDS, SEED = 32, 9, 0

@@ -26,6 +26,7 @@ from bundle.manifest import ENCODER, STEP
 from engine.generation import Slate
 from engine.graphs import first_counters
 from engine.sessions import session_options
+from engine.settings import SessionSettings
 
 SIDE = 512
 """Of the two square matrices: large enough to run at full speed, small enough for the second-level cache."""
@@ -92,7 +93,7 @@ def floor_us(products: Products, slates: Sequence[Slate], gflops: float) -> floa
 
 def _session(model: ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(
-        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(SessionSettings()), providers=["CPUExecutionProvider"]
     )
 
 

@@ -105,17 +105,17 @@ ALLOCATORS = {
 def allocator(bundle: Path, name: str, batches: int) -> dict[str, Any]:
     """Memory of this process after batches of random B and N, and microseconds per request."""
     from bench.peers.work import Work
-    from engine import runner
+    from engine import sessions
 
-    plain = runner.session_options
+    plain = sessions.session_options
 
-    def options(*arguments: Any, **named: Any) -> Any:
-        made = plain(*arguments, **named)
+    def options(settings: Any) -> Any:
+        made = plain(settings)
         for option, value in ALLOCATORS[name].items():
             setattr(made, option, value)
         return made
 
-    runner.session_options = options
+    sessions.session_options = options
     work = Work(bundle, "graph")  # native decoding hardly uses ONNX Runtime
     jobs = [work.prepare(body) for body in workload(bundle, sizes=SIZES).bodies]
     drawn, process = np.random.default_rng(0), psutil.Process()

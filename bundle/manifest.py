@@ -42,8 +42,8 @@ class CurvePoint(Frozen):
     ms_per_list: float
 
 
-class Gate(Frozen):
-    """How the gate decides, and where its threshold came from.
+class Calibration(Frozen):
+    """The gate's threshold, where it came from, and what was met with it.
 
     Attributes:
         kind: `normalised` compares entropy / log(remaining candidates), in 0..1; `raw` nats; `margin`
@@ -72,6 +72,7 @@ class Manifest(Frozen):
 
     Attributes:
         memory, state: tensor names and axes of the graphs, in order, as `bundle.contract` states them.
+        gate: when the model reasons.
         hashes: sha256 of every other file.
         reasoning_budget: most reasoning tokens per position the model was trained with; the default.
     """
@@ -86,7 +87,7 @@ class Manifest(Frozen):
     width: int
     memory_axes: dict[str, list[str | int]]
     state_axes: dict[str, list[str | int]]
-    gate: Gate
+    gate: Calibration
     reasoning_budget: int
     reasoning_temperature: float
     selection_temperature: float

@@ -1,6 +1,6 @@
 """What a model did on held-out lists, as counts over fixed bins: what the service compares its traffic with.
 
-Kept in the gate, because another threshold makes another model of it. The bins are the service's histogram
+Kept in the calibration: another threshold makes another model of it. The bins are the service's histogram
 buckets, so that comparing costs a request nothing. No torch.
 """
 

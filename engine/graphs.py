@@ -25,7 +25,8 @@ from bundle.contract import (
     present,
 )
 from bundle.manifest import ENCODER, SLATE, STEP, Manifest
-from engine.sessions import PROVIDERS, SessionSettings, open_session
+from engine.sessions import PROVIDERS, open_session
+from engine.settings import SessionSettings
 
 
 class SlateRunner:

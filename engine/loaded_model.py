@@ -14,7 +14,7 @@ from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, FEATURES, Manifest, read_manifest
 from engine.generation import Controls, Slate, read_slates, stack_controls
 from engine.runner import Runner, open_runner
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bundle.manifest import Manifest
 from engine.allocator import keep_freed
 from engine.graphs import SlateRunner, StepRunner
 from engine.native.runner import NativeRunner, decodes_natively
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 
 
 class Runner(Protocol):

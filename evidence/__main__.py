@@ -1,23 +1,24 @@
 """Run the evidence: `python -m evidence` (or `make evidence`); finished fits are kept and never repeated.
 
-Every fit runs in a process of its own with one thread. The rows of all finished fits are in
-docs/results/results.json after each of them, and a fit whose rows are there is finished, whatever machine it
-was run on. `--again` repeats those too: what they leave behind (policies, for evidence.timing) is not stored
-with the project.
+Every fit is a process of its own (`python -m evidence.fit`) with one thread, and resumes where it was killed.
+The rows of all finished fits are in docs/results/results.json after each of them, and a fit whose rows are
+there, with today's configuration, is finished, whatever machine it was run on. `--again` repeats those too:
+what they leave behind (policies, for evidence.timing) is not stored with the project.
 """
 
 import argparse
 import os
+import subprocess
+import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
 from evidence.data import DATA
-from evidence.fit import ROWS, fit_alone
+from evidence.fit import ROWS
 from evidence.grid import SEEDS, Task, tasks
 from evidence.results import RESULTS, Results, collect, load
 from evidence.tables import REFERENCE, plain
@@ -31,16 +32,15 @@ QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", 
 
 def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> int:
     """Run the fits that are not finished yet. Returns the number of fits that failed."""
-    known = set() if again else {(r["dataset"], r["model"], r["seed"]) for r in load(results)[0].values()}
+    known = load(results)
     missing = [
         task
         for task in todo
-        if (task.data, task.model, task.seed) not in known and not (root / task.directory / ROWS).exists()
+        if (again or not known.is_current(task)) and not (root / task.directory / ROWS).exists()
     ]
     console.print(f"{len(todo) - len(missing)} of {len(todo)} fits are finished")
     started, failed = time.monotonic(), 0
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[None], Task] = {pool.submit(fit_alone, task, root): task for task in missing}
         for done, future in enumerate(as_completed(running), start=1):
             task = running[future]
@@ -49,13 +49,33 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> 
             elapsed = time.monotonic() - started
             left = elapsed / done * (len(missing) - done)
             console.print(
-                f"{done}/{len(missing)}  {task.data}, {task.model}, seed {task.seed}: "
-                f"{'done' if error is None else f'FAILED {error!r}'}  "
+                f"{done}/{len(missing)}  {task.data}, {task.model}, seed {task.seed}, training seed "
+                f"{task.training_seed}: {'done' if error is None else f'FAILED {error}'}  "
                 f"({elapsed / 60:.0f} min, about {left / 60:.0f} min left)"
             )
             collect(root, results)
     collect(root, results)
     return failed
+
+
+def fit_alone(task: Task, root: Path) -> None:
+    """`evidence.fit` in a process of its own, whose output is beside its rows.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    directory = root / task.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "evidence.fit", task.data, task.model, str(task.seed)]
+    command += ["--training-seed", str(task.training_seed), "--runs", str(root)]
+    with (directory / "output.txt").open("a") as output:
+        subprocess.run(
+            command,
+            check=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
 
 def show(results: Results, names: list[str]) -> None:
@@ -84,6 +104,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds, from the first")
     parser.add_argument(
+        "--training-seeds", type=int, default=1, help="number of trainings of what decides, for every seed"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="one data set, one seed, only the models that decide"
     )
     parser.add_argument(
@@ -98,11 +121,11 @@ def main() -> None:
     results = arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
     todo = [
         task
-        for task in tasks(arguments.data, range(arguments.seeds))
+        for task in tasks(arguments.data, range(arguments.seeds), arguments.training_seeds)
         if not arguments.models or task.model in arguments.models
     ]
     failed = run(todo, arguments.runs, arguments.jobs, results, arguments.again)
-    show(Results(*load(results)), arguments.data)
+    show(Results(load(results)), arguments.data)
     raise SystemExit(1 if failed else 0)
 
 

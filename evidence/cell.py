@@ -1,5 +1,5 @@
-"""A data set with one seed and user fold, made ready once for all models: lists, features, evaluator,
-and the slates its beam search teaches. Kept on disk, shared by the processes of a grid."""
+"""A data set with one seed and user fold, made ready once for all models: lists, features, evaluators,
+and the slates their beam search teaches. Kept on disk, shared by the processes of a grid."""
 
 import fcntl
 import pickle
@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.features.assembly import FeatureAssembler
-from evidence.data import Data
+from evidence.data import DATA, Data
 from evidence.first_stage import with_scores
+from evidence.grid import Task
+from export.provenance import commit
 from model.data.features import DatasetFeatures
 from model.data.folds import FOLDS, rotated
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset
 from model.encoder import FeatureSizes
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel, EvaluatorEnsemble
 from model.sizes import feature_sizes
 from model.training.beam import search_teachers
 from model.training.config import RunConfig
@@ -27,7 +29,8 @@ from model.training.selection import Score, held_out_score
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything a fit starts from. `taught` is empty where the configuration imitates nothing."""
+    """Everything a fit starts from. `taught` is empty where the configuration imitates nothing; `commit`
+    is the code that made the cell."""
 
     data: Data
     config: RunConfig
@@ -37,8 +40,16 @@ class Cell:
     held_out: list[Example]
     test: list[Example]
     taught: list[Example]
-    evaluator: Evaluator
-    report: EvaluatorReport
+    evaluator: ClickModel
+    reports: list[EvaluatorReport]
+    commit: str
+
+    @property
+    def one_evaluator(self) -> ClickModel:
+        """The first member of an ensemble."""
+        if isinstance(self.evaluator, EvaluatorEnsemble):
+            return self.evaluator.networks[0]
+        return self.evaluator
 
     @property
     def sizes(self) -> FeatureSizes:
@@ -49,18 +60,21 @@ class Cell:
         return held_out_score(self.dataset)
 
 
-def open_cell(data: Data, seed: int, directory: Path) -> Cell:
-    """The cell from `directory`, made first if it is not there; one process makes it, others wait."""
+def open_cell(task: Task, root: Path) -> Cell:
+    """The cell of a task, made first if it is not there; one process makes it, others wait."""
+    directory = root / task.cell_directory
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "cell.pkl"
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cell = _kept(path)
         if cell is None:
-            cell = _make(data, seed, directory)
+            cell = _make(task, directory)
             partial = path.with_suffix(".partial")
             partial.write_bytes(pickle.dumps(cell))
             partial.rename(path)
+            for state in directory.glob("*.state.pt"):
+                state.unlink()
     return cell
 
 
@@ -73,11 +87,11 @@ def _kept(path: Path) -> Cell | None:
     return cell
 
 
-def _make(data: Data, seed: int, directory: Path) -> Cell:
-    config = data.run_config(seed)
-    dataset = rotated(open_dataset(config), seed % FOLDS)
+def _make(task: Task, directory: Path) -> Cell:
+    data, config = DATA[task.data], task.cell_config
+    dataset = rotated(open_dataset(config), task.seed % FOLDS)
     if data.first_stage:
-        dataset = with_scores(dataset, config.features, seed)
+        dataset = with_scores(dataset, config.features, config.seed)
         scored = config.features.model_copy(update={"initial_score": True})
         config = config.model_copy(update={"features": scored})
     features = DatasetFeatures.fit(dataset, config.features)
@@ -86,7 +100,7 @@ def _make(data: Data, seed: int, directory: Path) -> Cell:
         for split in ("train", "validation", "test")
     )
     log, sizes = RunLog(directory), feature_sizes(features.serving)
-    evaluator, report = train_evaluator(config, directory, log, sizes, train, held_out)
+    evaluator, reports = train_evaluator(config, directory, log, sizes, train, held_out)
     log.close()
     return Cell(
         data=data,
@@ -98,5 +112,6 @@ def _make(data: Data, seed: int, directory: Path) -> Cell:
         test=test,
         taught=search_teachers(config, evaluator, train) if config.imitation.epochs else [],
         evaluator=evaluator,
-        report=report,
+        reports=reports,
+        commit=commit(),
     )

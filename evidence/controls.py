@@ -16,13 +16,14 @@ from model.policy import Policy
 from model.training.calibration import calibrate
 from model.training.decoding import decode
 from model.training.examples import Example, batches
+from model.training.lookahead import EVERYWHERE
 from model.training.rollout import NEVER, GateDecision, Rollout, greedy, replay_gate, roll_out, threshold_gate
 
 ALWAYS = -1.0
 QUANTILES = (0.2, 0.4, 0.8)
 BUDGETS = (1, 3)
 SAMPLED_LISTS = 4
-ALTERNATIVES = 2
+ALTERNATIVES = 3
 
 Decoded = tuple[list[Rollout], int]
 """Slates of the test lists in batches, and the budget they had."""
@@ -36,7 +37,7 @@ def decodings(policy: Policy, cell: Cell) -> Iterator[tuple[str | None, Decoded]
         never = threshold_gate(NEVER)
         yield None, (decode(policy, cell.test, never), 0)
         yield f"best of {SAMPLED_LISTS} lists by the evaluator", (best_of(policy, cell, SAMPLED_LISTS), 0)
-        for name, limit in (("at gated positions", threshold), ("everywhere", ALWAYS)):
+        for name, limit in (("at gated positions", threshold), ("everywhere", EVERYWHERE)):
             yield f"lookahead {name}", (looked_ahead(policy, cell, never, limit, ALTERNATIVES), 0)
         return
     if policy.config.reasoner.taught == "last":  # never taught to stop early

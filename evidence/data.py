@@ -1,14 +1,21 @@
 """The data sets of the evidence, the deciding ones first."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from model.data import movietweetings, ranklens
+from model.data.location import PublicFile
 from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"
 WITH_GRPO = ("EGLR + GRPO", "without reasoning + GRPO")  # part of these data sets' own configurations
+SAME_EVALUATORS = {"CMR-style, same evaluators": "CMR-style", "EG-Rerank, same evaluators": "EG-Rerank"}
+"""Baselines that learn from an evaluator have one by default; these have all that the policies have."""
+
+ONE = "one-evaluator"
+TRAINING_SEEDS_APART = 100
 Changes = dict[str, Any]
 
 
@@ -26,9 +33,11 @@ class Data:
     known: bool = False
     controls: bool = False
     first_stage: bool = False  # gives every model an out-of-fold LambdaMART score, as in production
+    files: tuple[PublicFile, ...] = ()
 
-    def run_config(self, seed: int) -> RunConfig:
-        changes = {"seed": seed, **self.changes}
+    def run_config(self, seed: int, training_seed: int = 0) -> RunConfig:
+        """World or fold `seed`, trained for the `training_seed`-th time."""
+        changes = {"seed": seed + TRAINING_SEEDS_APART * training_seed, **self.changes}
         if self.config == SIMULATOR:
             changes["simulator"] = {"seed": seed, **self.changes.get("simulator", {})}
         return with_changes(read_config(CONFIGS / f"{self.config}.toml"), changes)
@@ -38,14 +47,40 @@ def _world(name: str, controls: bool = False, **changes: object) -> Data:
     return Data(name, SIMULATOR, "true_value", ("item CTR",), {"simulator": changes}, True, controls)
 
 
+def _imitating_one(data: Data) -> Data:
+    """The same world with one evaluator and no expert iteration, which most ablations were run with."""
+    recipe = {"evaluator": {"members": 1}, "expert_iteration": {"rounds": 0}}
+    without = (*data.without, *SAME_EVALUATORS)
+    return replace(data, name=f"{data.name}-{ONE}", without=without, changes={**data.changes, **recipe})
+
+
+WORLDS = (
+    _world("simulator", controls=True),
+    _world("simulator-n100", controls=True, candidates=100),
+    _world("simulator-twice", strength=2.0),
+    _world("simulator-none", strength=0.0),
+)
+
 DATA = {
     data.name: data
     for data in (
-        _world("simulator", controls=True),
-        Data("ranklens", "ranklens", "ndcg@10", WITH_GRPO, controls=True, first_stage=True),
-        _world("simulator-n100", controls=True, candidates=100),
-        Data("movietweetings", "movietweetings", "ndcg@10", ("item CTR", *WITH_GRPO)),  # ratings, no rates
-        _world("simulator-twice", strength=2.0),
-        _world("simulator-none", strength=0.0),
+        *WORLDS,
+        Data(
+            "ranklens",
+            "ranklens",
+            "ndcg@10",
+            (*WITH_GRPO, *SAME_EVALUATORS),
+            controls=True,
+            first_stage=True,
+            files=(ranklens.EVENTS,),
+        ),
+        Data(
+            "movietweetings",
+            "movietweetings",
+            "ndcg@10",
+            ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),  # ratings, no rates
+            files=(movietweetings.RATINGS, movietweetings.MOVIES),
+        ),
+        *(_imitating_one(data) for data in WORLDS),
     )
 }

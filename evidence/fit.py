@@ -1,11 +1,13 @@
 """One fit and the rows it gives: train, decode every way, measure on the test fold.
 
+`python -m evidence.fit DATA MODEL SEED` does one, in one thread. A killed one goes on where it stopped.
 Legend: B lists, N candidates, K positions.
 """
 
+import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,74 +17,78 @@ from numpy.typing import ArrayLike, NDArray
 
 from evidence.cell import Cell, open_cell
 from evidence.controls import Decoded, decodings
-from evidence.data import DATA
-from evidence.grid import TRAININGS, Task, Training
+from evidence.data import DATA, SAME_EVALUATORS
+from evidence.grid import MODELS, TRAININGS, Task, digest
 from evidence.references import REFERENCES
 from export.provenance import commit
 from model.baselines import BASELINES
 from model.baselines.task import Task as BaselineTask
+from model.evaluator import ClickModel
 from model.metrics import diversity, ndcg, summary
 from model.policy import Policy
-from model.progress import console
 from model.training.checkpoint import save_tensors, save_text
-from model.training.config import RunConfig, with_changes
 from model.training.examples import Example, batches
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
 
 Orders = list[NDArray[np.int64]]
-ROWS, VALUES, SLATES = "rows.json", "values.npz", "slates.json"
+ROWS, VALUES, SLATES, IDENTITY = "rows.json", "values.npz", "slates.json", "identity.json"
+PEOPLE = "people"
+STAGES = {"imitation": "imitation alone", "expert_iteration_1": "one round of expert iteration"}
+"""What a policy is called in tables that had the best weights of a phase but the last."""
 
 
 def fit(task: Task, root: Path) -> None:
     """Fit and measure. Leaves the rows, their per-list values and the slates in the task's directory; the
     rows come last, and say that the task is finished."""
-    cell = open_cell(DATA[task.data], task.seed, root / task.data / str(task.seed))
+    cell = open_cell(task, root)
     directory = root / task.directory
     directory.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started = time.process_time()
     rows: list[dict[str, Any]] = []
     orders: dict[str, Orders] = {}
     values: dict[str, NDArray[np.float32]] = {}
-    common = {"dataset": task.data, "model": task.model, "seed": task.seed, "commit": commit()}
+    common = {
+        "dataset": task.data,
+        "model": task.model,
+        "seed": task.seed,
+        "training_seed": task.training_seed,
+        "configuration": digest(task.identity),
+        "commit": commit(),
+        "cell_commit": cell.commit,
+    }
     if task.model in TRAININGS:
         training = TRAININGS[task.model]
-        policy = train(training, cell, directory)
-        seconds = time.monotonic() - started
-        found = decodings(policy, cell)
-        for control, decoded in found if training.decides and cell.data.controls else [next(found)]:
+        policy = train(task, cell, directory)
+        seconds = time.process_time() - started
+        found = all_decodings(task, policy, cell, directory)
+        for control, decoded in found:
             name = control or training.control
             row = {"backbone": training.backbone, "reasoning": decoded[1] > 0, "s_max": decoded[1]}
             orders[name or ""] = slates(decoded)
             measured, values[name or ""] = measure(cell, orders[name or ""])
-            rows.append(
-                {**common, **row, "control": name, **measured, **reasoning(decoded)} | {"wall_s": seconds}
-            )
+            rows.append({**common, **row, "control": name, **measured, **reasoning(decoded)})
     else:
         orders[""] = untrained(task.model, cell, directory)
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         measured, values[""] = measure(cell, orders[""])
         row = {"backbone": None, "reasoning": False, "s_max": 0, "control": None, "tokens_per_list": 0.0}
         rows.append({**common, **row, **measured})
-    rows = [{**row, "wall_s": round(seconds, 1)} for row in rows]
-    np.savez_compressed(directory / VALUES, allow_pickle=False, **values)
+    rows = [{**row, "cpu_s": round(seconds, 1)} for row in rows]
+    np.savez_compressed(directory / VALUES, allow_pickle=False, **values, **{PEOPLE: people(cell)})
     save_text(
         directory / SLATES,
         json.dumps({name: [order.tolist() for order in found] for name, found in orders.items()}),
     )
+    save_text(directory / IDENTITY, json.dumps(task.identity, indent=1))
+    for state in directory.glob("*.state.pt"):
+        state.unlink()
     save_text(directory / ROWS, json.dumps(rows, indent=1))
 
 
-def fit_alone(task: Task, root: Path) -> None:
-    """`fit` in a process of its own: one thread, and no output between the lines of the grid."""
-    torch.set_num_threads(1)
-    console.quiet = True
-    fit(task, root)
-
-
-def train(training: Training, cell: Cell, directory: Path) -> Policy:
+def train(task: Task, cell: Cell, directory: Path) -> Policy:
     """The policy of a training, from the cell's lists, evaluator and teachers."""
-    config = configured(training, cell.config)
+    config = task.config
     log = RunLog(directory)
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, cell.sizes)
@@ -92,32 +98,39 @@ def train(training: Training, cell: Cell, directory: Path) -> Policy:
     log.close()
     save_text(directory / "config.json", config.model_dump_json(indent=1))
     save_tensors(directory / "policy.pt", policy.state_dict())
-    for state in directory.glob("*.state.pt"):
-        state.unlink()
     return policy.eval()
 
 
-def configured(training: Training, config: RunConfig) -> RunConfig:
-    """The cell's configuration with the training's changes; `epochs` there is a factor."""
-    changes = dict(training.changes)
-    factor = changes.pop("epochs", 1)
-    policy = config.policy.model_dump()
-    for name, change in training.policy.items():
-        policy[name] = {**policy[name], **change} if isinstance(change, dict) else change
-    for phase in ("supervised", "imitation"):
-        changes[phase] = {"epochs": round(getattr(config, phase).epochs * factor)}
-    return with_changes(config, {**changes, "policy": policy})
+def all_decodings(
+    task: Task, policy: Policy, cell: Cell, directory: Path
+) -> Iterator[tuple[str | None, Decoded]]:
+    """The policy's own gate first; for what decides the controls, and the policy as it was after each phase
+    but the last."""
+    found = decodings(policy, cell)
+    yield next(found)
+    if not TRAININGS[task.model].decides:
+        return
+    if cell.data.controls and task.training_seed == 0:
+        yield from found
+    for phase, name in list(STAGES.items())[: task.config.expert_iteration.rounds]:
+        earlier = Policy(policy.config, cell.sizes)
+        state = torch.load(directory / f"{phase}.state.pt", weights_only=True)
+        earlier.load_state_dict(state["best"])
+        yield name, next(decodings(earlier.eval(), cell))[1]
 
 
 def untrained(model: str, cell: Cell, directory: Path) -> Orders:
     """The slates of a baseline or a reference."""
+    evaluator = cell.evaluator if model in SAME_EVALUATORS else cell.one_evaluator
     found: Sequence[ArrayLike] = (
-        REFERENCES[model](cell) if model in REFERENCES else BASELINES[model](baseline_task(cell, directory))
+        REFERENCES[model](cell)
+        if model in REFERENCES
+        else BASELINES[SAME_EVALUATORS.get(model, model)](baseline_task(cell, directory, evaluator))
     )
     return [np.asarray(order, np.int64)[: cell.config.policy.slate_length] for order in found]
 
 
-def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
+def baseline_task(cell: Cell, directory: Path, evaluator: ClickModel) -> BaselineTask:
     return BaselineTask(
         train=cell.train,
         held_out=cell.held_out,
@@ -127,7 +140,7 @@ def baseline_task(cell: Cell, directory: Path) -> BaselineTask:
         slate_length=cell.config.policy.slate_length,
         seed=cell.config.seed,
         score=cell.score,
-        evaluator=cell.evaluator,
+        evaluator=evaluator,
         run=directory,
     )
 
@@ -196,3 +209,27 @@ def _rewards(cell: Cell, orders: Orders) -> list[float]:
             cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
         ).tolist()
     return rewards
+
+
+def people(cell: Cell) -> NDArray[np.int32]:
+    """Whose each test list is, numbered. `[B]`."""
+    numbers: dict[str, int] = {}
+    found = [numbers.setdefault(slate.user_id, len(numbers)) for slate in cell.dataset.slates["test"]]
+    return np.array(found, np.int32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evidence.fit", description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", choices=tuple(DATA))
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--training-seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    task = Task(arguments.data, arguments.model, arguments.seed, arguments.training_seed)
+    fit(task, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()

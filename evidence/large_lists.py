@@ -25,10 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.features.assembly import collate
-from bundle.manifest import Gate
+from bundle.manifest import Calibration
 from engine.generation import Controls, stack_controls
 from engine.loaded_model import LoadedModel
-from engine.sessions import Decoding, SessionSettings
+from engine.settings import Decoding, SessionSettings
 from evidence.data import CONFIGS
 from evidence.figures import BLUE, GREY, RED
 from evidence.results import RESULTS, difference
@@ -233,7 +233,7 @@ def _served(fitted: Path, features: DatasetFeatures, bundle: Path) -> Path:
     config = RunConfig.model_validate_json((fitted / "config.json").read_text())
     policy = Policy(config.policy, feature_sizes(features.serving))
     policy.load_state_dict(torch.load(fitted / "policy.pt", weights_only=True))
-    gate = Gate.model_validate_json((fitted / "gate.json").read_text())
+    gate = Calibration.model_validate_json((fitted / "gate.json").read_text())
     write_bundle(Trained(config, policy, features.serving, gate, {}), bundle)
     return bundle
 

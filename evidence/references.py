@@ -3,14 +3,19 @@
 Each takes a cell of the simulator and gives an order of every test list's candidates.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evidence.cell import Cell
 from evidence.search import beam_search
 from model.data.simulator import World, item_numbers
+
+if TYPE_CHECKING:
+    from evidence.cell import Cell
 
 Orders = list[list[int]]
 

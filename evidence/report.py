@@ -14,7 +14,7 @@ IMAGES = Path("docs/images")
 
 
 def main() -> None:
-    results = Results(*load(RESULTS))
+    results = Results(load(RESULTS))
     pages.write(PAGES, blocks(results))
     IMAGES.mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():

@@ -3,18 +3,21 @@
 Labels are not used. Legend: B lists, K positions, N candidates.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from bundle.contract import NO_ITEM
-from evidence.cell import Cell
 from model.policy import Policy
 from model.training.beam import best_slates
 from model.training.examples import batches
 from model.training.grpo import written_slate
+from model.training.lookahead import look_ahead
 from model.training.rollout import (
     NEVER,
-    Choice,
     GateDecision,
     Rollout,
     greedy,
@@ -22,6 +25,9 @@ from model.training.rollout import (
     sample,
     threshold_gate,
 )
+
+if TYPE_CHECKING:
+    from evidence.cell import Cell
 
 BATCH = 256
 
@@ -39,28 +45,14 @@ def best_of(policy: Policy, cell: Cell, lists: int) -> list[Rollout]:
     return out
 
 
-@torch.no_grad()
 def looked_ahead(
     policy: Policy, cell: Cell, decide: GateDecision, threshold: float, alternatives: int
 ) -> list[Rollout]:
-    """Where the uncertainty is above `threshold`, the list is also completed greedily with each of the
-    next `alternatives` candidates there; the evaluator keeps the best of them."""
-    out = []
-    for batch in batches(cell.test, BATCH):
-        memory, candidates = policy.encode(batch.inputs), cell.evaluator.encode(batch.inputs)
-        best = roll_out(policy, memory, batch.mask, decide, greedy)
-        for position in range(policy.config.slate_length):
-            unsure = best.uncertainty[:, position] > threshold
-            log_p, ranked = best.log_policy[:, position].topk(1 + alternatives)
-            tried = [best]
-            for rank in range(1, 1 + alternatives):
-                free = unsure & (log_p[:, rank].exp() > 0)
-                item = ranked[:, rank].where(free, best.slate[:, position])
-                choice = _instead(best.slate, position, item)
-                tried.append(roll_out(policy, memory, batch.mask, decide, choice))
-            best = _best(tried, cell, candidates)
-        out.append(best)
-    return out
+    """Lists improved where the uncertainty is above `threshold`."""
+    return [
+        look_ahead(policy, cell.evaluator, batch.inputs, decide, alternatives, threshold).slates
+        for batch in batches(cell.test, BATCH)
+    ]
 
 
 @torch.no_grad()
@@ -74,17 +66,6 @@ def beam_search(cell: Cell) -> list[list[int]]:
             cell.evaluator, cell.evaluator.encode(batch.inputs), batch.mask, length, beams
         ).tolist()
     ]
-
-
-def _instead(slate: Tensor, position: int, item: Tensor) -> Choice:
-    """The slate `[B, K]` up to the position, the item `[B]` there, the most probable candidates after."""
-
-    def choose(place: int, log_p: Tensor) -> Tensor:
-        if place < position:
-            return slate[:, place]
-        return item if place == position else greedy(place, log_p)
-
-    return choose
 
 
 def _best(tried: list[Rollout], cell: Cell, candidates: Tensor) -> Rollout:

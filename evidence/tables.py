@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from evidence.data import DATA
+from evidence.data import DATA, ONE, SAME_EVALUATORS
 from evidence.grid import TRAININGS
+from evidence.intervals import Gap
 from evidence.pages import table
 from evidence.references import REFERENCES
 from evidence.results import RESULTS, Results, Row
 from model.baselines import BASELINES
 
 OURS, REFERENCE = "EGLR", "without reasoning"
+RIVALS = (REFERENCE, "CMR-style, same evaluators", "CMR-style", "LambdaMART")
+"""What decides: the same without reasoning, the best of others, and what a team has already."""
+
 BACKBONES = {"GRU": ("EGLR", "without reasoning")} | {
     name: (f"EGLR, {name}", f"without reasoning, {name}") for name in ("LSTM", "Transformer")
 }
@@ -29,36 +33,45 @@ TITLES = {
 }
 """The data sets as the README names them, in its order."""
 
-Gap = tuple[float, float, float]
-"""Mean paired difference, and the ends of its interval."""
+
+def counted(runs: list[Row]) -> str:
+    """Runs, as worlds or folds times trainings where there are several."""
+    worlds = len({row["seed"] for row in runs})
+    return str(worlds) if worlds == len(runs) else f"{len(runs)} in {worlds}"
 
 
 def plain(gap: Gap | None) -> str:
-    """A difference with its interval."""
-    return "" if gap is None else f"{gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]"
+    """A difference with its intervals: the bootstrap's, then Student's over runs where there are some."""
+    if gap is None:
+        return ""
+    text = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+    if np.isnan(gap.low_of_runs):
+        return text
+    return f"{text} · [{gap.low_of_runs:+.4f}, {gap.high_of_runs:+.4f}]"
 
 
 def shown(gap: Gap | None) -> str:
-    """In bold if the interval excludes zero."""
-    return f"**{plain(gap)}**" if gap and (gap[1] > 0 or gap[2] < 0) else plain(gap)
+    """In bold where both intervals leave zero out."""
+    return f"**{plain(gap)}**" if gap and gap.sure else plain(gap)
 
 
 def main_table(results: Results, data: str) -> str:
     """Every model of the main table on one data set, best first."""
     metric = DATA[data].metric
-    models = [name for name, training in TRAININGS.items() if training.control is None] + list(BASELINES)
+    models = [name for name, training in TRAININGS.items() if training.control is None]
+    models += [*BASELINES, *SAME_EVALUATORS]
     found = [model for model in models if results.runs(data, model)]
     found.sort(key=lambda model: -results.mean(data, model, None, metric))
     others = [name for name in ("ndcg@10", "ndcg@5", "map@10", "diversity") if name != metric]
-    header = ["model", "runs", metric, "EGLR minus it [95 %]", *others, "tokens", *MILLISECONDS]
+    header = ["model", "runs", metric, "EGLR minus it", *others, "tokens", *MILLISECONDS]
     rows = []
     for model in found:
         runs = results.runs(data, model)
         gap = None if model == OURS else results.gap(data, (OURS, None), (model, None))
         rows.append(
             [
-                f"**{model}**" if model == OURS else model,
-                str(len(runs)),
+                (f"**{model}**" if model == OURS else model) + results.mark(data, model),
+                counted(runs),
                 f"{results.mean(data, model, None, metric):.4f}",
                 shown(gap),
                 *(f"{results.mean(data, model, None, name):.4f}" for name in others),
@@ -66,7 +79,35 @@ def main_table(results: Results, data: str) -> str:
                 *milliseconds(runs),
             ]
         )
-    return table(header, rows)
+    return table(header, rows) + "\n\n" + results.provenance(data, found)
+
+
+def steps_table(results: Results, data: str) -> str:
+    """What each step of training brings, with reasoning and without, and how far the evaluators are from
+    the truth about it."""
+    earlier = f"{data}-{ONE}"
+    steps: dict[str, tuple[str, str | None]] = {
+        "one evaluator, imitation": (earlier, None),
+        "the mean of three, imitation": (data, "imitation alone"),
+        "+ one round of expert iteration": (data, "one round of expert iteration"),
+        "+ a second round": (data, None),
+    }
+    rows = []
+    before: tuple[str, str | None] | None = None
+    for name, (where, control) in steps.items():
+        if not results.runs(where, OURS, control):
+            continue
+        values = [
+            f"{results.mean(where, model, control, metric):.4f}"
+            for model in (OURS, REFERENCE)
+            for metric in ("true_value", "evaluator_score")
+        ]
+        gain = results.gap(where, (OURS, control), (REFERENCE, control))
+        step = before and results.gap(where, (OURS, control), (OURS, before[1]), before[0])
+        rows.append([name, counted(results.runs(where, OURS, control)), *values, shown(gain), shown(step)])
+        before = where, control
+    header = ["trained as", "runs", "EGLR", "its evaluators say", "without reasoning", "its evaluators say"]
+    return table([*header, "gain of reasoning", "EGLR minus the row above"], rows)
 
 
 def possible_table(results: Results, data: str) -> str:
@@ -95,9 +136,9 @@ def backbone_gains(results: Results) -> Iterator[tuple[str, str, float, Gap]]:
 def backbone_table(results: Results) -> str:
     """Gain of reasoning on each backbone: trained with it against trained without it."""
     return table(
-        ["data", "backbone", "without reasoning", "gain of EGLR [95 %]", "relative"],
+        ["data", "backbone", "without reasoning", "gain of EGLR", "relative"],
         [
-            [data, name, f"{mean:.4f}", shown(gap), f"{gap[0] / mean:+.2%}"]
+            [data, name, f"{mean:.4f}", shown(gap), f"{gap.mean / mean:+.2%}"]
             for data, name, mean, gap in backbone_gains(results)
         ],
     )
@@ -107,13 +148,14 @@ def control_table(results: Results, data: str) -> str:
     """Every control against the same plain model and against EGLR."""
     metric = DATA[data].metric
     rows = []
-    for model, control in [(OURS, None), *results.controls(data)]:
+    pairs = [(OURS, None)] * bool(results.runs(data, OURS)) + results.controls(data)
+    for model, control in pairs:
         runs = results.runs(data, model, control)
         rows.append(
             [
-                model,
+                model + results.mark(data, model),
                 control or "entropy gate, as trained",
-                str(len(runs)),
+                counted(runs),
                 f"{results.mean(data, model, control, metric):.4f}",
                 shown(results.gap(data, (model, control), (REFERENCE, None))),
                 shown(None if control is None else results.gap(data, (OURS, None), (model, control))),
@@ -131,7 +173,7 @@ def control_table(results: Results, data: str) -> str:
         "tokens",
         *MILLISECONDS,
     ]
-    return table(header, rows)
+    return table(header, rows) + "\n\n" + results.provenance(data, [model for model, _ in pairs])
 
 
 MILLISECONDS = ("ms, graph", "ms, native")
@@ -144,20 +186,24 @@ def milliseconds(runs: list[Row]) -> list[str]:
 
 
 def summary_table(results: Results) -> str:
-    """The deciding comparisons on every data set: reasoning against none, and against LambdaMART."""
+    """The deciding comparisons on every data set: with the same policy without reasoning, with what is
+    best of others, and with what a team has already."""
     rows = []
     for data, title in TITLES.items():
         metric = DATA[data].metric
-        gaps = (results.gap(data, (OURS, None), (other, None)) for other in (REFERENCE, "LambdaMART"))
-        mean = results.mean(data, REFERENCE, None, metric)
-        rows.append([title, METRICS[metric], f"{mean:.4f}", *map(shown, gaps)])
-    header = ["data set", "metric", REFERENCE, "EGLR minus that [95 %]", "EGLR minus LambdaMART [95 %]"]
-    return table(header, rows)
+        name = data
+        if not results.runs(data, OURS) and f"{data}-{ONE}" in DATA:  # today's recipe has yet to be run
+            name, title = f"{data}-{ONE}", f"{title} (one evaluator, imitation alone)"
+        gaps = (results.gap(name, (OURS, None), (rival, None)) for rival in RIVALS)
+        marks = (results.mark(name, rival) if results.runs(name, rival) else "" for rival in RIVALS)
+        cells = [shown(gap) + mark for gap, mark in zip(gaps, marks, strict=True)]
+        rows.append([title, METRICS[metric], f"{results.mean(name, OURS, None, metric):.4f}", *cells])
+    return table(["data set", "metric", OURS, *(f"minus {rival}" for rival in RIVALS)], rows)
 
 
 def gains(results: Results) -> str:
-    """The smallest and the largest relative gain of reasoning, of those whose interval excludes zero."""
-    found = [100 * gap[0] / mean for *_, mean, gap in backbone_gains(results) if gap[1] > 0 or gap[2] < 0]
+    """The smallest and the largest relative gain of reasoning, of those that are sure."""
+    found = [100 * gap.mean / mean for *_, mean, gap in backbone_gains(results) if gap.sure]
     return f"{min(found):.1f} to {max(found):.1f} %" if found else "nothing"
 
 
@@ -166,7 +212,11 @@ def bundle_table(report: Mapping[str, Any]) -> str:
     gaps = report["ndcg@10_difference"]
     own = next(name for name in report["metrics"] if name not in gaps)
     rows = [
-        [name, f"{report['metrics'][name]['ndcg@10']:.4f}", plain((gap["mean"], *gap["interval"]))]
+        [
+            name,
+            f"{report['metrics'][name]['ndcg@10']:.4f}",
+            f"{gap['mean']:+.4f} [{gap['interval'][0]:+.4f}, {gap['interval'][1]:+.4f}]",
+        ]
         for name, gap in gaps.items()
     ]
     rows.append([f"**{OURS}**", f"**{report['metrics'][own]['ndcg@10']:.4f}**", ""])
@@ -226,6 +276,7 @@ def blocks(results: Results, directory: Path = RESULTS) -> dict[str, str]:
         made[f"main-{data}"] = main_table(results, data)
         if DATA[data].known:
             made[f"possible-{data}"] = possible_table(results, data)
+            made[f"steps-{data}"] = steps_table(results, data)
         if DATA[data].controls:
             made[f"controls-{data}"] = control_table(results, data)
     return made

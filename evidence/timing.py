@@ -21,7 +21,7 @@ from engine.generation import Controls, stack_controls
 from engine.graphs import SlateRunner
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 from evidence.cell import Cell, open_cell
 from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA
@@ -32,7 +32,6 @@ from model.policy import Policy
 from model.progress import console, progress
 from model.training.calibration import calibrate
 from model.training.config import RunConfig
-from model.training.rollout import NEVER
 
 LISTS, ROUNDS, WARM_UP = 200, 9, 20
 
@@ -66,16 +65,8 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
         config = RunConfig.model_validate_json((directory / "config.json").read_text()).policy
         policy = Policy(config, cell.sizes)
         policy.load_state_dict(torch.load(directory / "policy.pt", weights_only=True))
-        budget, quantile = config.reasoner.budget, config.reasoner.gate_quantile
-        threshold = calibrate(policy, cell.held_out, quantile).threshold if budget else NEVER
-        own = Controls(
-            slate_length=config.slate_length,
-            entropy_threshold=threshold,
-            reasoning_budget=budget,
-            reasoning_temperature=config.reasoner.temperature,
-            selection_temperature=config.selection_temperature,
-        )
-        for runner in _runners(policy.eval(), cell):
+        runners, own = _runners(policy.eval(), cell)
+        for runner in runners:
             found += _decoded(training, runner, own, cell, policy)
     return found
 
@@ -121,8 +112,8 @@ def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str
     return {variant.key: float(mean) for variant, mean in zip(found, means, strict=True)}
 
 
-def _runners(policy: Policy, cell: Cell) -> list[Runner]:
-    """The slate graph, and native decoding if it supports the policy."""
+def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Controls]:
+    """The slate graph, and native decoding if it supports the policy; and the policy's own controls."""
     gate = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
     config = cell.config.model_copy(update={"policy": policy.config})
     with tempfile.TemporaryDirectory() as name:
@@ -131,7 +122,7 @@ def _runners(policy: Policy, cell: Cell) -> list[Runner]:
         runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
         if decodes_natively(manifest):
             runners.append(NativeRunner(directory, manifest, SessionSettings()))
-    return runners
+    return runners, Controls.default(manifest, manifest.slate_length)
 
 
 def main() -> None:
@@ -140,16 +131,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, values = load(RESULTS)
+    stored = load(RESULTS)
     for data in arguments.data:
-        cell = open_cell(DATA[data], 0, arguments.runs / data / "0")
+        cell = open_cell(Task(data, "EGLR", 0), arguments.runs)
         found = measure(cell, variants(data, arguments.runs, cell))
         for (model, control, column), ms in found.items():
             console.print(f"{data}  {model}, {control or 'as trained'}: {column} {ms:.3f}")
-            for row in rows.values():
+            for row in stored.rows.values():
                 if (row["dataset"], row["model"], row["control"]) == (data, model, control):
                     row[column] = round(ms, 4)
-    save(rows, values, RESULTS)
+    save(stored, RESULTS)
 
 
 if __name__ == "__main__":

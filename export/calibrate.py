@@ -2,29 +2,28 @@
 
 The threshold is found on the validation split of the bundle's data set; the whole curve of what other
 thresholds would give (tokens, score, milliseconds) is stored in the bundle beside it.
-Legend: B lists, K positions.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from time import thread_time
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from rich.table import Table
 
-from bundle.contract import CONTROLS, UNLIMITED_MICRO_STEPS
 from bundle.errors import RerankerError
-from bundle.features.assembly import collate
-from bundle.manifest import MANIFEST, SLATE, CurvePoint, Gate, Manifest, read_manifest
+from bundle.manifest import MANIFEST, Calibration, CurvePoint, Manifest
+from engine.generation import Controls
+from engine.loaded_model import LoadedModel
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
 from model.progress import console, progress
 from model.training.calibration import calibrate
-from model.training.checkpoint import load_config, load_features, load_policy, save_text
+from model.training.checkpoint import load_config, load_policy, save_text
 from model.training.decoding import decode
 from model.training.examples import Example, examples
 from model.training.rollout import threshold_gate
@@ -34,70 +33,56 @@ QUANTILES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """Of the curve: from never to always."""
 
 HALVINGS = 12
-TIMED_LISTS, ROUNDS = 100, 3
+TIMED_LISTS, ROUNDS = 100, 9
 
 
 class TargetError(RerankerError):
     """The target lies outside what any threshold gives; the message names the option and the range."""
 
 
-def curve(
-    policy: Policy, bundle: Path, manifest: Manifest, held_out: list[Example], score: Score
-) -> list[CurvePoint]:
+def curve(policy: Policy, model: LoadedModel, held_out: list[Example], score: Score) -> list[CurvePoint]:
     """What each threshold gives on held-out lists, from never reasoning to always."""
+    found = [calibrate(policy, held_out, quantile) for quantile in progress(QUANTILES, "thresholds")]
+    thresholds = [calibration.threshold for calibration in found]
+    times = milliseconds(model, thresholds, held_out[:: max(1, len(held_out) // TIMED_LISTS)])
     points = []
-    for quantile in progress(QUANTILES, "thresholds"):
-        gate = calibrate(policy, held_out, quantile)
-        rollouts = decode(policy, held_out, threshold_gate(gate.threshold))
-        slates = [slate for rollout in rollouts for slate in rollout.slates()]
+    for calibration, ms in zip(found, times, strict=True):
+        rollouts = decode(policy, held_out, threshold_gate(calibration.threshold))
         points.append(
             CurvePoint(
-                quantile=quantile,
-                threshold=gate.threshold,
-                trigger_rate=gate.trigger_rate,
-                tokens_per_list=gate.tokens_per_list,
-                score=score(slates)[0],
-                ms_per_list=0.0,
+                quantile=calibration.quantile,
+                threshold=calibration.threshold,
+                trigger_rate=calibration.trigger_rate,
+                tokens_per_list=calibration.tokens_per_list,
+                score=score([slate for rollout in rollouts for slate in rollout.slates()])[0],
+                ms_per_list=round(ms, 4),
             )
         )
-    times = milliseconds(bundle, manifest, [point.threshold for point in points], held_out[:TIMED_LISTS])
-    return [point.model_copy(update={"ms_per_list": ms}) for point, ms in zip(points, times, strict=True)]
+    return points
 
 
-def milliseconds(
-    bundle: Path, manifest: Manifest, thresholds: Sequence[float], rows: Sequence[Example]
-) -> list[float]:
-    """Mean milliseconds a list of each threshold: one list a call, one thread, thresholds in turn."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(bundle / SLATE, options, providers=["CPUExecutionProvider"])
-    times = np.zeros((len(thresholds), len(rows), ROUNDS))
-    for number, row in enumerate(progress(rows, "milliseconds")):
-        inputs, candidates = collate([row.inputs]), len(row.labels)
+def milliseconds(model: LoadedModel, thresholds: Sequence[float], rows: Sequence[Example]) -> list[float]:
+    """Mean milliseconds a list at each threshold, one list a call, all thresholds in every round.
+
+    Of each list's rounds the median counts; and of the time that of this thread, which does all of the work,
+    so that other processes' turns are not in it.
+    """
+    length = model.manifest.slate_length
+    times = np.zeros((ROUNDS + 1, len(thresholds), len(rows)))
+    for turn in progress(range(ROUNDS + 1), "milliseconds"):
         for index, threshold in enumerate(thresholds):
-            controls = {
-                "slate_length": min(manifest.slate_length, candidates),
-                "entropy_threshold": threshold,
-                "reasoning_budget": manifest.reasoning_budget,
-                "micro_step_budget": UNLIMITED_MICRO_STEPS,
-                "reasoning_temperature": manifest.reasoning_temperature,
-                "selection_temperature": manifest.selection_temperature,
-            }
-            feed = {
-                spec.name: np.array([controls[spec.name]], spec.dtype)
-                for spec in CONTROLS
-                if spec.name in controls
-            }
-            feed["noise"] = np.zeros((1, 1, candidates), np.float32)
-            for repeat in range(ROUNDS):
-                started = time.perf_counter()
-                session.run(None, {**inputs, **feed})
-                times[index, number, repeat] = time.perf_counter() - started
-    return [round(ms, 4) for ms in (1000.0 * np.median(times, axis=2).mean(axis=1)).tolist()]
+            for number, row in enumerate(rows):  # innermost: a list is not met twice in a row, nor in cache
+                own = Controls.default(model.manifest, min(length, len(row.labels)))
+                controls = [replace(own, entropy_threshold=threshold)]
+                started = thread_time()
+                model.generate([row.inputs], controls)
+                times[turn, index, number] = thread_time() - started
+    measured = times[1:]  # the first round warms up
+    return [float(ms) for ms in 1000.0 * np.median(measured, axis=0).mean(axis=1)]
 
 
-def for_tokens(policy: Policy, held_out: list[Example], target: float) -> Gate:
-    """The gate that spends `target` reasoning tokens a list on average, by bisection of the quantile.
+def for_tokens(policy: Policy, held_out: list[Example], target: float) -> Calibration:
+    """The threshold that spends `target` reasoning tokens a list on average, by bisection of the quantile.
 
     Raises:
         TargetError: no threshold spends so many.
@@ -108,9 +93,9 @@ def for_tokens(policy: Policy, held_out: list[Example], target: float) -> Gate:
     low, high = 0.0, 1.0
     for _ in progress(range(HALVINGS), "bisection"):
         middle = (low + high) / 2
-        gate = calibrate(policy, held_out, middle)
-        low, high = (middle, high) if gate.tokens_per_list > target else (low, middle)
-    return gate
+        calibration = calibrate(policy, held_out, middle)
+        low, high = (middle, high) if calibration.tokens_per_list > target else (low, middle)
+    return calibration
 
 
 def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
@@ -123,22 +108,22 @@ def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
     most = max(point.tokens_per_list for point in points)
     if not start <= target_ms <= start + slope * most:
         raise TargetError(
-            f"--latency-ms: between {start:.2f} and {start + slope * most:.2f} ms a list can be had here, "
-            f"got {target_ms:.2f}"
+            f"--latency-ms: between {start:.3f} and {start + slope * most:.3f} ms a list can be had here, "
+            f"got {target_ms:.3f}"
         )
     return float((target_ms - start) / slope)
 
 
-def set_gate(bundle: Path, manifest: Manifest, gate: Gate) -> Manifest:
-    """Write the gate into the bundle. The version ends in the threshold, so that answers tell which
+def store(bundle: Path, manifest: Manifest, calibration: Calibration) -> Manifest:
+    """Write the calibration into the bundle. The version ends in the threshold, so that answers tell which
     threshold they were made with."""
-    version = f"{manifest.version.split('+')[0]}+h{gate.threshold:.4f}"
-    changed = manifest.model_copy(update={"gate": gate, "version": version})
+    version = f"{manifest.version.split('+')[0]}+h{calibration.threshold:.4f}"
+    changed = manifest.model_copy(update={"gate": calibration, "version": version})
     save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
     return changed
 
 
-def show(points: Sequence[CurvePoint], gate: Gate) -> None:
+def show(points: Sequence[CurvePoint], calibration: Calibration) -> None:
     """Print the curve, and what was set."""
     table = Table(title="held-out lists, by threshold")
     for column in ("quantile", "threshold", "triggered", "tokens a list", "score", "ms a list"):
@@ -154,8 +139,8 @@ def show(points: Sequence[CurvePoint], gate: Gate) -> None:
         )
     console.print(table)
     console.print(
-        f"set: reasons above {gate.threshold:.4f} at {gate.trigger_rate:.1%} of positions, "
-        f"{gate.tokens_per_list:.2f} tokens a list"
+        f"set: reasons above {calibration.threshold:.4f} at {calibration.trigger_rate:.1%} of positions, "
+        f"{calibration.tokens_per_list:.2f} tokens a list"
     )
 
 
@@ -183,24 +168,23 @@ def set_threshold(
         DataUnavailableError: its data set is unavailable.
         TargetError: the target cannot be reached.
     """
+    if quantile is not None and not 0.0 <= quantile <= 1.0:
+        raise TargetError(f"--quantile: between 0 and 1, got {quantile}")
     torch.set_num_threads(1)
-    manifest = read_manifest(bundle)
-    features = load_features(bundle)
-    policy, dataset = load_policy(bundle, features), open_dataset(load_config(bundle))
-    held_out = examples(dataset.slates["validation"], DatasetFeatures(features, []), training=False)
-    points = curve(policy, bundle, manifest, held_out, held_out_score(dataset))
+    model = LoadedModel.open(bundle)  # one thread, decoded as the service decodes it
+    policy, dataset = load_policy(bundle, model.features), open_dataset(load_config(bundle))
+    held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features, []), training=False)
+    points = curve(policy, model, held_out, held_out_score(dataset))
     if quantile is not None:
-        if not 0.0 <= quantile <= 1.0:
-            raise TargetError(f"--quantile: between 0 and 1, got {quantile}")
-        gate = calibrate(policy, held_out, quantile)
+        calibration = calibrate(policy, held_out, quantile)
     elif tokens_per_list is not None:
-        gate = for_tokens(policy, held_out, tokens_per_list)
+        calibration = for_tokens(policy, held_out, tokens_per_list)
     else:
         assert latency_ms is not None
-        gate = for_tokens(policy, held_out, tokens_for_latency(points, latency_ms))
-    gate = gate.model_copy(update={"curve": tuple(points)})
-    show(points, gate)
-    return set_gate(bundle, manifest, gate)
+        calibration = for_tokens(policy, held_out, tokens_for_latency(points, latency_ms))
+    calibration = calibration.model_copy(update={"curve": tuple(points)})
+    show(points, calibration)
+    return store(bundle, model.manifest, calibration)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.sessions import SessionSettings
+from engine.settings import SessionSettings
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
@@ -120,17 +120,25 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
             gap = np.abs(expected[LOGITS.name][:steps] - found[LOGITS.name][:steps])
             agreed_before = np.cumprod(np.vstack([np.ones(len(batch), bool), same[:-1]]), axis=0)
             gap *= agreed_before[:, :, None] * _selectable(
-                expected["chosen"][:steps], inputs["candidate_mask"]
+                expected["chosen"][:steps], inputs["candidate_mask"], controls["slate_length"]
             )
             difference = float(np.nanmax([difference, gap.max()]))
     return Parity(len(requests), identical, difference)
 
 
-def _selectable(chosen: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which candidates are left at each micro-step. `[M, B]`, `[B, N] bool` -> `[M, B, N] bool`."""
+def _selectable(
+    chosen: NDArray[np.int64], mask: NDArray[np.bool_], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which candidates are left at each micro-step, none where the slate is full.
+
+    `[M, B]`, `[B, N] bool`, `[B]` -> `[M, B, N] bool`.
+    """
     left = np.repeat(mask[None], len(chosen), axis=0)
     for step, row in zip(*np.nonzero(chosen != NO_ITEM), strict=True):
         left[step + 1 :, row, chosen[step, row]] = False
+    written = (chosen != NO_ITEM).cumsum(axis=0)
+    full = np.vstack([np.zeros_like(lengths), written[:-1]]) >= lengths
+    left[full] = False
     return left
 
 

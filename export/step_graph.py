@@ -33,6 +33,7 @@ from bundle.contract import (
     present,
     state,
 )
+from export.folded_encoder import FoldedEncoder
 from model.encoder import Memory
 from model.policy import Policy, StepState
 
@@ -51,11 +52,11 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy, self.encoder = policy, FoldedEncoder(policy.encoder)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         named = {spec.name: tensor for spec, tensor in zip(ENCODER_INPUTS, inputs, strict=True)}
-        memory = self.policy.encode(named)
+        memory = self.encoder(**named)
         start = self.policy.begin(memory, named["candidate_mask"])
         return (*memory, *(tensor.clone() for tensor in (*start.decoder, start.readout)))
 

@@ -22,7 +22,7 @@ from bundle.manifest import (
     POLICY,
     SLATE,
     STEP,
-    Gate,
+    Calibration,
     Manifest,
     sha256,
 )
@@ -43,7 +43,7 @@ class Trained:
     config: RunConfig
     policy: Policy
     features: FeatureAssembler
-    gate: Gate
+    calibration: Calibration
     summary: Mapping[str, Any]
 
 
@@ -84,7 +84,7 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
         width=config.width,
         memory_axes={spec.name: list(spec.axes) for spec in memory_specs(policy)},
         state_axes={spec.name: list(spec.axes) for spec in specs},
-        gate=trained.gate,
+        gate=trained.calibration,
         reasoning_budget=config.reasoner.budget,
         reasoning_temperature=config.reasoner.temperature,
         selection_temperature=config.selection_temperature,

@@ -38,7 +38,7 @@ class RedisServer:
         self.options = options
         self.client: Any = redis.Redis.from_url(self.url, **client)  # its commands have no types
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str]
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self) -> None:
         """Unless it runs already.
@@ -48,11 +48,10 @@ class RedisServer:
         """
         if self._process is not None:
             return
-        ports = () if "--port" in self.options else ("--port", str(self.port))
-        # What it may save goes where no other server finds it.
+        # Of its own: replicas leave a dump, which another server started there would read.
         self._folder = tempfile.TemporaryDirectory()
-        kept = "--dir", self._folder.name, "--save", "", "--appendonly", "no"
-        self._process = _run(*ports, *kept, *self.options)
+        own = ("--dir", self._folder.name, *(() if "--port" in self.options else ("--port", str(self.port))))
+        self._process = _run(*own, "--save", "", "--appendonly", "no", *self.options)
         try:
             until_ready("redis-server", self._answers, self._process)
         except BaseException:
@@ -65,7 +64,9 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._folder is not None:
             self._folder.cleanup()
+            self._folder = None
 
     @contextmanager
     def hung(self) -> Iterator[None]:

@@ -69,10 +69,13 @@ class ItemTower(nn.Module):
 
     def forward(self, numeric: Tensor, tokens: Tensor) -> Tensor:
         """`[B, X, numeric] float32`, `[B, X, T] int32` -> `[B, X, D]`."""
-        known = (tokens > 0).to(numeric.dtype)
+        return self.numbers(numeric) + self.tokens(self.pooled(tokens))
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Embeddings, averaged within fields and added up: `[B, X, T] int32` -> `[B, X, token width]`."""
+        known = (tokens > 0).float()
         weight = known / (known @ self.same_field).clamp(min=1.0)
-        pooled = (weight.unsqueeze(-2) @ self.embedding(tokens)).squeeze(-2)
-        return self.numbers(numeric) + self.tokens(pooled)
+        return (weight.unsqueeze(-2) @ self.embedding(tokens)).squeeze(-2)
 
 
 class Encoder(nn.Module):
@@ -139,7 +142,7 @@ class Encoder(nn.Module):
         )
         recalled = self._recall(own, past, present)
         others = masked_mean(own, candidate_mask.float())
-        memory = own + self._mixed(own, recalled, user, others)
+        memory = own + self.mixed(own, recalled, user, others)
         for layer in self.attention:
             memory = layer(memory, candidate_mask)
         memory = self.norm(memory) * candidate_mask.unsqueeze(-1)
@@ -148,13 +151,14 @@ class Encoder(nn.Module):
             user=user,
             pointer_keys=self.pointer_keys(memory) / math.sqrt(memory.shape[-1]),
             pointer_bias=self.pointer_bias(memory).squeeze(-1),
-            reasoning_memory=self.reasoning_memory(memory)
-            .unflatten(-1, self.reasoning_blocks)
-            .transpose(1, 2)
-            .contiguous(),
+            reasoning_memory=self.for_reasoning(memory),
         )
 
-    def _mixed(self, own: Tensor, recalled: Tensor, user: Tensor, others: Tensor) -> Tensor:
+    def for_reasoning(self, memory: Tensor) -> Tensor:
+        """`[B, N, D]` -> `[B, R, N, E]`."""
+        return self.reasoning_memory(memory).unflatten(-1, self.reasoning_blocks).transpose(1, 2).contiguous()
+
+    def mixed(self, own: Tensor, recalled: Tensor, user: Tensor, others: Tensor) -> Tensor:
         """`mix` of the four side by side; what all candidates share is multiplied once. `[B, N, D]`."""
         first, columns = self.mix[0], 2 * own.shape[-1]
         assert isinstance(first, nn.Linear)

@@ -7,10 +7,11 @@ ones, which also lets a beam search score every possible next item in one pass.
 
 The products of an item with its predecessor and with all that was read are what pairwise effects need;
 attention over the list hardly found them (docs/decisions/evaluator-reads-down.md has the figures).
-Shares no weights with the policy. Legend: B lists, N candidates, L positions, D width.
+Shares no weights with the policy. Legend: B lists, N candidates, L positions, D width, E members.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +30,57 @@ class ReadSoFar(NamedTuple):
     position: int
 
 
-class Evaluator(nn.Module):
+class ClickModel(nn.Module):
+    """An evaluator as its users know it, whether one network or the mean of several."""
+
+    def __init__(self, config: EvaluatorNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Candidates of a request, before any list is made of them. `[B, N, D]`."""
+        raise NotImplementedError
+
+    def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
+        """Click log odds at each position.
+
+        Args:
+            candidates: `[B, N, D]`, from `encode`.
+            slate: `[B, L] int64`, candidate indices in order, NO_ITEM past the end of a list.
+
+        Returns:
+            `[B, L]`; means nothing where the slate is NO_ITEM.
+        """
+        raise NotImplementedError
+
+    def start(self, candidates: Tensor) -> ReadSoFar:
+        """Nothing read yet."""
+        nothing = candidates.new_zeros(len(candidates), candidates.shape[-1])
+        return ReadSoFar(nothing, nothing, 0)
+
+    def read(self, so_far: ReadSoFar, item: Tensor) -> ReadSoFar:
+        """One more item `[B, D]` read."""
+        raise NotImplementedError
+
+    def next_logits(self, candidates: Tensor, so_far: ReadSoFar) -> Tensor:
+        """Click log odds of every candidate, were it the next item. `[B, N]`."""
+        raise NotImplementedError
+
+    def worth(self, position: int) -> float:
+        """Reward of a click: 1, or the discount of DCG if so configured."""
+        return 1.0 / float(torch.log2(torch.tensor(position + 2.0))) if self.config.reward == "dcg" else 1.0
+
+    def reward(self, candidates: Tensor, slate: Tensor) -> Tensor:
+        """Value of a slate: the expected worth of its clicks. `[B]`."""
+        clicks = self.logits(candidates, slate).sigmoid() * (slate != NO_ITEM)
+        return clicks @ clicks.new_tensor([self.worth(position) for position in range(slate.shape[1])])
+
+
+class Evaluator(ClickModel):
     """Scores lists of any length; positions from `config.longest` on share one embedding."""
 
     def __init__(self, config: EvaluatorNetworkConfig, sizes: FeatureSizes) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.width
         self.encoder = Encoder(sizes, width, (1, 1), EncoderConfig(dropout=config.dropout))
         self.position = nn.Embedding(config.longest, width)
@@ -48,19 +94,9 @@ class Evaluator(nn.Module):
         )
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Candidates of a request, before any list is made of them. `[B, N, D]`."""
         return self.encoder(**inputs).candidates
 
     def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
-        """Click log odds at each position.
-
-        Args:
-            candidates: `[B, N, D]`, from `encode`.
-            slate: `[B, L] int64`, candidate indices in order, NO_ITEM past the end of a list.
-
-        Returns:
-            `[B, L]`; means nothing where the slate is NO_ITEM.
-        """
         index = slate.clamp(min=0).unsqueeze(-1).expand(-1, -1, candidates.shape[-1])
         items = candidates.gather(1, index)
         read, _ = self.reader(items)
@@ -68,18 +104,11 @@ class Evaluator(nn.Module):
         places = torch.arange(slate.shape[1], device=slate.device)
         return self._click(items, hidden, previous, places)
 
-    def start(self, candidates: Tensor) -> ReadSoFar:
-        """Nothing read yet."""
-        nothing = candidates.new_zeros(len(candidates), candidates.shape[-1])
-        return ReadSoFar(nothing, nothing, 0)
-
     def read(self, so_far: ReadSoFar, item: Tensor) -> ReadSoFar:
-        """One more item `[B, D]` read."""
         _, hidden = self.reader(item.unsqueeze(1), so_far.hidden.unsqueeze(0))
         return ReadSoFar(hidden.squeeze(0), item, so_far.position + 1)
 
     def next_logits(self, candidates: Tensor, so_far: ReadSoFar) -> Tensor:
-        """Click log odds of every candidate, were it the next item. `[B, N]`."""
         hidden, previous = (x.unsqueeze(1).expand_as(candidates) for x in so_far[:2])
         place = torch.full((candidates.shape[1],), so_far.position, device=candidates.device)
         return self._click(candidates, hidden, previous, place)
@@ -90,18 +119,61 @@ class Evaluator(nn.Module):
         losses = F.binary_cross_entropy_with_logits(self.logits(candidates, slate), clicks, reduction="none")
         return losses[written].mean()
 
-    def worth(self, position: int) -> float:
-        """Reward of a click: 1, or the discount of DCG if so configured."""
-        return 1.0 / float(torch.log2(torch.tensor(position + 2.0))) if self.config.reward == "dcg" else 1.0
-
-    def reward(self, candidates: Tensor, slate: Tensor) -> Tensor:
-        """Value of a slate: the expected worth of its clicks. `[B]`."""
-        clicks = self.logits(candidates, slate).sigmoid() * (slate != NO_ITEM)
-        return clicks @ clicks.new_tensor([self.worth(position) for position in range(slate.shape[1])])
-
     def _click(self, items: Tensor, hidden: Tensor, previous: Tensor, places: Tensor) -> Tensor:
         """`[B, X, D]` each, `[X] int64` -> `[B, X]`."""
         with_past, with_previous = self.item(items).chunk(2, dim=-1)
         place = self.position(places.clamp(max=self.config.longest - 1)).expand_as(items)
         seen = [items, hidden, with_past * self.past(hidden), with_previous * self.neighbour(previous), place]
         return self.click(torch.cat(seen, dim=-1)).squeeze(-1)
+
+
+class EvaluatorEnsemble(ClickModel):
+    """The mean click probability of several evaluators of the same width.
+
+    One evaluator's errors are its own, and a search finds where it overrates; what several agree on is more
+    often true. Candidates and what was read are the members' side by side, `E x D` wide.
+    """
+
+    def __init__(self, members: Sequence[Evaluator]) -> None:
+        super().__init__(members[0].config)
+        self.members = nn.ModuleList(members)
+
+    @property
+    def networks(self) -> list[Evaluator]:
+        return cast(list[Evaluator], list(self.members))
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.cat([network.encode(inputs) for network in self.networks], dim=-1)
+
+    def logits(self, candidates: Tensor, slate: Tensor) -> Tensor:
+        own = zip(self.networks, self._own(candidates), strict=True)
+        return _mean_click([network.logits(items, slate) for network, items in own])
+
+    def read(self, so_far: ReadSoFar, item: Tensor) -> ReadSoFar:
+        own = zip(self.networks, self._each(so_far), self._own(item), strict=True)
+        read = [network.read(behind, items) for network, behind, items in own]
+        hidden = torch.cat([one.hidden for one in read], dim=-1)
+        return ReadSoFar(hidden, item, so_far.position + 1)
+
+    def next_logits(self, candidates: Tensor, so_far: ReadSoFar) -> Tensor:
+        own = zip(self.networks, self._own(candidates), self._each(so_far), strict=True)
+        return _mean_click([network.next_logits(items, behind) for network, items, behind in own])
+
+    def _own(self, side_by_side: Tensor) -> tuple[Tensor, ...]:
+        return side_by_side.chunk(len(self.members), dim=-1)
+
+    def _each(self, so_far: ReadSoFar) -> list[ReadSoFar]:
+        pairs = zip(self._own(so_far.hidden), self._own(so_far.previous), strict=True)
+        return [ReadSoFar(hidden, previous, so_far.position) for hidden, previous in pairs]
+
+
+def _mean_click(logits: list[Tensor]) -> Tensor:
+    """Log odds of the mean probability; stable where the members are sure."""
+    odds = torch.stack(logits)
+    return F.logsigmoid(odds).logsumexp(0) - F.logsigmoid(-odds).logsumexp(0)
+
+
+def build_evaluator(config: EvaluatorNetworkConfig, members: int, sizes: FeatureSizes) -> ClickModel:
+    """One network, or an ensemble of several; unfitted."""
+    networks = [Evaluator(config, sizes) for _ in range(members)]
+    return EvaluatorEnsemble(networks) if members > 1 else networks[0]

@@ -1,7 +1,7 @@
 """Train a policy from a log: `python -m model.train --config configs/ranklens.toml --run runs/ranklens`.
 
-Features, evaluator, supervised warm start, imitation, GRPO, threshold: in that order, each resumed if the
-run was killed. The run directory then holds everything `python -m export` needs.
+Features, evaluators, supervised warm start, imitation, expert iteration, GRPO, threshold: in that order, each
+resumed if the run was killed. The run directory then holds everything `python -m export` needs.
 """
 
 import argparse
@@ -37,8 +37,9 @@ from model.training.selection import held_out_score
 
 QUICK = {
     "training_lists": 2000,
-    "evaluator": {"epochs": 4},
+    "evaluator": {"members": 1, "epochs": 4},
     "supervised": {"epochs": 3},
+    "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
 }
 """What `--quick` changes: a run of a minute or two that shows the whole path, not the best model."""
@@ -73,12 +74,11 @@ def train(config: RunConfig, run: Path) -> None:
     held_out = examples(dataset.slates["validation"], features, training=False)
     score = held_out_score(dataset)
 
-    evaluator, report = train_evaluator(config, run, log, sizes, training, held_out)
+    evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out)
     save_tensors(run / EVALUATOR, evaluator.state_dict())
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in report.model_dump().items())
-    log.say(f"evaluator on held-out lists: {figures}")
-    if config.imitation.epochs or config.reinforcement.epochs:
-        report.check(config.evaluator.largest_calibration_error)
+    if config.learns_from_evaluator:
+        for report in reports:
+            report.check(config.evaluator.largest_calibration_error)
 
     torch.manual_seed(config.seed)
     policy = Policy(config.policy, sizes)
@@ -93,7 +93,7 @@ def train(config: RunConfig, run: Path) -> None:
         "training_lists": len(training),
         "kept": kept,
         "held_out": scores,
-        "evaluator": report.model_dump(),
+        "evaluator": reports[0].model_dump(),
         "seconds": round(time.monotonic() - started, 1),
     }
     save_tensors(run / POLICY, policy.state_dict())

@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine.settings import Decoding, Provider, SessionSettings
+
 ENV_PREFIX = "RERANK_"
 DAY_S = 24 * 3600.0
 
@@ -51,20 +53,22 @@ class Settings(BaseSettings):
     )
     otel_service_name: str = Field("eglr-reranker", description="the service's name in traces")
 
-    provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider")
-    decoding: Literal["auto", "graph", "step", "native"] = Field(
-        "auto",
+    provider: Provider = Field(SessionSettings.provider, description="ONNX Runtime execution provider")
+    decoding: Decoding = Field(
+        SessionSettings.decoding,
         description="how slates are written: by one graph call, a graph call per micro-step, or compiled "
         "code; auto means native if the bundle supports it, else graph, and on cuda step",
     )
-    require_provider: bool = Field(True, description="refuse to start when the provider is not active")
+    require_provider: bool = Field(
+        SessionSettings.require_provider, description="refuse to start when the provider is not active"
+    )
     intra_op_threads: PositiveInt | None = Field(
         None,
         description="threads inside one ONNX Runtime operator; if absent, the cores of the container's quota "
         "divided by `workers`",
     )
     keep_freed_mib: NonNegativeInt = Field(
-        256,
+        SessionSettings.keep_freed_mib,
         description="most freed memory to keep for the next batch, in MiB; 0 leaves this to the system",
     )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")

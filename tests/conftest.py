@@ -4,10 +4,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from launch.redis import RedisServer
+
+if TYPE_CHECKING:  # it brings torch, which most tests do without
+    from tiny_bundle import TinyBundles
 
 # Models this small are quickest on one thread, and threads that spin starve the servers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,13 +24,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained bundle, exported for real."""
+def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> "TinyBundles":
+    """Small untrained bundles, exported for real."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
-        from tiny_bundle import build_tiny_bundle
+        from tiny_bundle import TinyBundles
 
-        return build_tiny_bundle(tmp_path_factory.mktemp("served") / "bundle")
+        return TinyBundles(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_bundles: "TinyBundles") -> Path:
+    """The one of them that most tests serve."""
+    return tiny_bundles()
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +52,10 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = {
             "simulator": {"items": 200, "lists": 600},
             "policy": {"width": 16, "encoder": {"token_width": 4}},
-            "evaluator": {"width": 16, "epochs": 1},
+            "evaluator": {"width": 16, "members": 1, "epochs": 1},
             "supervised": {"epochs": 2},
             "imitation": {"epochs": 0},
+            "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
         train.train(with_changes(config, small), root / "run")

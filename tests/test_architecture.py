@@ -149,8 +149,11 @@ def test_serving_leaves_torch_alone(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_bundle_is_read_without_onnxruntime() -> None:
-    code = "import sys, bundle.manifest, bundle.features.assembly; sys.exit('onnxruntime' in sys.modules)"
+@pytest.mark.parametrize(
+    "module", ["bundle.manifest", "bundle.features.assembly", "service.process.supervisor"]
+)
+def test_reading_and_supervising_leave_onnxruntime_alone(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

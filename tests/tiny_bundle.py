@@ -1,6 +1,7 @@
 """A small real bundle, untrained but exported as any other, for tests that need something to serve."""
 
 import random
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,13 +10,16 @@ from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import fit
 from bundle.features.schema import FeatureSchema, FieldSpec
-from bundle.manifest import Gate
+from bundle.manifest import MANIFEST, Calibration, GateKind
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from export.writer import Trained, write_bundle
 from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
+
+THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
+"""Of the tiny policy, by what its gate compares."""
 
 GENRES = ("drama", "comedy", "horror", "crime", "western")
 
@@ -56,7 +60,11 @@ def tiny_features(count: int = 200) -> FeatureAssembler:
 
 
 def tiny_config(
-    reasoner: str = "deep", layers: int = 0, decoder: str = "gru", attention: str = "full"
+    reasoner: str = "deep",
+    layers: int = 0,
+    decoder: str = "gru",
+    attention: str = "full",
+    gate: GateKind = "normalised",
 ) -> RunConfig:
     """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
     reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
@@ -66,7 +74,7 @@ def tiny_config(
         encoder=EncoderConfig.model_validate(
             {"token_width": 4, "self_attention_layers": layers, "attention": attention}
         ),
-        reasoner=ReasonerConfig.model_validate({**reasoning, "initial_step": 0.5}),
+        reasoner=ReasonerConfig.model_validate({**reasoning, "gate": gate, "initial_step": 0.5}),
     )
     return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
 
@@ -78,10 +86,12 @@ def tiny_policy(
     seed: int = 0,
     decoder: str = "gru",
     attention: str = "full",
+    gate: GateKind = "normalised",
 ) -> Policy:
     """An untrained policy whose logits are spread enough for the gate to have something to decide."""
     torch.manual_seed(seed)
-    policy = Policy(tiny_config(reasoner, layers, decoder, attention).policy, feature_sizes(features))
+    config = tiny_config(reasoner, layers, decoder, attention, gate)
+    policy = Policy(config.policy, feature_sizes(features))
     with torch.no_grad():
         policy.encoder.pointer_keys.weight *= 8.0
         policy.encoder.pointer_bias.weight *= 4.0
@@ -101,19 +111,47 @@ def tiny_reference() -> Reference:
     )
 
 
-def build_tiny_bundle(directory: Path, reasoner: str = "deep") -> Path:
-    """Write the bundle and return its directory."""
-    features = tiny_features()
-    gate = Gate(
-        kind="normalised",
-        threshold=0.65,
+def tiny_calibration(kind: GateKind = "normalised") -> Calibration:
+    """Made up too, but for a threshold that random requests are on both sides of."""
+    return Calibration(
+        kind=kind,
+        threshold=THRESHOLDS[kind],
         quantile=0.6,
         trigger_rate=0.4,
         tokens_per_list=4.0,
         entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
         reference=tiny_reference(),
     )
-    policy = tiny_policy(features, reasoner)
-    trained = Trained(tiny_config(reasoner), policy, features, gate, {})
-    write_bundle(trained, directory, version="1")
+
+
+def build_tiny_bundle(
+    directory: Path,
+    reasoner: str = "deep",
+    layers: int = 0,
+    decoder: str = "gru",
+    gate: GateKind = "normalised",
+) -> Path:
+    """Write the bundle and return its directory."""
+    features = tiny_features()
+    policy = tiny_policy(features, reasoner, layers, decoder=decoder, gate=gate)
+    config = tiny_config(reasoner, layers, decoder, gate=gate)
+    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory, version="1")
     return directory
+
+
+class TinyBundles:
+    """`tiny_bundles(decoder="lstm")`: the directory of a bundle with such a policy, exported the first time,
+    which takes seconds. Tests share it, so they copy what they want to change."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(
+        self, reasoner: str = "deep", layers: int = 0, decoder: str = "gru", gate: GateKind = "normalised"
+    ) -> Path:
+        directory = self._root / f"{reasoner}-{layers}-{decoder}-{gate}"
+        if not (directory / MANIFEST).exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+                build_tiny_bundle(directory, reasoner, layers, decoder, gate)
+        return directory

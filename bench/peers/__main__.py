@@ -27,7 +27,7 @@ from bench.peers.rates import RACES, best_rates
 from bench.peers.work import BUNDLE, DECODING
 from bench.servers import Server, is_answer, ours, pin_client, running, tell_users
 from bench.serving import CONNECTIONS, cost, requests
-from engine.sessions import Decoding
+from engine.settings import Decoding
 from model.progress import console, progress
 
 WARM_UP_S = 0.3

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from engine.sessions import Decoding
+from engine.settings import Decoding
 
 RACES: tuple[Decoding, ...] = ("native", "graph")
 """How the peers decode: as our service does, or by the slate graph on ONNX Runtime."""

@@ -19,7 +19,7 @@ from bundle.arrays import Arrays
 from bundle.features.history import ANONYMOUS
 from engine.generation import Slate
 from engine.loaded_model import LoadedModel
-from engine.sessions import Decoding, SessionSettings
+from engine.settings import Decoding, SessionSettings
 from loadtest.payloads import read_item_ids
 from service.api.validation import check_rerank, parse
 from service.bodies.rerank import RerankRequest
@@ -51,7 +51,8 @@ class Work:
         self._settings = Settings(bundle=bundle)
         decoding = decoding or cast(Decoding, os.environ.get(DECODING, "auto"))
         self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
-        self._served = ServedModel(self._model, cast(Any, None), datetime.now(UTC))
+        nothing = cast(Any, None)  # no queue, no metrics
+        self._served = ServedModel(self._model, nothing, nothing, datetime.now(UTC))
         self._users = users(read_item_ids(bundle))
 
     def prepare(self, body: bytes) -> Job:
@@ -73,4 +74,5 @@ class Work:
 
     def answer(self, job: Job, slate: Slate) -> bytes:
         """The response's body."""
-        return msgspec.json.encode(_respond(job.rerank, slate, None))
+        took_ms = round((monotonic() - job.rerank.arrived) * 1000, 3)
+        return msgspec.json.encode(_respond(job.rerank, slate, None, took_ms))

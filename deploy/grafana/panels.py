@@ -20,6 +20,17 @@ class Query(NamedTuple):
     legend: str = ""
 
 
+class Variable(NamedTuple):
+    """What is chosen at the top of a dashboard: values of the label of this name.
+
+    Attributes:
+        source: series whose values there are.
+    """
+
+    name: str
+    source: str
+
+
 def timeseries(
     title: str,
     text: str,
@@ -85,7 +96,9 @@ def by_row(title: str, text: str, query: Query, unit: str = "short") -> Panel:
     return panel
 
 
-def dashboard(uid: str, title: str, text: str, rows: dict[str, Sequence[Panel]]) -> dict[str, Any]:
+def dashboard(
+    uid: str, title: str, text: str, rows: dict[str, Sequence[Panel]], variables: Sequence[Variable]
+) -> dict[str, Any]:
     """A dashboard of named rows; the panels of a row share its width."""
     panels: list[Panel] = []
     top = 0
@@ -110,7 +123,7 @@ def dashboard(uid: str, title: str, text: str, rows: dict[str, Sequence[Panel]])
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [_instances()]},
+        "templating": {"list": [_variable(variable) for variable in variables]},
         "annotations": {"list": []},
         "links": [_to_the_others()],
         "panels": panels,
@@ -161,15 +174,14 @@ def _place(panel: Panel, y: int, x: int, w: int, h: int) -> Panel:
     return {**panel, "gridPos": {"x": x, "y": y, "w": w, "h": h}}
 
 
-def _instances() -> dict[str, Any]:
-    """The variable `$instance`."""
-    query = "label_values(rerank_inflight_requests, instance)"
+def _variable(variable: Variable) -> dict[str, Any]:
+    query = f"label_values({variable.source}, {variable.name})"
     return {
-        "name": "instance",
-        "label": "Instance",
+        "name": variable.name,
+        "label": variable.name.capitalize(),
         "type": "query",
         "datasource": DATASOURCE,
-        "query": {"query": query, "refId": "instance"},
+        "query": {"query": query, "refId": variable.name},
         "definition": query,
         "refresh": 2,
         "includeAll": True,

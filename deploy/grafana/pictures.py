@@ -23,6 +23,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from deploy.grafana.generate import DASHBOARDS
+from deploy.grafana.promql import everything
 
 PICTURES = {
     "monitoring-service": [
@@ -63,7 +64,7 @@ def panel_of(dashboard: str, title: str) -> dict[str, Any]:
 
 def answers(address: str, target: dict[str, Any], start: float, end: float) -> list[Series]:
     """Series of a panel's target, named as the panel names them."""
-    expr = target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$instance", ".*")
+    expr = everything(target["expr"], RATE_INTERVAL)
     parameters = {"query": expr, "start": start, "end": end, "step": STEP_S}
     answer = httpx.get(f"{address}/api/v1/query_range", params=parameters, timeout=60).raise_for_status()
     found = []

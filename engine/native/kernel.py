@@ -42,6 +42,12 @@ class DecodeWeights(NamedTuple):
     write_bias: Weights  # [D]
 
 
+# Where each group of `decode`'s arrays ends.
+MEMORY_END = len(StepMemory._fields)
+CONTROLS_END = MEMORY_END + len(StepControls._fields)
+WEIGHTS_END = CONTROLS_END + len(DecodeWeights._fields)
+
+
 @compiled
 def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
     """`out += x @ weights`: `[X]`, `[X, Y]`, `[Y]`, X a multiple of 4."""
@@ -146,24 +152,22 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
 
 
 @compiled
-def decode(kind, mask, memory, start, controls, weights, record):  # type: ignore[no-untyped-def]
+def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
     """Write every slate of a batch.
 
     Args:
         kind: what is compared with the threshold, of `UNCERTAINTIES`.
         mask: `[B, N] bool, True = a real candidate`.
-        memory: arrays of `StepMemory`, in order, as a plain tuple: Numba is slow to tell a named one's type.
         start: `[B, D]`, the decoder's first state.
-        controls: those of `StepControls`.
-        weights: those of `DecodeWeights`.
-        record: those of `StepRecord`, each `[B, M]`, to be written: NO_ITEM and False where a slate is full,
-            and no probabilities where a token was spent.
+        arrays: those of `StepMemory`, of `StepControls`, of `DecodeWeights`, and of `StepRecord`, each
+            `[B, M]`, to be written: NO_ITEM and False where a slate is full, and no probabilities where a
+            token was spent. One by one, because Numba is slow to tell the type of a tuple.
 
     Returns:
         Micro-steps of the longest slate.
     """
-    memory, controls = StepMemory(*memory), StepControls(*controls)
-    weights, record = DecodeWeights(*weights), StepRecord(*record)
+    memory, controls = StepMemory(*arrays[:MEMORY_END]), StepControls(*arrays[MEMORY_END:CONTROLS_END])
+    weights, record = DecodeWeights(*arrays[CONTROLS_END:WEIGHTS_END]), StepRecord(*arrays[WEIGHTS_END:])
     batch, n, width = memory.memory.shape
     thinks = weights.query_weights.shape[0] > 0
     heads = memory.reasoning_memory.shape[1] // 2

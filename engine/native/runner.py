@@ -5,7 +5,7 @@ none; a light encoder is compiled too, any other runs on ONNX Runtime.
 Legend: B requests, D width, M micro-steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named
-from bundle.contract import CONTROLS, MEMORY, RECORD, past
+from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
-from engine.sessions import PROVIDERS, SessionSettings, open_session
+from engine.sessions import PROVIDERS, open_session
+from engine.settings import SessionSettings
 
 FORMER_NAMES = {"token_bias": "gates_bias"}
 """Of the arrays in older bundles."""
+
+LIKE = 0.75
+"""Lists are encoded together if the shortest has this share of the longest's candidates."""
+
+Record = tuple[NDArray[Any], ...]
+"""Arrays of the contract's `RECORD`, in order, `[B, M]` each."""
 
 
 def decodes_natively(manifest: Manifest) -> bool:
@@ -53,17 +60,66 @@ class NativeRunner:
             self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
 
     def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
-        length, budget = controls["slate_length"], controls["reasoning_budget"]
-        most = int((length * (1 + budget)).max())
-        record = tuple(np.empty((len(length), most), spec.dtype) for spec in RECORD)
+        most = int((controls["slate_length"] * (1 + controls["reasoning_budget"])).max())
+        groups = alike(inputs["candidate_mask"])
+        if len(groups) == 1:
+            record, steps = self._write(inputs, controls, most)
+        else:
+            record, steps = _room(len(inputs["candidate_mask"]), most), 0
+            for rows in groups:
+                part, taken = self._write(*_cut(inputs, controls, rows), most)
+                steps = max(steps, taken)
+                for whole, array in zip(record, part, strict=True):
+                    whole[rows] = array
+        return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}
+
+    def _write(self, inputs: Named, controls: Named, most: int) -> tuple[Record, int]:
+        """The record of some rows, each `[B, most]`, and the micro-steps of the longest."""
+        record = _room(len(inputs["candidate_mask"]), most)
         *memory, start = self._encode(inputs)
         steps = self._decode(
             self._kind,
             inputs["candidate_mask"],
-            tuple(memory),
             start,
-            tuple(controls[spec.name] for spec in CONTROLS),
-            tuple(self._weights),
-            record,
+            *memory,
+            *[controls[spec.name] for spec in CONTROLS],
+            *self._weights,
+            *record,
         )
-        return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}
+        return record, steps
+
+
+def alike(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Rows of `[B, N]` in groups of like lengths, so that little is computed for padding."""
+    if len(mask) == 1:
+        return [np.zeros(1, np.intp)]
+    lengths = mask.sum(axis=1)
+    by_length = lengths.argsort()[::-1]
+    groups, start = [], 0
+    while start < len(lengths):
+        stop = int((lengths >= LIKE * lengths[by_length[start]]).sum())  # those before `start` are among them
+        groups.append(by_length[start:stop])
+        start = stop
+    return groups
+
+
+def _room(rows: int, micro_steps: int) -> Record:
+    return tuple([np.empty((rows, micro_steps), spec.dtype) for spec in RECORD])
+
+
+def _cut(inputs: Named, controls: Named, rows: NDArray[np.intp]) -> tuple[Named, Named]:
+    """Some rows of a batch's inputs and controls, without the padding that all of them have."""
+    most = {
+        "N": int(inputs["candidate_mask"][rows].sum(axis=1).max()),
+        "H": max(1, int((inputs["history_feedback"][rows] != FEEDBACK_PADDING).sum(axis=1).max())),
+    }
+
+    def cut(arrays: Named, specs: Sequence[TensorSpec]) -> Named:
+        return {
+            spec.name: np.ascontiguousarray(
+                arrays[spec.name][(rows, *(slice(most.get(str(axis))) for axis in spec.axes[1:]))]
+            )
+            for spec in specs
+        }
+
+    return cut(inputs, ENCODER_INPUTS), cut(controls, CONTROLS)

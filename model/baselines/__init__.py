@@ -5,6 +5,7 @@ from model.baselines import (
     dlcm,
     eg_rerank,
     initial_order,
+    initial_score,
     item_ctr,
     lambdamart,
     mir,
@@ -17,8 +18,11 @@ from model.baselines.task import Rank
 
 BASELINES: dict[str, Rank] = {
     "initial order": initial_order.rank,
+    "initial score alone": initial_score.rank,
     "item CTR": item_ctr.rank,
     "LambdaMART": lambdamart.rank,
+    "LambdaMART without the initial score": lambdamart.rank_plain,
+    "LambdaMART with all columns": lambdamart.rank_all_columns,
     "DLCM": dlcm.rank,
     "PRM": prm.rank,
     "SetRank": setrank.rank,

@@ -12,12 +12,9 @@ from model.baselines import recipe
 from model.baselines.recipe import Orders
 from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
-from model.training.config import PhaseConfig
 from model.training.examples import Batch
 from model.training.grpo import written_slate
 from model.training.rollout import NEVER, greedy, roll_out, sample, threshold_gate
-
-PHASE = PhaseConfig(epochs=8, patience=8, learning_rate=3e-4)
 
 
 def rank(task: Task) -> Orders:
@@ -46,5 +43,5 @@ def rank(task: Task) -> Orders:
         log_p = (sampled.log_probability * sampled.written).sum(1)
         return -(gain * log_p).mean()
 
-    recipe.fit(task, "reinforce", policy, loss, greedy_slates, PHASE)
+    recipe.fit(task, "reinforce", policy, loss, greedy_slates)
     return recipe.ranked(greedy_slates(policy), task.test)

@@ -12,13 +12,12 @@ from model.baselines import recipe
 from model.baselines.recipe import Orders
 from model.baselines.seq2slate import greedy_slates, pointer, teach
 from model.baselines.task import Task
-from model.training.config import PhaseConfig, ReinforcementConfig
+from model.training.config import ReinforcementConfig
 from model.training.examples import Batch
 from model.training.grpo import collect, grpo_loss
 from model.training.rollout import NEVER
 
-PPO = ReinforcementConfig(epochs=4, group=4, kl=0.0)
-PHASE = PhaseConfig(epochs=4, patience=4, learning_rate=3e-4)
+PPO = ReinforcementConfig(group=4, kl=0.0)
 
 
 def rank(task: Task) -> Orders:
@@ -39,5 +38,5 @@ def rank(task: Task) -> Orders:
         experience = collect(policy, policy, evaluator, batch, PPO.group, NEVER, generator)
         return grpo_loss(policy, batch, experience, PPO)[0]
 
-    recipe.fit(task, "ppo", policy, loss, greedy_slates, PHASE)
+    recipe.fit(task, "ppo", policy, loss, greedy_slates)
     return recipe.ranked(greedy_slates(policy), task.test)

@@ -1,7 +1,8 @@
 """How every neural baseline is fitted: one recipe for all, no tuning of each.
 
-The recipe is the policies' own: AdamW on a one-cycle schedule, moving average of weights, the epoch
-chosen by the held-out score. Legend: B lists, N candidates, K slate length.
+AdamW on a one-cycle schedule, moving average of weights and the epoch chosen by the held-out score, as the
+policies are trained; more epochs than any of those, so that nobody is behind for want of updates.
+Legend: B lists, N candidates, K slate length.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from model.training.examples import Batch, Example, batches
 from model.training.phase import Phase, RunLog
 
 WIDTH = 64
-RECIPE = PhaseConfig(epochs=8, patience=3)
+RECIPE = PhaseConfig(epochs=30, patience=10)
 AVERAGING = 0.99
 
 Orders = list[NDArray[np.int64]]
@@ -59,11 +60,10 @@ def fit(
     module: nn.Module,
     loss: Loss,
     rank: Callable[[nn.Module], Rank],
-    settings: PhaseConfig = RECIPE,
 ) -> None:
     """Train `module` on the task's lists; it ends with the weights that rank held-out lists best."""
     log = RunLog(task.run)
-    phase = Phase(name, task.run, log, module, task.train, settings, task.seed, AVERAGING)
+    phase = Phase(name, task.run, log, module, task.train, RECIPE, task.seed, AVERAGING)
 
     def train_epoch() -> dict[str, float]:
         losses = []

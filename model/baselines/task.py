@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoder import FeatureSizes
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel
 from model.training.examples import Example
 from model.training.selection import Score
 
@@ -31,7 +31,7 @@ class Task:
     slate_length: int
     seed: int
     score: Score
-    evaluator: Evaluator | None
+    evaluator: ClickModel | None
     run: Path
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.contract import NO_ITEM
-from model.evaluator import Evaluator, ReadSoFar
+from model.evaluator import ClickModel, ReadSoFar
 from model.progress import progress
 from model.training.config import RunConfig
 from model.training.examples import Example, batch_indices, batches
@@ -19,11 +19,11 @@ TAKEN = -1e6
 
 
 @torch.no_grad()
-def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
+def best_slates(evaluator: ClickModel, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
     """The best slate of each request among those that `width` beams come across.
 
     Args:
-        candidates: `[B, N, D]`, from `Evaluator.encode`.
+        candidates: `[B, N, D]`, from `ClickModel.encode`.
         mask: `[B, N] bool, True = a real candidate`.
 
     Returns:
@@ -50,7 +50,7 @@ def best_slates(evaluator: Evaluator, candidates: Tensor, mask: Tensor, length: 
     return slates[:, 0].masked_fill(~full, NO_ITEM)
 
 
-def search_teachers(config: RunConfig, evaluator: Evaluator, train: list[Example]) -> list[Example]:
+def search_teachers(config: RunConfig, evaluator: ClickModel, train: list[Example]) -> list[Example]:
     """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
     evaluator.eval()
     slates: list[NDArray[np.int64]] = []

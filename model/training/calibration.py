@@ -6,7 +6,7 @@ Legend: B lists, K positions.
 import torch
 from torch import Tensor
 
-from bundle.manifest import Gate
+from bundle.manifest import Calibration
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES, TRIGGERED, Distribution, Reference
 from model.policy import Policy
 from model.training.decoding import decode
@@ -15,7 +15,7 @@ from model.training.rollout import NEVER, Rollout, threshold_gate
 
 
 @torch.no_grad()
-def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
+def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Calibration:
     """Set the gate's threshold from held-out lists, in eval mode, after the last training phase.
 
     The threshold is a quantile of the uncertainties met while decoding greedily; since reasoning changes
@@ -30,7 +30,7 @@ def calibrate(policy: Policy, held_out: list[Example], quantile: float) -> Gate:
     slates = decode(policy, held_out, threshold_gate(threshold))
     written = torch.cat([rollout.written for rollout in slates])
     tokens = torch.cat([rollout.tokens for rollout in slates])
-    return Gate(
+    return Calibration(
         kind=policy.config.reasoner.gate,
         threshold=threshold,
         quantile=quantile,

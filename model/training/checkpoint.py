@@ -17,7 +17,8 @@ from bundle.errors import RerankerError
 from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
-from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Gate
+from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Calibration
+from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
@@ -65,9 +66,17 @@ def load_policy(run: Path, features: FeatureAssembler) -> Policy:
     return policy.eval()
 
 
-def load_gate(run: Path) -> Gate:
+def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
+    """The evaluator of a run, in eval mode. Raises CheckpointError when the run has not come to it."""
+    config = load_config(run).evaluator
+    evaluator = build_evaluator(config, config.members, feature_sizes(features))
+    evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR), weights_only=True))
+    return evaluator.eval()
+
+
+def load_gate(run: Path) -> Calibration:
     """Raises CheckpointError when the run has not finished."""
-    return Gate.model_validate_json(_existing(run, GATE).read_text())
+    return Calibration.model_validate_json(_existing(run, GATE).read_text())
 
 
 def load_summary(run: Path) -> dict[str, Any]:

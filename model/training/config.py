@@ -33,8 +33,11 @@ class PhaseConfig(Frozen):
 
 
 class EvaluatorConfig(EvaluatorNetworkConfig, PhaseConfig):
-    """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused."""
+    """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused.
 
+    With several `members`, fitted from different seeds, the reward is the mean of what they say."""
+
+    members: Positive = 1
     epochs: Positive = 8
     patience: Positive = 3
     largest_calibration_error: Rate = 0.05
@@ -57,6 +60,19 @@ class ImitationConfig(PhaseConfig):
     epochs: NonNegative = 0
     patience: Positive = 5
     beams: Positive = 4
+
+
+class ExpertIterationConfig(PhaseConfig):
+    """Imitation of the policy's own lists as looking ahead improves them; 0 `rounds` leave it out.
+
+    In each round the `alternatives` most probable candidates of every position are tried, and the policy
+    learns the softmax of what the evaluator makes of each, at this `temperature` in units of reward."""
+
+    rounds: NonNegative = 0
+    epochs: Positive = 8
+    patience: Positive = 5
+    alternatives: Annotated[int, Field(ge=2)] = 3
+    temperature: Rate = 0.03
 
 
 class ReinforcementConfig(PhaseConfig):
@@ -87,13 +103,19 @@ class RunConfig(DataConfig):
     evaluator: EvaluatorConfig = EvaluatorConfig()
     supervised: SupervisedConfig = SupervisedConfig()
     imitation: ImitationConfig = ImitationConfig()
+    expert_iteration: ExpertIterationConfig = ExpertIterationConfig()
     reinforcement: ReinforcementConfig = ReinforcementConfig()
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
-        if not (self.supervised.epochs or self.imitation.epochs or self.reinforcement.epochs):
-            raise ValueError("supervised, imitation and reinforcement all have epochs = 0: nothing to train")
+        if not (self.supervised.epochs or self.learns_from_evaluator):
+            raise ValueError("nothing to train: every phase of the policy has epochs or rounds = 0")
         return self
+
+    @property
+    def learns_from_evaluator(self) -> bool:
+        """Whether the policy follows the evaluator anywhere, so that it must be one to trust."""
+        return bool(self.imitation.epochs or self.expert_iteration.rounds or self.reinforcement.epochs)
 
 
 def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:

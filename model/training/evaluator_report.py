@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bundle.contract import NO_ITEM
 from bundle.errors import RerankerError
 from bundle.features.schema import Frozen
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel
 from model.metrics import ndcg
 from model.training.examples import Example, batches
 
@@ -41,6 +41,9 @@ class EvaluatorReport(Frozen):
     order_gain: float
     order_gain_error: float
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.model_dump().items())
+
     def check(self, largest_calibration_error: float) -> None:
         """Raises EvaluatorRejectedError, naming what failed and by how much."""
         faults = []
@@ -58,7 +61,7 @@ class EvaluatorReport(Frozen):
 
 
 @torch.no_grad()
-def report(evaluator: Evaluator, held_out: list[Example], seed: int) -> EvaluatorReport:
+def report(evaluator: ClickModel, held_out: list[Example], seed: int) -> EvaluatorReport:
     """Judge a fitted evaluator on held-out lists."""
     generator = torch.Generator().manual_seed(seed)
     predicted, clicked, gains, ranked, labels, shown = [], [], [], [], [], []

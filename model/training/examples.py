@@ -1,6 +1,6 @@
 """Slates as tensors: what every training and evaluation loop iterates over.
 
-Legend: B lists, N candidates, L shown positions.
+Legend: B lists, N candidates, L shown positions, K slate length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,16 @@ from model.progress import progress
 
 
 class Example(NamedTuple):
-    """One slate: its encoder inputs, and what happened to it."""
+    """One slate: its encoder inputs, and what happened to it.
+
+    Where a search put a slate of its own in the place of what was shown, `targets` may say how good it
+    finds the candidates at each position; the slate's items alone count where there are none.
+    """
 
     inputs: dict[str, NDArray[Any]]
     labels: NDArray[np.float32]  # [N]
     shown: NDArray[np.int64]  # [L]
+    targets: NDArray[np.float32] | None = None  # [K, N], each a distribution
 
 
 class Batch(NamedTuple):
@@ -32,6 +37,7 @@ class Batch(NamedTuple):
     inputs: dict[str, Tensor]
     labels: Tensor  # [B, N] float32, 1 = clicked
     shown: Tensor  # [B, L] int64, candidate indices in shown order, NO_ITEM past the end
+    targets: Tensor | None = None  # [B, K, N] float32
 
     @property
     def mask(self) -> Tensor:
@@ -105,4 +111,12 @@ def to_batch(rows: Sequence[Example]) -> Batch:
         labels[index, : len(row.labels)] = row.labels
         shown[index, : len(row.shown)] = row.shown
     inputs = {name: torch.from_numpy(array) for name, array in collate([row.inputs for row in rows]).items()}
-    return Batch(inputs, torch.from_numpy(labels), torch.from_numpy(shown))
+    return Batch(inputs, torch.from_numpy(labels), torch.from_numpy(shown), _targets(rows, candidates))
+
+
+def _targets(rows: Sequence[Example], candidates: int) -> Tensor | None:
+    """`[B, K, N]`, zeros for padding; None unless all rows have them."""
+    found = [row.targets for row in rows if row.targets is not None]
+    if len(found) < len(rows):
+        return None
+    return torch.from_numpy(np.stack([np.pad(t, ((0, 0), (0, candidates - t.shape[1]))) for t in found]))

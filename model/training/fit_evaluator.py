@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from bundle.contract import NO_ITEM
 from model.encoder import FeatureSizes
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel, Evaluator, EvaluatorEnsemble
 from model.training.config import RunConfig
 from model.training.evaluator_report import EvaluatorReport, report
 from model.training.examples import Example, batches
 from model.training.phase import Phase, RunLog
+
+SEEDS_APART = 1000
+"""Between the seeds of an ensemble's members, so that runs of neighbouring seeds share none."""
 
 
 def train_evaluator(
@@ -25,15 +28,41 @@ def train_evaluator(
     sizes: FeatureSizes,
     train: list[Example],
     held_out: list[Example],
-) -> tuple[Evaluator, EvaluatorReport]:
+) -> tuple[ClickModel, list[EvaluatorReport]]:
     """Fit on the training lists, choose the epoch by log-loss on the held-out ones.
 
-    Lists are cut at a random length, so that slates as short as the policy's are not new to it.
+    Members of an ensemble start from other weights and see the lists in another order.
+
+    Returns:
+        The evaluator and its report; after it those of the members, where there are several.
     """
+    members = []
+    for number in range(config.evaluator.members):
+        name = f"evaluator_{number + 1}" if number else "evaluator"
+        seeded = config.model_copy(update={"seed": config.seed + number * SEEDS_APART})
+        members.append(_fit_member(seeded, name, run, log, sizes, train, held_out))
+    found: list[ClickModel] = [*members]
+    if len(members) > 1:
+        found.insert(0, EvaluatorEnsemble(members).eval())
+    reports = [report(evaluator, held_out, config.seed) for evaluator in found]
+    for own in reports:
+        log.say(f"evaluator on held-out lists: {own}")
+    return found[0], reports
+
+
+def _fit_member(
+    config: RunConfig,
+    name: str,
+    run: Path,
+    log: RunLog,
+    sizes: FeatureSizes,
+    train: list[Example],
+    held_out: list[Example],
+) -> Evaluator:
+    """Lists are cut at a random length, so that slates as short as the policy's are not new to it."""
     torch.manual_seed(config.seed)
-    settings = config.evaluator
-    evaluator = Evaluator(settings, sizes)
-    phase = Phase("evaluator", run, log, evaluator, train, settings, config.seed, config.weight_averaging)
+    evaluator = Evaluator(config.evaluator, sizes)
+    phase = Phase(name, run, log, evaluator, train, config.evaluator, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
@@ -50,7 +79,7 @@ def train_evaluator(
         return -loss, {"held_out_loss": loss}
 
     phase.run(train_epoch, validate)
-    return evaluator, report(evaluator, held_out, config.seed)
+    return evaluator
 
 
 def _held_out_log_loss(evaluator: Evaluator, held_out: list[Example]) -> float:

@@ -1,4 +1,4 @@
-"""Trains the policy: supervised warm start, imitation, GRPO on the evaluator.
+"""Trains the policy: supervised warm start, imitation, expert iteration, GRPO on the evaluator.
 
 Every phase keeps the weights that score best on held-out lists.
 """
@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel
 from model.policy import Policy
 from model.training.beam import search_teachers
 from model.training.calibration import calibrate
-from model.training.config import RunConfig
+from model.training.config import PhaseConfig, RunConfig
 from model.training.decoding import decode
 from model.training.examples import Example
+from model.training.expert_iteration import improved_lists
 from model.training.grpo import collect, grpo_loss
 from model.training.phase import Phase, RunLog
 from model.training.rollout import threshold_gate
@@ -28,7 +29,7 @@ def fit_policy(
     run: Path,
     log: RunLog,
     policy: Policy,
-    evaluator: Evaluator,
+    evaluator: ClickModel,
     train: list[Example],
     held_out: list[Example],
     score: Score,
@@ -48,6 +49,9 @@ def fit_policy(
     if config.imitation.epochs:
         taught, best = taught or search_teachers(config, evaluator, train), max(scores.values(), default=None)
         scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
+    if config.expert_iteration.rounds:
+        best = max(scores.values(), default=None)
+        scores |= iterate(config, run, log, policy, evaluator, train, held_out, score, best)
     if config.reinforcement.epochs:
         best = max(scores.values(), default=None)
         scores["grpo"] = reinforce(config, run, log, policy, evaluator, train, held_out, score, best)
@@ -88,18 +92,20 @@ def imitate(
     held_out: list[Example],
     score: Score,
     score_before: float | None,
+    iteration: int = 0,
 ) -> float:
-    """Imitation of the slates in `shown` of the taught lists (see `search_teachers`). The policy keeps the
-    weights it has unless an epoch beats their score. Returns the best held-out score."""
-    settings, length = config.imitation, config.policy.slate_length
-    phase = Phase("imitation", run, log, policy, taught, settings, config.seed, config.weight_averaging)
+    """Imitation of the slates in `shown` of the taught lists, as `search_teachers` gives them, or, in a round
+    of expert iteration, `improved_lists`. The policy keeps the weights it has unless an epoch beats their
+    score. Returns the best held-out score."""
+    name = f"expert_iteration_{iteration}" if iteration else "imitation"
+    settings: PhaseConfig = config.expert_iteration if iteration else config.imitation
+    phase = Phase(name, run, log, policy, taught, settings, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
         for batch in phase.batches():
-            loss = supervised_loss(
-                policy, batch.inputs, slate_teacher(batch.shown[:, :length]), phase.generator
-            )
+            teacher = slate_teacher(batch.shown[:, : config.policy.slate_length], batch.targets)
+            loss = supervised_loss(policy, batch.inputs, teacher, phase.generator)
             phase.update(loss)
             losses.append(loss.item())
         return {"loss": float(np.mean(losses))}
@@ -107,12 +113,38 @@ def imitate(
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
+def iterate(
+    config: RunConfig,
+    run: Path,
+    log: RunLog,
+    policy: Policy,
+    evaluator: ClickModel,
+    train: list[Example],
+    held_out: list[Example],
+    score: Score,
+    score_before: float | None,
+) -> dict[str, float]:
+    """Rounds of expert iteration, each from the best weights so far. Returns the best held-out score after
+    each.
+
+    What a round looks ahead to follows from the weights it starts from alone, so a killed round that is
+    started again learns the same.
+    """
+    scores: dict[str, float] = {}
+    for number in range(1, config.expert_iteration.rounds + 1):
+        threshold = calibrate(policy, held_out, config.policy.reasoner.gate_quantile).threshold
+        taught = improved_lists(policy, evaluator, train, config.expert_iteration, threshold)
+        score_before = imitate(config, run, log, policy, taught, held_out, score, score_before, number)
+        scores[f"expert iteration {number}"] = score_before
+    return scores
+
+
 def reinforce(
     config: RunConfig,
     run: Path,
     log: RunLog,
     policy: Policy,
-    evaluator: Evaluator,
+    evaluator: ClickModel,
     train: list[Example],
     held_out: list[Example],
     score: Score,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bundle.contract import NO_ITEM
 from model.encoder import Memory
-from model.evaluator import Evaluator
+from model.evaluator import ClickModel
 from model.policy import Policy
 from model.training.advantage import group_advantages
 from model.training.config import ReinforcementConfig
@@ -40,7 +40,7 @@ def written_slate(rollout: Rollout) -> Tensor:
 def collect(
     policy: Policy,
     reference: Policy,
-    evaluator: Evaluator,
+    evaluator: ClickModel,
     batch: Batch,
     group: int,
     threshold: float,

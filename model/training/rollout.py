@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.encoder import Memory
-from model.policy import Policy
+from model.policy import Policy, StepState
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 
 GateDecision = Callable[[int, int, Tensor, Tensor], Tensor]
@@ -48,6 +48,45 @@ class Rollout(NamedTuple):
         return [slate[written].numpy() for slate, written in zip(self.slate, self.written, strict=True)]
 
 
+class Decision(NamedTuple):
+    """A position whose reasoning is done and whose item is still to be chosen."""
+
+    state: StepState
+    log_policy: Tensor  # [B, N] float32, of every candidate at the selection temperature
+    entropy_before: Tensor  # [B] float32
+    entropy_after: Tensor  # [B] float32
+    uncertainty: Tensor  # [B] float32, what the gate saw first
+
+
+def reason(
+    policy: Policy,
+    memory: Memory,
+    state: StepState,
+    position: int,
+    decide: GateDecision,
+    budget: int | None = None,
+) -> Decision:
+    """Spend the reasoning tokens that `decide` allows at a position."""
+    config = policy.config
+    temperature = torch.full_like(state.readout[:, :1], config.reasoner.temperature)
+    logits = policy.decoder.logits(state.readout, memory)
+    log_p = log_probabilities(logits, state.selectable)
+    before = entropy_nats(log_p)
+    first = uncertainty(log_p, before, state.selectable, config.reasoner.gate)
+    doubt = first
+    going = torch.ones_like(doubt, dtype=torch.bool)
+    for token in range(config.reasoner.budget if budget is None else budget):
+        going = going & decide(position, token, doubt, log_p)
+        if not going.any():
+            break
+        state = policy.reason(state, logits, memory, temperature).where(going, state)
+        logits = policy.decoder.logits(state.readout, memory)
+        log_p = log_probabilities(logits, state.selectable)
+        doubt = uncertainty(log_p, entropy_nats(log_p), state.selectable, config.reasoner.gate)
+    log_q = log_probabilities(logits, state.selectable, config.selection_temperature)
+    return Decision(state, log_q, before, entropy_nats(log_p), first)
+
+
 def roll_out(
     policy: Policy,
     memory: Memory,
@@ -55,6 +94,7 @@ def roll_out(
     decide: GateDecision,
     choose: Choice,
     budget: int | None = None,
+    start: StepState | None = None,
 ) -> Rollout:
     """Write a slate in every row.
 
@@ -63,32 +103,17 @@ def roll_out(
         decide: whether to reason on; `threshold_gate` decides as serving does, `replay_gate` repeats.
         choose: `greedy`, `sample`, or `replay_choice`.
         budget: most reasoning tokens per position; the policy's own when not given.
+        start: where to go on from, all rows at the same position short of the last; the rollout then has
+            the positions from there on.
     """
-    config = policy.config
-    temperature = torch.full((len(mask), 1), config.reasoner.temperature, device=mask.device)
-    state = policy.begin(memory, mask)
+    state = policy.begin(memory, mask) if start is None else start
     columns: list[tuple[Tensor, ...]] = []
-    for position in range(config.slate_length):
+    for position in range(0 if start is None else int(state.position[0]), policy.config.slate_length):
         written = state.selectable.any(1)
-        logits = policy.decoder.logits(state.readout, memory)
-        log_p = log_probabilities(logits, state.selectable)
-        before = entropy_nats(log_p)
-        first = uncertainty(log_p, before, state.selectable, config.reasoner.gate)
-        doubt = first
-        going = torch.ones_like(written)
-        for token in range(config.reasoner.budget if budget is None else budget):
-            going = going & decide(position, token, doubt, log_p)
-            if not going.any():
-                break
-            state = policy.reason(state, logits, memory, temperature).where(going, state)
-            logits = policy.decoder.logits(state.readout, memory)
-            log_p = log_probabilities(logits, state.selectable)
-            doubt = uncertainty(log_p, entropy_nats(log_p), state.selectable, config.reasoner.gate)
-        log_q = log_probabilities(logits, state.selectable, config.selection_temperature)
+        state, log_q, before, after, doubt = reason(policy, memory, state, position, decide, budget)
         chosen = choose(position, log_q)
         taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)
-        tokens = state.tokens_here
-        columns.append((chosen, taken, log_q, tokens, written, before, entropy_nats(log_p), first))
+        columns.append((chosen, taken, log_q, state.tokens_here, written, before, after, doubt))
         state = policy.commit(state, chosen, memory)
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 

@@ -37,12 +37,18 @@ def label_teacher(labels: Tensor, teacher_share: float, generator: torch.Generat
     return teach
 
 
-def slate_teacher(slates: Tensor) -> Teacher:
-    """The next item of a given slate, `[B, K] int64`; nothing where it is NO_ITEM."""
+def slate_teacher(slates: Tensor, targets: Tensor | None = None) -> Teacher:
+    """The next item of a given slate, `[B, K] int64`; nothing where it is NO_ITEM or the slate has ended.
+
+    With `targets`, `[B, K, N]`, these are learned in the place of the item, which the prefix goes on with.
+    """
 
     def teach(position: int, selectable: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        if position >= slates.shape[1]:
+            return torch.zeros_like(log_p), torch.zeros_like(slates[:, 0])
         item = slates[:, position].clamp(min=0)
-        target = torch.zeros_like(log_p).scatter(1, item.unsqueeze(1), 1.0)
+        one = torch.zeros_like(log_p).scatter(1, item.unsqueeze(1), 1.0)
+        target = one if targets is None else targets[:, position]
         return target * (slates[:, position] >= 0).unsqueeze(1), item
 
     return teach

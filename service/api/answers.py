@@ -9,10 +9,7 @@ from typing import Any, NamedTuple
 from fastapi import Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
 
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
@@ -97,9 +94,8 @@ async def answer(request: Request, error: Exception) -> Response:
         status, message = error.status_code, str(error.detail)
         error_type: ErrorType = "not_found" if status == 404 else "validation"
     else:
-        kind = next(kind for kind in type(error).__mro__ if kind in ANSWERS)
-        status, error_type, _ = ANSWERS[kind]
-        message = "internal error" if kind is Exception else str(error)  # the server logs it
+        status, error_type, _ = ANSWERS[_row_of(error)]
+        message = str(error) if is_foreseen(error) else "internal error"
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(RETRY_AFTER_S)
     if isinstance(error, InvalidRequestError):
@@ -108,13 +104,17 @@ async def answer(request: Request, error: Exception) -> Response:
     return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
 
 
+def is_foreseen(error: Exception) -> bool:
+    """Whether the table has a row for an error, or the router raised it. The server logs all others."""
+    return isinstance(error, HTTPException) or _row_of(error) is not Exception
+
+
+def _row_of(error: Exception) -> type[Exception]:
+    """The kind of error, itself or the closest parent, whose row in the table answers it."""
+    return next(kind for kind in type(error).__mro__ if kind in ANSWERS)
+
+
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 HANDLERS: dict[int | type[Exception], Handler] = dict.fromkeys((*ANSWERS, HTTPException), answer)
 """`exception_handlers` of an application whose every error is to be answered in the one shape."""
-
-
-def answered(app: ASGIApp) -> ASGIApp:
-    """An application as plain ASGI, with its errors answered as by an application with `HANDLERS`."""
-    foreseen = {error: handler for error, handler in HANDLERS.items() if error is not Exception}
-    return ServerErrorMiddleware(ExceptionMiddleware(app, foreseen), handler=answer)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from service.bodies.common import IdentifiedBody
 from service.context.store import ContextStore
@@ -39,21 +40,23 @@ async def read_body(request: Request) -> bytearray:
         ClientDisconnect: the caller left before its end.
     """
     limit = service_of(request).settings.max_body_bytes
-    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    length = request.headers.get("content-length", "")
+    size, body, more = (int(length) if length.isdecimal() else 0), bytearray(), True
+    while more and size <= limit:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        size, more = len(body), message.get("more_body", False)
+    if size > limit:
+        raise BodyTooLargeError(f"the body is longer than {limit} bytes")
     return body
 
 
 def identify(request: Request, body: IdentifiedBody) -> str:
     """The request's id. One in the body takes precedence over the header's, in headers and errors too."""
+    state = request.scope["state"]  # `request.state` takes microseconds
     if body.request_id is not None:
-        request.state.request_id = body.request_id
-    request_id: str = request.state.request_id
+        state["request_id"] = body.request_id
+    request_id: str = state["request_id"]
     return request_id

@@ -1,8 +1,8 @@
-"""Metric families as plain data: of one process, in its file, added up over several, for Prometheus.
+"""Metric families as plain data: counted in by one process, written to its file, added up, exposed.
 
-A process counts in a family's lists (see `instruments`). Processes that answer for each other each write
-theirs to a file of their own in one directory, and whichever is scraped adds up all of them. A file is
-replaced, never changed in place: readers find a whole one, and a full disk is an error, not a signal.
+A process counts in a family's lists (see `instruments`). Processes that answer for each other each write a
+file into one directory, and whichever is scraped adds up all of them. Files are replaced, never changed in
+place: readers always find a complete one, and a full disk is an error instead of a signal.
 """
 
 import operator
@@ -17,13 +17,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 SUFFIX = ".families"
-"""Of the files. What else is in their directory is somebody else's."""
+"""Of the files; other files in the directory are left alone."""
 
 Kind = Literal["counter", "gauge", "histogram"]
 Together = Literal["sum", "min", "max"]
 LabelValues = tuple[str, ...]
 Figures = list[float]
-"""Of one series: its value; of a histogram the sum of what it saw, then the count of each bucket alone."""
+"""Of one series: its value, or a histogram's sum followed by the count of each bucket, not cumulative."""
 
 COMBINE: dict[Together, Callable[[float, float], float]] = {"sum": operator.add, "min": min, "max": max}
 
@@ -33,10 +33,10 @@ class Family(msgspec.Struct):
 
     Attributes:
         labels: their names.
-        together: what one series of several processes is together.
+        together: how a series of several processes is combined.
         bounds: upper bounds of a histogram's buckets, without infinity.
-        retired: what this process counted and shows no longer. It is added to what others show, for a sum
-            that falls is a restart to Prometheus.
+        retired: counts of series that this process no longer shows. They are added to what other processes
+            show, because Prometheus takes a falling sum for a restart.
     """
 
     kind: Kind
@@ -69,21 +69,21 @@ def write(path: Path, families: bytes) -> None:
 
 
 def read_others(path: Path) -> Iterator[Families]:
-    """What the other processes of a file's directory wrote last."""
+    """What the other processes that share the directory of a file wrote last."""
     for other in sorted(path.parent.glob(f"*{SUFFIX}")):
         if other != path:
             yield decode(other.read_bytes())
 
 
 def bury(path: Path) -> None:
-    """Take a dead process's gauges out of its file; what it counted stays. Raises: OSError."""
+    """Remove a dead process's gauges from its file; its counts stay. Raises: OSError."""
     if path.exists():
         families = decode(path.read_bytes())
         write(path, encode({name: family for name, family in families.items() if family.kind != "gauge"}))
 
 
 def add_up(processes: Iterable[Families]) -> Families:
-    """What several processes say together."""
+    """The families of several processes combined."""
     total: Families = {}
     for families in processes:
         for name, family in families.items():
@@ -104,7 +104,7 @@ def _add(family: Family, known: dict[LabelValues, Figures], more: dict[LabelValu
 
 
 class Exposed(Collector):
-    """Families as prometheus_client writes them out."""
+    """Families as prometheus_client collects them."""
 
     def __init__(self, families: Families) -> None:
         self._families = families

@@ -91,24 +91,24 @@ class Instruments:
     def __init__(self, families: Families | None = None, **constant: str) -> None:
         """
         Args:
-            families: what a process before counted, to go on from.
+            families: counts of an earlier process, to continue from.
         """
         self._families: Families = {} if families is None else families
         self._constant = constant
 
     def labelled(self, **constant: str) -> "Instruments":
-        """Makes more of the same, with these labels."""
+        """A maker that adds these labels, into the same families."""
         return Instruments(self._families, **self._constant, **constant)
 
     def encoded(self) -> bytes:
-        """All there is now, for `families.decode`."""
+        """All series as they are now, for `families.decode`."""
         return encode(self._families)
 
     def remove(self, *kinds: Kind, retire: bool = False) -> None:
-        """Show what has the constant labels no longer.
+        """Stop showing series with the constant labels.
 
         Args:
-            retire: other processes may still show it, so what was counted has to count on.
+            retire: keep the counts, for other processes may still show these series.
         """
         names, values = tuple(self._constant), tuple(self._constant.values())
         count = len(names)

@@ -1,10 +1,10 @@
-"""What is measured of requests and of the store, and, in `for_model`, of each model. One object an app.
+"""Metrics of requests and of the context store; `for_model` has those of each model. One object per app.
 
 Base units; labels are small closed sets. Knows nothing of when anything happens: the code that does a thing
 reports it here.
 
-Where several workers serve one port each has a file for its figures beside those of the others (see
-`families`). Whichever worker is scraped answers for all.
+Where several workers serve one port, each has a file for its figures (see `families`), and whichever worker
+is scraped answers for all.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 class Metrics(Stages):
-    """The instruments that no model is named by, and the way to Prometheus of all."""
+    """The instruments that speak of no model, and the exposition of all."""
 
     def __init__(self, path: Path | None = None) -> None:
         """
         Args:
-            path: the file of one worker among several. What the worker before it counted goes on.
+            path: the file of one worker among several. Counting continues from what it holds.
         """
         self._path, self._writable = path, True
         self._instruments = Instruments(_inherited(path))
@@ -75,14 +75,14 @@ class Metrics(Stages):
         )
 
     def for_model(self, name: str, version: str) -> ModelMetrics:
-        """The instruments of a model. Loaded again under the same version, it counts on."""
+        """The instruments of a model. If it is loaded already, counters continue and gauges start anew."""
         make = self._instruments.labelled(model=name, version=version)
         make.remove("gauge")
         self._models[name, version] = made = ModelMetrics(make)
         return made
 
     def model_gone(self, model: ModelMetrics) -> None:
-        """Show a model no longer, unless another of its name and version has taken its place."""
+        """Stop showing a model, unless another one of its name and version has taken its place."""
         for name, version in [key for key, known in self._models.items() if known is model]:
             del self._models[name, version]
             make = self._instruments.labelled(model=name, version=version)
@@ -94,7 +94,7 @@ class Metrics(Stages):
 
     @asynccontextmanager
     async def kept_written(self) -> AsyncIterator[None]:
-        """As long as this lasts, and once at its end, write figures for scrapes that other workers answer."""
+        """Meanwhile, and once at the end, write figures for the scrapes that other workers answer."""
         if self._path is None:
             yield
             return
@@ -135,7 +135,7 @@ class Metrics(Stages):
 
 
 def _inherited(path: Path | None) -> Families:
-    """What the worker before counted. Of its models nothing is shown until they are loaded again."""
+    """Counts of the worker before. Those of models are not shown until a model is loaded again."""
     if path is None or not path.exists():
         return {}
     families = {name: one for name, one in decode(path.read_bytes()).items() if one.kind != "gauge"}

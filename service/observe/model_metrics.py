@@ -1,6 +1,6 @@
-"""The instruments of one served model: each of its series has the labels `model` and `version`.
+"""The instruments of one served model: every series has the labels `model` and `version`.
 
-Held by whoever serves the model, so that no request looks them up. Knows nothing of when anything happens.
+The served model holds them, so that no request looks them up. Knows nothing of when anything happens.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class ModelMetrics(Stages):
     """Made by `Metrics.for_model`.
 
     Attributes:
-        queued: asked for the length of the model's queue before each scrape.
+        queued: returns the length of the model's queue; called at every scrape.
     """
 
     def __init__(self, make: Instruments) -> None:
@@ -136,7 +136,7 @@ class ModelMetrics(Stages):
                 self.reasoned_positions.inc()
 
     def refresh(self) -> None:
-        """Bring up to date what is not counted as it happens."""
+        """Update the gauges that nobody sets as things happen."""
         self.queue_depth.set(self.queued())
         if self._drift is not None:
             for signal, index in self._drift.indices().items():

@@ -27,7 +27,7 @@ from service.observe.instruments import Instruments
 from service.settings import Settings
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own name: where each process has a file of its figures, for any worker to add up."""
+"""prometheus_client's own name: the directory in which each process has a file of figures."""
 
 STARTUP_FAILURE = 3
 """A worker's exit code when it could not start: the same as uvicorn's."""
@@ -74,13 +74,13 @@ class Supervisor:
     def __init__(self, settings: Settings, reserved: socket.socket, directory: Path) -> None:
         self._settings, self._reserved = settings, reserved
         self._places = [
-            _Place(number, (directory / f"worker-{number}").with_suffix(families.SUFFIX))
+            _Place(number, directory / f"worker-{number}{families.SUFFIX}")
             for number in range(settings.workers)
         ]
         self._signals = 0
         self._instruments = Instruments()
         self._restarts = self._instruments.counter("worker_restarts_total", "Workers restarted.")
-        self._figures = (directory / "supervisor").with_suffix(families.SUFFIX)
+        self._figures = directory / f"supervisor{families.SUFFIX}"
 
     def run(self) -> int:
         for number in SIGNALS:
@@ -132,7 +132,7 @@ class Supervisor:
         logger.info("worker %d started with pid %d", place.number, place.process.pid)
 
     def _bury(self, place: _Place) -> None:
-        """Forget a dead process, and what its gauges said. Its successor goes on from what it counted."""
+        """Forget a dead process and its gauges. Its successor continues from its counts."""
         assert place.process is not None
         place.process.close()
         place.process = None
@@ -203,7 +203,7 @@ def _bound(family: int, address: Any, shared: bool) -> socket.socket:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Figures that cannot be written are no reason to stop."""
+    """Log a failure to write figures, which is no reason to stop."""
     try:
         yield
     except OSError as error:

@@ -17,7 +17,8 @@ from bundle.features.history import ANONYMOUS
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
-from engine.sessions import PROVIDERS, SessionSettings
+from engine.sessions import PROVIDERS
+from engine.settings import SessionSettings
 from service.bodies.models import Defaults, GateInfo, ModelInfo
 from service.errors import NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
@@ -85,8 +86,8 @@ class ServedModel:
 class Models:
     """Served models by name and version.
 
-    Of each name one version answers: the first loaded, until `swap`. Where no model is named, the name that
-    was loaded first does.
+    Of each name one version answers: the first loaded, until `swap`. The default model is the one that
+    answers for the name loaded first.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
@@ -118,9 +119,9 @@ class Models:
         return await self._load(bundle, alone=True)
 
     async def unload(self, key: ModelKey) -> None:
-        """Serve a model no longer: it ends its requests, then it is stopped, and this returns.
+        """Stop serving a model, once its open requests have ended.
 
-        Where it answered for its name the version loaded last takes over.
+        If it answered for its name, the version loaded last takes over.
 
         Raises:
             NotFoundError: it is not served.
@@ -154,7 +155,7 @@ class Models:
         return served
 
     def all(self) -> list[ServedModel]:
-        """The default model first."""
+        """All served models, the default one first."""
         default = next(iter(self._answering.values()), None)
         return sorted(self._served.values(), key=lambda served: served.key != default)
 
@@ -202,7 +203,7 @@ class Models:
         return key
 
     async def _retire(self, leaving: list[ServedModel]) -> None:
-        """Stop models that no request gets any more, and let go of them: the list is empty then."""
+        """Stop models that no new request gets, and empty the list, so that they can be freed."""
         while leaving:
             await leaving[-1].retire()
             self._metrics.model_gone(leaving.pop().metrics)

@@ -1,6 +1,7 @@
 """The dashboards as files: what is committed is what the generator writes, and only what Grafana knows."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -39,6 +40,24 @@ def test_a_panel_is_one_grafana_has(panel: dict[str, Any]) -> None:
         *("id", "type", "title", "description", "gridPos"),
         *("datasource", "targets", "fieldConfig", "options"),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [
+        ("service.json", ["instance"]),
+        ("reasoning.json", ["instance", "model", "version"]),
+        ("models.json", ["instance", "model", "version"]),
+    ],
+)
+def test_what_is_chosen_above_is_what_queries_ask_for(name: str, variables: list[str]) -> None:
+    dashboard = MADE[name]
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == variables
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    asked = {variable for expr in expressions for variable in re.findall(r"\$(\w+)", expr)}
+    assert asked == {*variables, "__rate_interval"}
+    for expr in expressions:
+        assert ("$model" in expr) == ("$version" in expr)
 
 
 @pytest.mark.parametrize("name", sorted(MADE))

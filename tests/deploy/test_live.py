@@ -23,6 +23,7 @@ import yaml
 from eventually import eventually
 
 from deploy.grafana.generate import DASHBOARDS
+from deploy.grafana.promql import everything
 from deploy.prometheus.local import FOLDER, Prometheus, binary, get
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
@@ -106,7 +107,7 @@ def rules(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("expr", queries())
 async def test_a_panel_has_data(watched: Watched, expr: str) -> None:
-    asked = expr.replace("$__rate_interval", RATE_INTERVAL).replace("$instance", ".*")
+    asked = everything(expr, RATE_INTERVAL)
     assert "$" not in asked, "a variable Grafana would have to know"
     await watched.has_data(asked)
 

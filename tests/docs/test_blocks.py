@@ -23,7 +23,7 @@ PAGES = [
 @cache
 def made() -> dict[str, str]:
     """Every block of every page, by name."""
-    quality, speed = evidence_blocks(Results(*load(pages.ROOT / RESULTS))), bench_blocks(marks.stored())
+    quality, speed = evidence_blocks(Results(load(pages.ROOT / RESULTS))), bench_blocks(marks.stored())
     assert not set(quality) & set(speed)
     return {**quality, **speed}
 

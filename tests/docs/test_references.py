@@ -69,6 +69,12 @@ def test_modules_exist(page: Path) -> None:
 
 
 @pages
+def test_names_are_in_the_files_they_are_said_to_be_in(page: Path) -> None:
+    for name, path in re.findall(r"`([\w.]+)`\s(?:in\s|\()`([\w/]+\.py)`", page.read_text()):
+        assert re.search(rf"\b{name.rpartition('.')[2]}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
+@pages
 def test_links_and_images_resolve(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
         path, _, heading = link.partition("#")
@@ -94,6 +100,7 @@ def test_files_named_in_code_exist() -> None:
         path
         for folder in KEPT
         for source in (ROOT / folder).rglob("*.py")
+        if source != Path(__file__)
         for path in re.findall(
             rf"(?<![\w./-])(?:{'|'.join(KEPT)})/[\w/-]+\.(?:md|py|toml)\b", source.read_text()
         )
@@ -103,8 +110,8 @@ def test_files_named_in_code_exist() -> None:
 
 
 def test_what_is_missing_is_found() -> None:
-    text = "`service/api/routes.py`, configs/none, `routes.py`, `engine.native.kernel`, `-m service.run`"
-    assert files_named(text) == {"service/api/routes.py", "configs/none", "routes.py"}
+    text = "`service/api/none.py`, configs/none, `routes.py`, `engine.native.kernel`, `-m service.run`"
+    assert files_named(text) == {"service/api/none.py", "configs/none", "routes.py"}
     assert modules_named(text) == {"engine.native.kernel", "service.run"}
     assert exists("engine.native.kernel.decode")
     assert not exists("service.run")

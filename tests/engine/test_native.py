@@ -6,55 +6,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import build_tiny_bundle, tiny_config, tiny_features, tiny_policy
+from tiny_bundle import THRESHOLDS, TinyBundles
 
 from bundle.arrays import Arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
 from bundle.features.assembly import collate
-from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Gate, GateKind
+from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, GateKind
 from engine.generation import stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native import encoder as native_encoder
 from engine.native.encoder import NativeEncoder
 from engine.native.runner import FORMER_NAMES, NativeRunner
-from engine.sessions import SessionSettings, open_session
+from engine.sessions import open_session
+from engine.settings import SessionSettings
 from export.parity import TorchRunner, compare, random_requests
-from export.writer import Trained, write_bundle
 from model.training.checkpoint import load_policy
-
-THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
-
-
-def write(
-    directory: Path, gate: GateKind = "normalised", reasoner: str = "deep", decoder: str = "gru"
-) -> LoadedModel:
-    """A tiny bundle with this gate, opened as `auto` opens it."""
-    features = tiny_features()
-    policy = tiny_policy(features, reasoner, decoder=decoder)
-    policy.config = policy.config.model_copy(
-        update={"reasoner": policy.config.reasoner.model_copy(update={"gate": gate})}
-    )
-    trained_gate = Gate(
-        kind=gate,
-        threshold=THRESHOLDS[gate],
-        quantile=0.6,
-        trigger_rate=0.4,
-        tokens_per_list=4.0,
-        entropy_by_position={"before": [1.0] * 10, "after": [1.0] * 10},
-    )
-    write_bundle(
-        Trained(tiny_config(reasoner, decoder=decoder), policy, features, trained_gate, {}), directory
-    )
-    return LoadedModel.open(directory)
 
 
 @pytest.mark.parametrize("gate", THRESHOLDS)
-def test_every_gate_writes_the_step_graphs_lists(gate: GateKind, tmp_path: Path) -> None:
+def test_every_gate_writes_the_step_graphs_lists(gate: GateKind, tiny_bundles: TinyBundles) -> None:
     """Several B, N, K, paddings, seeds, budgets, temperatures, thresholds and micro-step budgets."""
-    model = write(tmp_path, gate)
+    directory = tiny_bundles(gate=gate)
+    model = LoadedModel.open(directory)
     assert isinstance(model.runner, NativeRunner)
-    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    step = StepRunner(directory, model.manifest, SessionSettings())
     requests = random_requests(model.features, model.manifest, 150, seed=3)
     result = compare(step, model.runner, requests)
     assert result.identical == 150
@@ -88,11 +64,12 @@ def test_records_keep_the_contract(bundle: Path) -> None:
     assert not (found["reasoned"] & (found["chosen"] != NO_ITEM)).any()
 
 
-def test_trained_without_reasoning_decodes_natively_too(tmp_path: Path) -> None:
-    model = LoadedModel.open(build_tiny_bundle(tmp_path, "none"))
+def test_trained_without_reasoning_decodes_natively_too(tiny_bundles: TinyBundles) -> None:
+    directory = tiny_bundles("none")
+    model = LoadedModel.open(directory)
     assert isinstance(model.runner, NativeRunner)
     requests = random_requests(model.features, model.manifest, 60)
-    step = StepRunner(tmp_path, model.manifest, SessionSettings())
+    step = StepRunner(directory, model.manifest, SessionSettings())
     assert compare(step, model.runner, requests).identical == 60
 
 
@@ -117,14 +94,17 @@ def test_weights_under_their_former_names_are_read(bundle: Path, tmp_path: Path)
     assert compare(model.runner, older, requests).identical == 20
 
 
-@pytest.mark.parametrize(("reasoner", "decoder"), [("paper", "gru"), ("pause", "gru"), ("deep", "lstm")])
+@pytest.mark.parametrize(
+    ("reasoner", "decoder", "gate"),
+    [("paper", "gru", "raw"), ("pause", "gru", "normalised"), ("deep", "lstm", "raw")],
+)
 def test_what_it_does_not_know_is_refused_and_auto_takes_the_graph(
-    reasoner: str, decoder: str, tmp_path: Path
+    reasoner: str, decoder: str, gate: GateKind, tiny_bundles: TinyBundles
 ) -> None:
-    model = write(tmp_path, reasoner=reasoner, decoder=decoder)
-    assert isinstance(model.runner, SlateRunner)
+    directory = tiny_bundles(reasoner, decoder=decoder, gate=gate)
+    assert isinstance(LoadedModel.open(directory).runner, SlateRunner)
     with pytest.raises(BundleError, match=f"cannot be decoded natively: the bundle has no {DECODE}"):
-        LoadedModel.open(tmp_path, SessionSettings(decoding="native"))
+        LoadedModel.open(directory, SessionSettings(decoding="native"))
 
 
 def test_a_setting_chooses_the_path(bundle: Path) -> None:
@@ -173,17 +153,13 @@ def test_native_memories_are_the_encoder_graphs(
             np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
 
 
-def test_attention_layers_are_encoded_on_onnx_runtime(tmp_path: Path) -> None:
-    features = tiny_features()
-    policy = tiny_policy(features, layers=1)
-    gate = LoadedModel.open(build_tiny_bundle(tmp_path / "light")).manifest.gate
-    deep = tmp_path / "deep"
-    write_bundle(Trained(tiny_config(layers=1), policy, features, gate, {}), deep)
-    model = LoadedModel.open(deep)
+def test_attention_layers_are_encoded_on_onnx_runtime(tiny_bundles: TinyBundles) -> None:
+    directory = tiny_bundles(layers=1)
+    model = LoadedModel.open(directory)
     assert isinstance(model.runner, NativeRunner)
-    assert not (deep / ENCODE).exists()
+    assert not (directory / ENCODE).exists()
     requests = random_requests(model.features, model.manifest, 60)
-    step = StepRunner(deep, model.manifest, SessionSettings())
+    step = StepRunner(directory, model.manifest, SessionSettings())
     assert compare(step, model.runner, requests).identical == 60
 
 

@@ -1,7 +1,9 @@
 """The evidence: controls that keep their budget, rows that can be compared, a grid that goes on."""
 
+import dataclasses
 import json
 import pickle
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from evidence import timing
 from evidence.cell import open_cell
 from evidence.controls import decodings
 from evidence.data import DATA, Data
-from evidence.fit import ROWS, configured, fit
-from evidence.grid import MODELS, SEEDS, TRAININGS, Task, tasks
+from evidence.fit import ROWS, fit
+from evidence.grid import DECIDING, MODELS, SEEDS, TRAININGS, Task, configured, tasks
+from evidence.intervals import gap
 from evidence.references import REFERENCES
 from evidence.results import Results, collect, difference, key, load
-from evidence.tables import main_table, possible_table
+from evidence.tables import main_table, possible_table, steps_table
 from model.policy import Policy
 
 TINY = Data(
@@ -28,8 +31,9 @@ TINY = Data(
     changes={
         "simulator": {"items": 80, "lists": 300},
         "policy": {"width": 16, "encoder": {"token_width": 4}},
-        "evaluator": {"width": 16, "epochs": 2, "batch": 32},
+        "evaluator": {"width": 16, "members": 2, "epochs": 2, "batch": 32},
         "imitation": {"epochs": 1, "beams": 2, "batch": 32},
+        "expert_iteration": {"rounds": 2, "epochs": 1, "batch": 32},
     },
     known=True,
     controls=True,
@@ -60,7 +64,10 @@ def test_the_grid_has_five_seeds_of_everything() -> None:
     assert len({task.directory for task in todo}) == len(todo)
     assert {task.seed for task in todo} == set(SEEDS) == {0, 1, 2, 3, 4}
     on_logs = {task.model for task in todo if task.data == "ranklens"}
-    assert on_logs == {model for model in MODELS if model not in REFERENCES and "+ GRPO" not in model}
+    not_there = ("+ GRPO", "same evaluators")
+    assert on_logs == {
+        model for model in MODELS if model not in REFERENCES and not any(name in model for name in not_there)
+    }
     assert {task.model for task in todo if task.data == "simulator"} == set(MODELS) - {"item CTR"}
     for data in DATA.values():
         for training in TRAININGS.values():
@@ -70,13 +77,32 @@ def test_the_grid_has_five_seeds_of_everything() -> None:
     assert plain.policy.reasoner.budget == 0
     assert plain.policy.width == 16
     longer = configured(TRAININGS["without reasoning, equal time"], TINY.run_config(0))
-    assert longer.imitation.epochs == 2
+    assert longer.imitation.epochs == longer.expert_iteration.epochs == 2
+    again = [task for task in tasks(["simulator"], training_seeds=3) if task.training_seed]
+    assert {task.model for task in again} == set(DECIDING)
+    assert {task.config.seed for task in again} == {seed + 100 * n for seed in SEEDS for n in (1, 2)}
+    assert {task.config.simulator.seed for task in again} == set(SEEDS)
+
+
+def test_what_is_asked_for_is_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit and its cell are found by their configuration, not by the data set's name."""
+    before = Task("tiny", "EGLR", 0)
+    same_cell = Task("tiny", "without reasoning", 0)
+    assert before.cell_directory == same_cell.cell_directory
+    assert before.directory != same_cell.directory
+    paths = before.directory, before.cell_directory
+    stronger = {**TINY.changes, "simulator": {**TINY.changes["simulator"], "strength": 9.0}}
+    monkeypatch.setitem(DATA, "tiny", dataclasses.replace(TINY, changes=stronger))
+    asked = Task("tiny", "EGLR", 0)
+    assert asked.config.simulator.strength == 9.0
+    assert asked.directory != paths[0]
+    assert asked.cell_directory != paths[1]
 
 
 def test_a_row_says_all_that_was_asked_for(finished: Path) -> None:
-    rows = json.loads((finished / "tiny/0/EGLR" / ROWS).read_text())
+    rows = json.loads((finished / Task("tiny", "EGLR", 0).directory / ROWS).read_text())
     asked = {"dataset", "model", "backbone", "reasoning", "s_max", "control", "seed", "metrics"}
-    asked |= {"tokens_per_list", "wall_s", "commit"}
+    asked |= {"tokens_per_list", "cpu_s", "commit", "cell_commit", "configuration", "training_seed"}
     assert all(asked <= set(row) for row in rows)
     names = {"ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "map@10", "clicks@10"}
     assert set(rows[0]["metrics"]) == names | {"true_value", "evaluator_score", "diversity"}
@@ -87,7 +113,7 @@ def test_a_row_says_all_that_was_asked_for(finished: Path) -> None:
 
 def test_controls_keep_the_budget_they_say(finished: Path) -> None:
     torch.manual_seed(0)
-    cell = open_cell(TINY, 0, finished / "tiny" / "0")
+    cell = open_cell(Task("tiny", "EGLR", 0), finished)
     policy = Policy(configured(TRAININGS["EGLR"], cell.config).policy, cell.sizes).eval()
     tokens = {
         control: torch.cat([rollout.tokens for rollout in decoded[0]])
@@ -110,7 +136,7 @@ def test_controls_keep_the_budget_they_say(finished: Path) -> None:
 
 def test_who_knows_more_writes_better_lists(finished: Path, tmp_path: Path) -> None:
     collect(finished, tmp_path)
-    results = Results(*load(tmp_path))
+    results = Results(load(tmp_path))
     values = {name: results.mean("tiny", name, None, "true_value") for name in REFERENCES}
     assert values["random order"] < values["relevance sort"] < values["myopic oracle"]
     assert values["myopic oracle"] < values["beam-16 oracle"]
@@ -122,18 +148,24 @@ def test_who_knows_more_writes_better_lists(finished: Path, tmp_path: Path) -> N
 
 def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> None:
     collect(finished, tmp_path)
-    rows, values = load(tmp_path)
-    assert set(rows) == set(values)
-    ours, plain = "tiny|EGLR|None|0", "tiny|without reasoning|None|0"
+    stored = load(tmp_path)
+    rows, values, configurations = stored
+    assert set(rows) | {"people|tiny|0"} == set(values)
+    assert {row["configuration"] for row in rows.values()} == set(configurations)
+    ours, plain = "tiny|EGLR|None|0|0", "tiny|without reasoning|None|0|0"
     mean, low, high = difference(values, [ours], [plain])
     assert low < mean < high
     assert mean == pytest.approx(
         rows[ours]["metrics"]["true_value"] - rows[plain]["metrics"]["true_value"], abs=1e-3
     )
-    results = Results(rows, values)
+    results = Results(stored)
     table = main_table(results, "tiny")
     assert "| **EGLR** | 1 |" in table
     assert "| LambdaMART | 1 |" in table
+    assert f"Commit: {rows[ours]['commit']}." in table
+    steps = steps_table(results, "tiny").splitlines()
+    assert len(steps) == 2 + 3  # no rows of one evaluator here
+    assert f"| {results.mean('tiny', 'EGLR', 'imitation alone', 'true_value'):.4f} |" in steps[2]
 
 
 def test_a_difference_pairs_run_with_run() -> None:
@@ -145,21 +177,72 @@ def test_a_difference_pairs_run_with_run() -> None:
     assert high - low > 0.5
 
 
-def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path, monkeypatch) -> None:
-    def fail(*_: object) -> None:
-        raise AssertionError("ran again")
+def test_both_intervals_resample_what_varies() -> None:
+    rng = np.random.default_rng(0)
+    worlds, lists = 5, 400
+    of_world = rng.normal(0.3, 0.1, worlds)
+    found = {
+        (world, training): (of_world[world] + rng.normal(0, 0.5, lists)).astype(np.float32)
+        for world in range(worlds)
+        for training in range(3)
+    }
+    ours = gap(found, {}, worlds_vary=True)
+    means = [np.mean([found[world, training].mean() for training in range(3)]) for world in range(worlds)]
+    assert ours.mean == pytest.approx(np.mean(means))
+    spread = np.std(means, ddof=1) / worlds**0.5
+    assert ours.high_of_runs - ours.low_of_runs == pytest.approx(2 * 2.776 * spread, rel=1e-3)
+    width = ours.high - ours.low
+    assert width == pytest.approx(2 * 1.96 * np.std(means) / worlds**0.5, rel=0.2)  # worlds decide
+    folds = gap({run: v for run, v in found.items() if run[1] == 0}, {}, worlds_vary=False)
+    assert folds.high - folds.low == pytest.approx(2 * 1.96 * 0.5 / (worlds * lists) ** 0.5, rel=0.2)
+    assert ours.sure
+    assert not gap({run: v for run, v in found.items() if run[0] == 0}, {}, worlds_vary=True).sure
 
-    monkeypatch.setattr(runner, "fit_alone", fail)
+
+def test_people_are_drawn_with_all_their_lists() -> None:
+    rng = np.random.default_rng(0)
+    of_person = rng.normal(0, 1, 100).repeat(4).astype(np.float32)
+    whose = np.arange(100, dtype=np.int32).repeat(4)
+    found = {(0, 0): of_person, (1, 0): of_person}
+    by_people = gap(found, {0: whose, 1: whose}, worlds_vary=False)
+    by_lists = gap(found, {}, worlds_vary=False)
+    assert by_people.high - by_people.low == pytest.approx(2 * (by_lists.high - by_lists.low), rel=0.2)
+    found[0, 0] = np.where(np.arange(400) < 4, np.nan, of_person)
+    assert np.isfinite(gap(found, {0: whose, 1: whose}, worlds_vary=False)).all()
+
+
+def test_what_is_finished_is_not_run_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Task] = []
+    monkeypatch.setattr(runner, "fit_alone", lambda task, root: ran.append(task))
     todo = [Task("tiny", model, 0) for model in ("EGLR", "LambdaMART")]
     assert runner.run(todo, finished, 1, tmp_path, again=False) == 0
-    assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} >= {"EGLR"}
+    assert not ran
     assert key(json.loads((tmp_path / "results.json").read_text())[0]).startswith("tiny|")
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert not ran  # their rows are in the results
+    path = tmp_path / "configurations.json"
+    text = path.read_text()
+    path.write_text(text.replace('"strength": 1.0, ', ""))  # a setting that came later has its default
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert not ran
+    path.write_text(text.replace('"strength": 1.0', '"strength": 9.0'))
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert ran == todo
+
+
+def test_a_fit_runs_in_a_process_that_is_named_after_it(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):  # its data set is not known there
+        runner.fit_alone(Task("tiny", "EGLR", 0), tmp_path)
+    output = (tmp_path / Task("tiny", "EGLR", 0).directory / "output.txt").read_text()
+    assert "python -m evidence.fit" in output
 
 
 def test_every_decoding_is_timed_on_both_paths(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LISTS", 2), ("ROUNDS", 1), ("WARM_UP", 0)):
         monkeypatch.setattr(timing, name, value)
-    cell = open_cell(TINY, 0, finished / "tiny/0")
+    cell = open_cell(Task("tiny", "EGLR", 0), finished)
     found = timing.measure(cell, timing.variants("tiny", finished, cell))
     assert all(milliseconds > 0 for milliseconds in found.values())
     decoded = {(model, control) for model, control, _ in found}
@@ -169,12 +252,12 @@ def test_every_decoding_is_timed_on_both_paths(finished: Path, monkeypatch: pyte
 
 
 def test_what_earlier_code_kept_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made, task = [], Task("tiny", "EGLR", 0)
     monkeypatch.setattr(evidence.cell, "_make", lambda *_: made.append(1) or [len(made)])
-    assert open_cell(TINY, 0, tmp_path) == open_cell(TINY, 0, tmp_path) == [1]
+    assert open_cell(task, tmp_path) == open_cell(task, tmp_path) == [1]
     gone = pickle.dumps(Gone())
-    (tmp_path / "cell.pkl").write_bytes(gone.replace(b"Gone", b"Lost"))
-    assert open_cell(TINY, 0, tmp_path) == [2]
+    (tmp_path / task.cell_directory / "cell.pkl").write_bytes(gone.replace(b"Gone", b"Lost"))
+    assert open_cell(task, tmp_path) == [2]
 
 
 class Gone:

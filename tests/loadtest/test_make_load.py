@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from loadtest.__main__ import main, served
+from loadtest.__main__ import main, served, stand_still
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--users", "2", "--user-rate", "10", "--run-time", "4s"]
@@ -61,3 +61,11 @@ def test_the_service_is_stopped_whatever_happens(bundle: Path, tmp_path: Path) -
         raise RuntimeError("whatever")
     with pytest.raises(URLError):
         urlopen(f"{address}/livez")
+
+
+def test_a_service_that_stood_still_goes_on() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as service:
+        stand_still(service, 1.0)
+        event = os.waitid(os.P_PID, service.pid, os.WCONTINUED | os.WNOHANG)
+    assert event is not None
+    assert event.si_code == os.CLD_CONTINUED, "only what was stopped can go on"

@@ -13,9 +13,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {
     "simulator": {"items": 200, "lists": 1500, "strength": 2.0},
     "policy": {"width": 16, "encoder": {"token_width": 4}},
-    "evaluator": {"width": 16, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
+    "evaluator": {"width": 16, "members": 2, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
     "supervised": {"epochs": 2},
     "imitation": {"epochs": 1, "beams": 2},
+    "expert_iteration": {"rounds": 2, "epochs": 1},
     "reinforcement": {"epochs": 1, "group": 4},
 }
 

@@ -1,5 +1,7 @@
 """Every baseline on lists with a planted signal, and what each of them promises."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from model.training.config import EvaluatorConfig
 from model.training.examples import Batch, Example, to_batch
 
 SIZES = FeatureSizes(numeric=4, item_numeric=2, slot_fields=(), user_numeric=1, user_slots=0, vocabulary=1)
-COLUMNS = ("quality", "noise", "item_ctr", "more_noise")
+COLUMNS = ("quality", "noise", "item_ctr", "initial_score")
 
 
 def lists(count: int, seed: int, signal: float = 3.0) -> list[Example]:
@@ -28,7 +30,7 @@ def lists(count: int, seed: int, signal: float = 3.0) -> list[Example]:
     for _ in range(count):
         n = int(rng.integers(6, 13))
         numeric = rng.normal(size=(n, 4)).astype(np.float32)
-        numeric[:, 2] = numeric[:, 0]
+        numeric[:, 2:] = numeric[:, :1]
         labels = (rng.random(n) < 1 / (1 + np.exp(1 - signal * numeric[:, 0]))).astype(np.float32)
         labels[-2:] = 0.0
         labels[int(numeric[:-2, 0].argmax())] = 1.0
@@ -155,3 +157,49 @@ def test_an_assignment_never_repeats() -> None:
     slates = nar4rec.assign(log_p, batch)
     assert all(len(set(slate)) == 5 for slate in slates.tolist())
     assert (slates[:, 0] == 1).all()
+
+
+def test_the_plain_ranker_does_not_see_the_initial_score(tmp_path: Path) -> None:
+    given = task(tmp_path)
+    for rows in (given.train, given.held_out, given.test):
+        for row in rows:  # nothing but the initial score tells what is good
+            row.inputs["candidate_numeric"][:, :3] = 0.0
+    labels = [row.labels for row in given.test]
+    plain, stacked = (
+        ndcg(BASELINES[name](given), labels, 5).mean()
+        for name in ("LambdaMART without the initial score", "LambdaMART")
+    )
+    assert stacked > plain + 0.2
+
+
+def test_all_columns_are_those_of_tokens_and_users_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    given = task(tmp_path)
+
+    def rows(found: Sequence[Example]) -> list[Example]:
+        """A click where the candidate has the token that the user has too, 1 or 2; 3 is in every list."""
+        out = []
+        for row in found:
+            n, wanted = len(row.labels), int(rng.integers(1, 3))
+            tokens = np.stack([rng.integers(1, 3, n), np.full(n, 3)], axis=1).astype(np.int32)
+            tokens[0, 0], tokens[1, 0] = 1, 2
+            inputs = {
+                **row.inputs,
+                "candidate_numeric": np.zeros((n, 4), np.float32),
+                "candidate_tokens": tokens,
+                "user_numeric": np.array([wanted], np.float32),
+                "user_tokens": np.array([3], np.int32),
+            }
+            out.append(Example(inputs, (tokens[:, 0] == wanted).astype(np.float32), np.arange(n)))
+        return out
+
+    given = replace(
+        given,
+        train=rows(given.train),
+        held_out=(held_out := rows(given.held_out)),
+        test=rows(given.test),
+        sizes=SIZES._replace(vocabulary=5),
+        score=lambda orders: (float(ndcg(orders, [row.labels for row in held_out], 5).mean()), {}),
+    )
+    found = BASELINES["LambdaMART with all columns"](given)
+    assert ndcg(found, [row.labels for row in given.test], 5).mean() > 0.99

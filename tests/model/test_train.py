@@ -8,8 +8,17 @@ from small_run import small_config
 
 from model import train
 from model.data.location import DataUnavailableError
-from model.training import phase
-from model.training.checkpoint import CheckpointError, load_features, load_gate, load_policy, load_summary
+from model.evaluator import EvaluatorEnsemble
+from model.training import expert_iteration, phase
+from model.training.checkpoint import (
+    CheckpointError,
+    load_evaluator,
+    load_features,
+    load_gate,
+    load_policy,
+    load_summary,
+)
+from model.training.examples import to_batch
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +38,17 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_a_run_leaves_all_that_export_needs(finished: Path) -> None:
     result = load_summary(finished)
-    assert list(result["held_out"]) == ["warm start", "imitation", "grpo"]
+    assert list(result["held_out"]) == [
+        *("warm start", "imitation", "expert iteration 1", "expert iteration 2", "grpo"),
+    ]
     assert result["held_out"][result["kept"]] == max(result["held_out"].values())
     assert 0 < load_gate(finished).trigger_rate < 1
     rows = (finished / "metrics.csv").read_text().splitlines()
     assert rows[0] == "phase,epoch,metric,value"
-    assert {row.split(",")[0] for row in rows[1:]} == {"evaluator", "warm_start", "imitation", "grpo"}
+    assert {row.split(",")[0] for row in rows[1:]} == {
+        *("evaluator", "evaluator_2", "warm_start", "imitation", "grpo"),
+        *("expert_iteration_1", "expert_iteration_2"),
+    }
     assert list((finished / "tensorboard").iterdir())
 
 
@@ -45,7 +59,7 @@ def test_the_same_seed_gives_the_same_weights(finished: Path, tmp_path: Path) ->
     assert not same(weights(finished), weights(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [1, 5, 7, 8])
+@pytest.mark.parametrize("epochs_before_the_kill", [6, 10, 12, 14])
 def test_a_killed_run_resumes_to_the_same_weights(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_before_the_kill: int
 ) -> None:
@@ -67,6 +81,39 @@ def test_a_killed_run_resumes_to_the_same_weights(
         load_policy(tmp_path / "run", load_features(tmp_path / "run"))
     train.train(small_config(), tmp_path / "run")
     assert same(weights(finished), weights(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("search", [2, 3])
+def test_a_run_killed_while_looking_ahead_resumes_to_the_same_weights(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: int
+) -> None:
+    started = 0
+    look_ahead = expert_iteration.look_ahead
+
+    def look_and_die(*arguments: object) -> object:
+        nonlocal started
+        started += 1
+        if started == search:
+            raise KeyboardInterrupt
+        return look_ahead(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expert_iteration, "look_ahead", look_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(small_config(), tmp_path / "run")
+    assert (tmp_path / "run/expert_iteration_1.state.pt").exists() == (search > 2)
+    train.train(small_config(), tmp_path / "run")
+    assert same(weights(finished), weights(tmp_path / "run"))
+
+
+def test_a_run_keeps_its_evaluators(finished: Path, data) -> None:
+    training, *_ = data
+    evaluator = load_evaluator(finished, load_features(finished))
+    assert isinstance(evaluator, EvaluatorEnsemble)
+    first, second = (dict(member.named_parameters()) for member in evaluator.networks)
+    assert not same(first, second)
+    batch = to_batch(training[:4])
+    assert evaluator.reward(evaluator.encode(batch.inputs), batch.shown).shape == (4,)
 
 
 def test_a_run_is_not_overwritten_by_another_configuration(finished: Path) -> None:

@@ -1,6 +1,5 @@
 """A client of an app in the test's own event loop."""
 
-import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -34,13 +33,6 @@ class Client(httpx.AsyncClient):
         families = text_string_to_metric_families((await self.get("/metrics")).text)
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if wanted.items() <= sample.labels.items())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let others run until it holds."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Client]]

@@ -42,8 +42,12 @@ def test_an_earlier_runs_configuration_is_read_as_it_was_written() -> None:
     written = json.loads(read_config(CONFIGS / "simulator.toml").model_dump_json())
     of_the_data = {"dataset", "event_log", "directory", "simulator", "features"}
     of_the_run = {"name", "seed", "training_lists", "weight_averaging", "policy", "evaluator", "supervised"}
-    assert of_the_data | of_the_run | {"imitation", "reinforcement"} == set(written)
+    phases = {"imitation", "expert_iteration", "reinforcement"}
+    assert of_the_data | of_the_run | phases == set(written)
     assert RunConfig.model_validate(written) == read_config(CONFIGS / "simulator.toml")
+    del written["expert_iteration"], written["evaluator"]["members"]  # which came later
+    earlier = RunConfig.model_validate(written)
+    assert (earlier.expert_iteration.rounds, earlier.evaluator.members) == (0, 1)
 
 
 def test_a_path_on_the_command_line_completes_the_file(tmp_path: Path) -> None:

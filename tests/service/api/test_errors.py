@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from error_answers import faulty_fields, refused
 from fastapi.openapi.utils import get_openapi
+from httpx import ASGITransport, AsyncClient
 from rerank_client import Client, Serve
 from starlette.requests import ClientDisconnect
 
@@ -216,6 +217,21 @@ async def test_every_error_is_answered_as_the_table_says(
     for status in {row.status for row in ANSWERS.values()}:
         counted = await client.metric(f'rerank_requests_total{{code="{status}",endpoint="{route}"}}')
         assert counted == sum(row.status == status for row in ANSWERS.values())
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/feedback"])
+async def test_only_what_nobody_foresaw_reaches_the_server_and_its_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("secret")
+
+    async with AsyncClient(transport=ASGITransport(client.app), base_url="http://service") as server:
+        refused(await server.post(path, json={}), InvalidRequestError)
+        for handlers in ("rerank", "users"):
+            monkeypatch.setattr(f"service.api.{handlers}.parse", broken)
+        with pytest.raises(KeyError):
+            await server.post(path, json={})
 
 
 async def test_an_error_without_a_row_is_answered_as_its_parent(

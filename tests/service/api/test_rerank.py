@@ -3,7 +3,6 @@
 import asyncio
 import math
 from base64 import b64encode
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from error_answers import faulty_fields, refused
 from rerank_client import Client, Serve
 
-from bundle.manifest import read_manifest
 from service.errors import NotFoundError
 
 ITEMS = [f"i{n}" for n in range(24)]
@@ -214,21 +212,6 @@ async def test_a_named_model(client: Client) -> None:
     named = await client.post("/v1/models/eglr/rerank", json={"items": [{"id": "i1"}]})
     assert (named.status_code, named.json()["model"]) == (200, "eglr")
     refused(await client.post("/v1/models/other/rerank", json={"items": [{"id": "i1"}]}), NotFoundError)
-
-
-async def test_models_are_listed(client: Client, bundle: Path) -> None:
-    manifest = read_manifest(bundle)
-    (model,) = (await client.get("/v1/models")).json()["models"]
-    assert (model["name"], model["version"]) == ("eglr", "1")
-    assert (model["dataset"], model["created"]) == (manifest.dataset, manifest.created)
-    gate = manifest.gate
-    assert model["gate"] == {
-        "kind": gate.kind,
-        "threshold": gate.threshold,
-        "trigger_rate": gate.trigger_rate,
-    }
-    assert model["defaults"]["slate_length"] == 10
-    assert model["provider"] == "CPUExecutionProvider"
 
 
 async def test_a_request_id_in_the_header(client: Client) -> None:

@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from rerank_client import Client, Serve, until
+from eventually import eventually
+from rerank_client import Client, Serve
 
 from bundle.features.history import Interaction, UserContext
 from launch.redis import RedisCluster, RedisSentinels, RedisServer, redis_binary
@@ -226,7 +227,7 @@ async def test_sentinels_promote_the_replica_under_load(serve: Serve) -> None:
             await client.put("/v1/users/u/context", json={"history": [{"item_id": "i1", "type": "click"}]})
             assert sentinels.master.client.wait(1, 5000) == 1, "replicated"
             asking = [asyncio.create_task(ask()) for _ in range(4)]
-            await until(lambda: len(known) > 20)
+            await eventually(lambda: len(known) > 20)
             assert all(hit for _, hit in known)
             killed = monotonic()
             sentinels.master.stop()

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eventually import eventually
 from faulty_runners import Failing, held, put_runner
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from rerank_client import Client, until
+from rerank_client import Client
 
 from service.app import create_app
 from service.observe.tracing import Tracer
@@ -136,9 +137,9 @@ async def test_a_missed_deadline_says_in_which_stage(trace: Trace) -> None:
     async with trace() as traced:
         gate, scheduler = held(traced.client), traced.client.service.models.get().scheduler
         inferring = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
-        await until(lambda: bool(scheduler._running))
+        await eventually(lambda: bool(scheduler._running))
         queued = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
-        await until(lambda: bool(scheduler._queue))
+        await eventually(lambda: bool(scheduler._queue))
         scheduler._expire(scheduler._queue[0])  # as their deadlines do
         await queued
         scheduler._expire(scheduler._running[0])

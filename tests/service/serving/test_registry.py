@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from faulty_runners import Held
+from eventually import eventually
+from faulty_runners import Gate, Held
 from prometheus_client.parser import text_string_to_metric_families
-from rerank_client import Client, Serve, until
+from rerank_client import Client, Serve
 
 from bundle.manifest import MANIFEST
 from service.bodies.rerank import RerankRequest
@@ -43,7 +43,7 @@ def named(bundle: Path, tmp_path: Path) -> Named:
 @pytest.fixture
 async def client(serve: Serve, named: Named) -> AsyncIterator[Client]:
     """Three models: the default one, another version of it, and one of another name."""
-    async with serve(drift_window=3, default_deadline_ms=60_000) as client:
+    async with serve(drift_window=3) as client:
         assert await client.service.models.load(named(SECOND)) == SECOND
         assert await client.service.models.load(named(OTHER)) == OTHER
         yield client
@@ -66,9 +66,9 @@ async def samples(client: Client, name: str, **labels: str) -> dict[ModelKey, fl
     }
 
 
-def hold(client: Client, key: ModelKey) -> threading.Event:
+def hold(client: Client, key: ModelKey) -> Gate:
     """Keep a model's inferences waiting for the event."""
-    served, gate = client.service.models.get(*key), threading.Event()
+    served, gate = client.service.models.get(*key), Gate()
     served.scheduler._inline_s = 0.0  # a model known to be slow
     served.scheduler._generate = replace(served.model, runner=Held(served.model.runner, gate)).generate
     return gate
@@ -112,9 +112,9 @@ async def test_each_has_a_queue_of_its_own(client: Client) -> None:
     gates = [hold(client, key) for key in (SECOND, OTHER)]
     schedulers = [client.service.models.get(*key).scheduler for key in (SECOND, OTHER)]
     waiting = [asyncio.create_task(rerank(client, key)) for key in (SECOND, OTHER)]
-    await until(lambda: all(scheduler._running for scheduler in schedulers))
+    await eventually(lambda: all(scheduler._running for scheduler in schedulers))
     waiting += [asyncio.create_task(rerank(client, key)) for key in (SECOND, SECOND, OTHER)]
-    await until(lambda: [len(scheduler._queue) for scheduler in schedulers] == [2, 1])
+    await eventually(lambda: [len(scheduler._queue) for scheduler in schedulers] == [2, 1])
     expected = {FIRST: 0, SECOND: 2, OTHER: 1}
     assert await samples(client, "rerank_queue_depth") == expected
     assert await samples(client, "rerank_concurrency_limit") == dict.fromkeys(expected, 64)
@@ -145,7 +145,7 @@ async def test_an_unloaded_model_takes_its_series_with_it(client: Client) -> Non
     gate = hold(client, SECOND)
     last = asyncio.create_task(rerank(client, SECOND))
     scheduler = client.service.models.get(*SECOND).scheduler
-    await until(lambda: bool(scheduler._running))
+    await eventually(lambda: bool(scheduler._running))
     unloading = asyncio.create_task(client.service.models.unload(SECOND))
     await asyncio.sleep(0)
     with pytest.raises(NotFoundError):

@@ -52,6 +52,8 @@ async def test_inference_beyond_the_deadline(serve: Serve, clock: SteeredClock) 
         queued = asyncio.create_task(client.rerank(ITEMS, deadline_ms=60, strict=True))
         await turns()
         await clock.advance(0.06)
+        assert inferring.done()
+        assert queued.done()
         answer = (await inferring).json()
         assert_fallback(answer, "deadline")
         assert answer["took_ms"] == 60
@@ -70,6 +72,7 @@ async def test_requests_without_a_deadline_get_the_default(serve: Serve, clock: 
         asked = asyncio.create_task(client.rerank(ITEMS))
         await eventually(gate.reached.is_set)
         await clock.advance(0.05)
+        assert asked.done()
         assert_fallback((await asked).json(), "deadline")
         gate.set()
 

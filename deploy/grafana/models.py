@@ -1,0 +1,133 @@
+"""The dashboard *models*: what is served, how each model fares, what is known of users."""
+
+from deploy.grafana.panels import Query, dashboard, histogram, stat, timeseries
+from deploy.grafana.promql import BY_MODEL, INSTANCES, MODEL, MODELS
+
+FAULTS = 'result=~"unavailable|timeout"'
+NAMED = 'result=~"hit|miss"'
+
+DASHBOARD = dashboard(
+    "rerank-models",
+    "Re-ranker: models and context store",
+    "What is served, on what, how old; what is known of users, and whether their store answers.",
+    {
+        "Models": [
+            stat(
+                "Served",
+                "Model and version, by the number of instances.",
+                Query(f"sum by ({BY_MODEL}) ({MODELS.gauge('model_loaded')})", MODEL),
+            ),
+            stat(
+                "Age of the model",
+                "Since the bundle was written.",
+                Query(
+                    f"max by ({BY_MODEL}) (time() - {MODELS.gauge('model_created_timestamp_seconds')})", MODEL
+                ),
+                "s",
+                limit=30 * 86400,
+            ),
+            stat(
+                "Loaded since",
+                "The instance that has run longest.",
+                Query(
+                    f"max by ({BY_MODEL}) (time() - {MODELS.gauge('model_load_timestamp_seconds')})", MODEL
+                ),
+                "s",
+            ),
+            stat(
+                "Execution provider",
+                "Instances it is active on; 0 is one that was asked for and is not.",
+                Query(
+                    f"sum by (provider, {BY_MODEL}) ({MODELS.gauge('provider_active')})",
+                    f"{{{{provider}}}} {MODEL}",
+                ),
+            ),
+        ],
+        "Traffic by model": [
+            timeseries(
+                "Lists",
+                "Reranks a second, fallbacks too.",
+                Query(MODELS.rate("list_size_count", by=BY_MODEL), MODEL),
+                unit="reqps",
+            ),
+            timeseries(
+                "Fallbacks by model",
+                "Share of lists that came back in the caller's order.",
+                Query(MODELS.ratio("fallback_total", "list_size_count", by=BY_MODEL), MODEL),
+                unit="percentunit",
+            ),
+            timeseries(
+                "Queue by model",
+                "Requests waiting for inference.",
+                Query(f"sum by ({BY_MODEL}) ({MODELS.gauge('queue_depth')})", MODEL),
+            ),
+            timeseries(
+                "Inference, p99",
+                "Of the batch that a request is part of.",
+                Query(MODELS.quantile(0.99, "stage_duration_seconds", 'stage="infer"', by=BY_MODEL), MODEL),
+                unit="s",
+            ),
+        ],
+        "Items and people": [
+            timeseries(
+                "Unknown items",
+                "Of a list, mean: the catalogue lacks them.",
+                Query(MODELS.ratio("unknown_items_total", "list_size_count", by=BY_MODEL), MODEL),
+            ),
+            timeseries(
+                "Cold users",
+                "Share of look-ups of named users without any history.",
+                Query(
+                    f"{INSTANCES.rate('cold_users_total')}"
+                    f" / {INSTANCES.rate('context_lookups_total', NAMED)}",
+                    "cold",
+                ),
+                unit="percentunit",
+            ),
+            timeseries(
+                "Feedback",
+                "Events a second.",
+                Query(INSTANCES.rate("feedback_events_total"), "events"),
+                unit="cps",
+            ),
+        ],
+        "Context store": [
+            timeseries(
+                "Look-ups",
+                "A second. `unavailable`: the store refused or was left alone; "
+                "`timeout`: it was slower than the deadline.",
+                Query(INSTANCES.rate("context_lookups_total", by="result"), "{{result}}"),
+                unit="reqps",
+            ),
+            timeseries(
+                "Faults",
+                "Share of look-ups without an answer.",
+                Query(
+                    f"{INSTANCES.rate('context_lookups_total', FAULTS)}"
+                    f" / {INSTANCES.rate('context_lookups_total')}",
+                    "faults",
+                ),
+                unit="percentunit",
+                limits=[0.05],
+            ),
+            timeseries(
+                "Time of a look-up",
+                "The stage `context` of a rerank.",
+                *INSTANCES.quantiles("stage_duration_seconds", 'stage="context"'),
+                unit="s",
+            ),
+        ],
+        "Contexts": [
+            histogram(
+                "Age of contexts", "Of a user's newest event.", INSTANCES.buckets("context_age_seconds"), "s"
+            ),
+            timeseries(
+                "Age of contexts",
+                "Of a user's newest event.",
+                *INSTANCES.quantiles("context_age_seconds"),
+                unit="s",
+            ),
+        ],
+    },
+    MODELS.variables,
+)
