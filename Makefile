@@ -1,4 +1,4 @@
-.PHONY: help setup demo test prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy container-test clean
+.PHONY: help setup demo test faults prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -20,6 +20,9 @@ demo: setup  ## train quickly, export, serve and re-rank real lists
 
 test: setup prometheus  ## all tests, a real Redis included
 	$(RUN) -m pytest
+
+faults: setup  ## tests in which servers fail over in real time; on an idle machine
+	$(RUN) -m pytest -m faults
 
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local

@@ -181,6 +181,7 @@ async def test_a_slot_that_moved(cluster: RedisCluster) -> None:
         assert (await store.append(made.id, [Event(CLICK)])).applied == 1
 
 
+@pytest.mark.faults
 async def test_a_lost_node_of_a_cluster_is_replaced(cluster: RedisCluster, serve: Serve) -> None:
     victim = cluster.nodes[2]
     async with serve(redis_url=cluster.url) as client:
@@ -208,6 +209,7 @@ async def personalised(client: Client, user_id: str, within_s: float = 20) -> di
     raise AssertionError(f"{user_id} is not known again: {seen}")
 
 
+@pytest.mark.faults
 async def test_sentinels_promote_the_replica_under_load(serve: Serve) -> None:
     with RedisSentinels("the-master", down_after_ms=200) as sentinels:
         for protocol in ("", "?protocol=3"):
