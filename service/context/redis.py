@@ -137,6 +137,7 @@ class RedisContextStore:
         """`clock` is the circuit breaker's; keys expire by Redis's own."""
         assert settings.redis_url is not None
         connections, connect_s = settings.redis_max_connections, settings.redis_connect_timeout_ms / 1000
+        address = parse_address(settings.redis_url)
         wire = Wire(
             CircuitBreaker(
                 settings.redis_breaker_calls,
@@ -147,9 +148,9 @@ class RedisContextStore:
             connections=connections,
             pool_wait_s=settings.redis_pool_wait_ms / 1000,
             answer_s=settings.redis_socket_timeout_ms / 1000,
-            connect_s=connect_s,
+            connect_s=connect_s if address.mode == "server" else 2 * connect_s,  # who it is, is asked first
         )
-        client = open_client(parse_address(settings.redis_url), connect_s, connections)
+        client = open_client(address, connect_s, connections)
         return cls(client, wire, limits, settings.redis_key_prefix, report, clock)
 
     async def recommend(self, user_id: str, within_s: float) -> Recommended:

@@ -23,6 +23,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from service.context.address import RedisAddress
 
+MAP_TIMEOUTS = 5
+"""How long a node of a cluster has to tell the cluster's map, in times to connect."""
+
 Command = Sequence[str | bytes | int]
 
 
@@ -103,6 +106,9 @@ class _Cluster:
     """The nodes of a cluster. Commands of one round trip may go to several, at the same time."""
 
     def __init__(self, address: RedisAddress, common: dict[str, Any], connections: int) -> None:
+        self._learning: asyncio.Task[Any] | None = None
+        # A node that hangs is not to be asked for the map for ever.
+        common["socket_timeout"] = MAP_TIMEOUTS * common["socket_connect_timeout"]
         self._client = RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
             retry=_never(),
@@ -115,17 +121,29 @@ class _Cluster:
         )
 
     async def together(self, *commands: Command) -> list[Any]:
-        await self._client.initialize()  # without its map it asks nodes at random
+        await self._map_known()
         asked = (self._client.execute_command(*command) for command in commands)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         if all(isinstance(answer, BaseException) for answer in answers):
             raise answers[0]
         return answers
 
+    async def _map_known(self) -> None:
+        """Without its map the client asks nodes at random. Learning it takes longer than an answer may, so it
+        goes on when whoever needs it has given up."""
+        if self._client._initialize:
+            if self._learning is None or self._learning.done():
+                self._learning = asyncio.create_task(self._client.initialize())
+                self._learning.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self._learning)
+
     async def reconnect(self) -> None:
         """The client itself asks for the cluster's map after a redirection or a lost node."""
 
     async def close(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait((self._learning,))
         await self._client.aclose()
         for nodes in ("nodes_cache", "startup_nodes"):  # which stay open where the map was being asked for
             await self._client.nodes_manager.aclose(nodes)
@@ -144,11 +162,10 @@ class _SecureToMaster(_ToMaster, SSLConnection):
 
 
 def _sentinels(address: RedisAddress, connect_timeout_s: float) -> Sentinel:
-    """Asked one after the other, so each gets its part of the time."""
-    each_s = connect_timeout_s / len(address.hosts)
+    """Asked one after the other. The first that answers is asked first the next time."""
     options: dict[str, Any] = {
-        "socket_timeout": each_s,
-        "socket_connect_timeout": each_s,
+        "socket_timeout": connect_timeout_s,
+        "socket_connect_timeout": connect_timeout_s,
         "protocol": address.protocol,
         "retry": _never(),
         **address.sentinel,
