@@ -15,6 +15,7 @@ import redis
 from launch.waiting import free_port, until_ready
 
 BUS_OFFSET = 10_000
+EPHEMERAL = *("--save", "", "--appendonly", "no"), *("--repl-diskless-sync-delay", "0")
 
 
 class RedisServer:
@@ -51,7 +52,7 @@ class RedisServer:
         # Of its own: replicas leave a dump, which another server started there would read.
         self._folder = tempfile.TemporaryDirectory()
         own = ("--dir", self._folder.name, *(() if "--port" in self.options else ("--port", str(self.port))))
-        self._process = _run(*own, "--save", "", "--appendonly", "no", *self.options)
+        self._process = _run(*own, *EPHEMERAL, *self.options)
         try:
             until_ready("redis-server", self._answers, self._process)
         except BaseException:
@@ -187,10 +188,16 @@ class RedisCluster:
             own_id = master.client.execute_command("CLUSTER MYID")
             replica.client.execute_command("CLUSTER", "REPLICATE", own_id)
         until_ready("the cluster", lambda: all(map(self._whole, self.nodes)))
+        # A replica that never had its master's data is never promoted.
+        until_ready("the cluster's replicas", lambda: all(map(self._linked, self.nodes[3:])))
 
     @staticmethod
     def _known(node: RedisServer) -> int:
         return int(node.client.execute_command("CLUSTER INFO")["cluster_known_nodes"])
+
+    @staticmethod
+    def _linked(node: RedisServer) -> bool:
+        return bool(node.client.info("replication").get("master_link_status") == "up")
 
     @staticmethod
     def _whole(node: RedisServer) -> bool:

@@ -315,8 +315,8 @@ async def test_nobody_comes_back_whatever_is_evicted(
         random.Random(7).shuffle(people)
         for person in people:
             await store.forget(person)
-            for number in range(5):
-                await store.replace(f"other {person} {number}", UserContext({"a": "x" * 500}))
+            for number in range(2):
+                await store.replace(f"other {person} {number}", UserContext({"a": "x" * 1500}))
         evicted = int(client.info("stats")["evicted_keys"])
         for made in [made for person in people for made in lists[person]]:
             try:
