@@ -188,13 +188,14 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
             if mask[row, j]:
                 left[count] = j
                 count += 1
+        items, keys, bias = memory.memory[row], memory.pointer_keys[row], memory.pointer_bias[row]
         hidden[:] = start[row]
         readout[:] = hidden
         position, here, step, knows_user = 0, 0, 0, False
         while position < controls.slate_length[row]:
-            _products(memory.pointer_keys[row], left, count, readout, logits)
+            _products(keys, left, count, readout, logits)
             for j in range(count):
-                logits[j] += memory.pointer_bias[row, left[j]]
+                logits[j] += bias[left[j]]
             total = _exponentials(logits, count, one, powers, twos, shares)
             best, largest = np.float32(-np.inf), np.float32(-np.inf)
             for j in range(count):
@@ -242,7 +243,7 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
                 total = _exponentials(
                     logits, count, one / controls.reasoning_temperature[row], powers, twos, shares
                 )
-                _weighted_mean(shares, total, left, count, memory.memory[row], seen[2 * width :])
+                _weighted_mean(shares, total, left, count, items, seen[2 * width :])
                 mixed[:] = weights.mix_bias[min(here, weights.mix_bias.shape[0] - 1)]
                 mixed += for_user
                 _add_product(seen, weights.mix_weights[: 3 * width], mixed)
@@ -272,7 +273,7 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
                 left[j] = left[j + 1]
             count -= 1
             from_token[:] = weights.token_bias
-            _add_product(memory.memory[row, item], weights.token_weights, from_token)
+            _add_product(items[item], weights.token_weights, from_token)
             from_state[: 2 * width] = 0.0
             from_state[2 * width :] = weights.state_bias
             _add_product(hidden, weights.state_weights, from_state)
