@@ -19,7 +19,7 @@ Stop = Literal["entropy", "budget", "deadline"]
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a request may change about its generation.
+    """What a request may change about its generation: its value of each of `CONTROLS`, a seed for the noise.
 
     Attributes:
         slate_length: items to write, at most its candidates.

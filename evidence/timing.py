@@ -114,11 +114,11 @@ def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str
 
 def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Controls]:
     """The slate graph, and native decoding if it supports the policy; and the policy's own controls."""
-    gate = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
+    calibration = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
     config = cell.config.model_copy(update={"policy": policy.config})
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        manifest = write_bundle(Trained(config, policy, cell.features, gate, {}), directory)
+        manifest = write_bundle(Trained(config, policy, cell.features, calibration, {}), directory)
         runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
         if decodes_natively(manifest):
             runners.append(NativeRunner(directory, manifest, SessionSettings()))
