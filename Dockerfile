@@ -2,7 +2,7 @@
 #
 #   docker build -t eglr-reranker .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --stop-timeout 30 -p 127.0.0.1:8080:8080 \
-#     -v "$PWD/bundles/ranklens:/bundle:ro" eglr-reranker
+#     -v "$PWD/bundles/ranklens:/bundle:ro" -e RERANK_ALLOW_ANONYMOUS=true eglr-reranker
 #
 # For CUDA, NEVER BUILT AND NEVER RUN ON A GPU. The base must bring what the onnxruntime-gpu of the day
 # asks for (CUDA 13 and cuDNN 9 at 1.31) and a Python >= 3.11, or an apt that has one:

@@ -53,7 +53,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service.serving": ("bundle", "engine", "service.bodies", "service.context", "service.observe", *SERVICE),
     "service.api": (
         *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
-        *SERVICE,
+        *("service.keys", *SERVICE),
     ),
     "service.process": ("service.app", "service.observe", *SERVICE),
     # Inside model: networks know nothing of data and training, data nothing of either.

@@ -1,6 +1,7 @@
 """What a handler asks of its request: the service behind it, its body and its id."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -13,6 +14,9 @@ from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
 
+if TYPE_CHECKING:  # it asks for the service itself
+    from service.api.access import Access
+
 
 @dataclass
 class Service:
@@ -23,6 +27,7 @@ class Service:
     contexts: ContextStore
     models: Models
     reranker: Reranker
+    access: "Access"
     draining: bool = False
 
 

@@ -1,9 +1,8 @@
 """A list of candidates in, the re-ranked list out."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from engine.generation import Stop
 from service.bodies.common import Body, Features, Id, IdentifiedBody, example
@@ -99,13 +98,6 @@ class RerankRequest(IdentifiedBody):
     )
     reasoning: ReasoningOverrides | None = None
     sampling: Sampling | None = None
-    constraints: Any = Field(None, description="Reserved. Rejected with 422 by this version.")
-
-    @field_validator("constraints")
-    @classmethod
-    def _unsupported(cls, _: Any) -> None:
-        raise PydanticCustomError("unsupported", "not supported by this version")
-
     model_config = example(
         {"items": [{"id": "i1"}, {"id": "i2"}, {"id": "i3"}]},
         {
