@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bundle.arrays import Named
+from bundle.arrays import Named, read_arrays
 from bundle.compiled import compiled
 from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 from engine.native.kernel import add_weighted, exp
@@ -30,8 +30,7 @@ class NativeEncoder:
 
     def __init__(self, weights: Path, threads: int) -> None:
         threadpool_limits(threads, user_api="blas")
-        with np.load(weights) as stored:
-            self._weights = SimpleNamespace(**{name: stored[name] for name in stored.files})
+        self._weights = SimpleNamespace(**read_arrays(weights))
 
     def run(self, inputs: Named) -> list[NDArray[Any]]:
         """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""

@@ -8,12 +8,14 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import NamedTuple, Self
 
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
+from bundle.manifest import BundleError
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -215,6 +217,9 @@ def warm_up(model: LoadedModel) -> float:
 
     Returns:
         Seconds per micro-step of the last run.
+
+    Raises:
+        BundleError: the model's weights are not finite.
     """
     ids = model.features.catalogue.ids[:50] or ["unknown"]
     seconds = 0.0
@@ -225,4 +230,6 @@ def warm_up(model: LoadedModel) -> float:
             started = perf_counter()
             (slate,) = model.generate([inputs], [controls])
             seconds = (perf_counter() - started) / slate.micro_steps
+            if not all(isfinite(position.probability) for position in slate.positions):
+                raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
     return seconds
