@@ -37,6 +37,10 @@ RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME
     && python3 requirements.py "$RUNTIME" "$EXTRAS" > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
     && /venv/bin/pip uninstall -y pip setuptools
+# The bill of materials, by a tool that stays behind.
+RUN python3 -m venv /sbom \
+    && /sbom/bin/pip install -c constraints.txt cyclonedx-bom==7.5.0 \
+    && /sbom/bin/cyclonedx-py environment --output-format JSON --output-file /venv/sbom.cdx.json /venv/bin/python
 
 
 FROM service-packages AS service-build

@@ -1,4 +1,4 @@
-.PHONY: help setup demo test faults prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy container-test clean
+.PHONY: help setup demo test faults prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -58,6 +58,11 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
 	$(RUN) -m pytest tests/deploy
+
+audit: setup  ## known weaknesses of the pinned packages; says aloud when no source of them answers
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/python -m deploy.audit
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))

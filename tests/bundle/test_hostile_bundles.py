@@ -174,7 +174,7 @@ def test_a_catalogue_fits_its_features(bundle: Path, tmp_path: Path) -> None:
     for number, tamper in enumerate(TAMPERS):
         broken = shutil.copytree(bundle, tmp_path / str(number))
         change_arrays(broken, CATALOGUE, tamper)
-        with pytest.raises(BundleError, match="tokens|expected"):
+        with pytest.raises(BundleError, match=r"tokens|expected"):
             LoadedModel.open(broken)
 
 
