@@ -24,9 +24,12 @@ def audit(service: str) -> list[str] | None:
     except (ValueError, KeyError):
         print(f"{service}: {(run.stderr.strip().splitlines() or ['no answer'])[-1]}", file=sys.stderr)
         return None
-    for package in found:
-        if "skip_reason" in package:
-            print(f"not looked up: {package['name']}: {package['skip_reason']}")
+    skipped = [package["name"] for package in found if "skip_reason" in package]
+    if len(skipped) == len(found):
+        print(f"{service}: knows none of the packages", file=sys.stderr)
+        return None
+    if skipped:
+        print(f"not looked up: {', '.join(skipped)}")
     return [
         f"{package['name']} {package['version']}: {weak['id']}, fixed in {weak['fix_versions'] or 'none'}"
         for package in found

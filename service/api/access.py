@@ -8,9 +8,8 @@ may still ask for.
 import hmac
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from time import monotonic
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
@@ -47,8 +46,7 @@ class Bucket:
         self._left -= amount
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Whose a request is.
 
     Attributes:
