@@ -11,6 +11,10 @@ from model.training.config import RunConfig, read_config, with_changes
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"
 WITH_GRPO = ("EGLR + GRPO", "without reasoning + GRPO")  # part of these data sets' own configurations
+FROM_SCORE = ("EGLR, from the initial score", "without reasoning, from the initial score")
+NOT_SIMULATED = ("item CTR", *FROM_SCORE)
+"""Not in the simulator: clicks of items were not counted, and its initial score is no trained ranker's."""
+
 SAME_EVALUATORS = {"CMR-style, same evaluators": "CMR-style", "EG-Rerank, same evaluators": "EG-Rerank"}
 """Baselines that learn from an evaluator have one by default; these have all that the policies have."""
 
@@ -44,7 +48,7 @@ class Data:
 
 
 def _world(name: str, controls: bool = False, **changes: object) -> Data:
-    return Data(name, SIMULATOR, "true_value", ("item CTR",), {"simulator": changes}, True, controls)
+    return Data(name, SIMULATOR, "true_value", NOT_SIMULATED, {"simulator": changes}, True, controls)
 
 
 def _imitating_one(data: Data) -> Data:

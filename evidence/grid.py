@@ -36,6 +36,9 @@ class Training:
 
 PLAIN: Changes = {"reasoner": {"budget": 0}}
 PAPER: Changes = {"reasoner": {"kind": "paper"}}
+SCORED: Changes = {"features": {"initial_score": True}}
+"""Said of logs whose scores come from `evidence.first_stage`, too."""
+
 GRPO: Changes = {"reinforcement": {"epochs": 1, "learning_rate": 5e-4, "kl": 0.0}}
 """Beyond one epoch the evaluator's score continued to rise, but the true value did not."""
 
@@ -45,6 +48,8 @@ TRAININGS = {
         Training("EGLR", {}, decides=True),
         Training("without reasoning", PLAIN, decides=True),
         Training("EGLR, paper's token", PAPER),
+        Training("EGLR, from the initial score", {"base_score": True}, changes=SCORED),
+        Training("without reasoning, from the initial score", {"base_score": True, **PLAIN}, changes=SCORED),
         Training("EGLR, LSTM", {"decoder": "lstm"}),
         Training("without reasoning, LSTM", {"decoder": "lstm", **PLAIN}),
         Training("EGLR, Transformer", {"decoder": "transformer"}),
