@@ -29,7 +29,7 @@ from model.training.examples import Example, batches
 GENRES = {"ranklens": "genres", "movietweetings": "genres"}
 """The field that says what an item is about."""
 
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Of diversity, that validation lists choose from for each metric; 0 sorts by probability."""
 
 LENGTH = 10
@@ -118,13 +118,13 @@ class Lists:
         return [method(p, topics, share, LENGTH) for p, topics in zip(self.p, self.topics, strict=True)]
 
     @torch.no_grad()
-    def searched(self, any_click: bool) -> Orders:
+    def searched(self, any_click: bool, length: int = LENGTH) -> Orders:
         """By the evaluator's beam search, for its reward or for at least one click."""
         evaluator, beams = self.cell.evaluator, self.cell.config.imitation.beams
         found: Orders = []
         for batch in batches(self.rows, 256):
             candidates = evaluator.encode(batch.inputs)
-            slates = best_slates(evaluator, candidates, batch.mask, LENGTH, beams, any_click)
+            slates = best_slates(evaluator, candidates, batch.mask, length, beams, any_click)
             found += [slate[slate != NO_ITEM].numpy() for slate in slates]
         return found
 
@@ -150,7 +150,9 @@ def compared(task: Task, root: Path) -> dict[str, Values]:
             console.print(f"seed {task.seed}: {name} has a share of {best} for {metric}")
         found[name] = values
     found["evaluator's beam search"] = test.measure(test.searched(any_click=False))
-    found["evaluator's beam search, at least one click"] = test.measure(test.searched(any_click=True))
+    any_click = test.measure(test.searched(any_click=True))
+    any_click |= {name: test.measure(test.searched(True, k))[name] for name, k in FIRST_K.items()}
+    found["evaluator's beam search, at least one click"] = any_click
     for model in FITS:
         path = root / Task(task.data, model, task.seed).directory / SLATES
         if path.exists():

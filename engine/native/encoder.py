@@ -32,8 +32,8 @@ class NativeEncoder:
         threadpool_limits(threads, user_api="blas")
         with np.load(weights) as stored:
             # A policy that does not start from the initial score has no base weights.
-            weights = {"base_weights": None, **{name: stored[name] for name in stored.files}}
-            self._weights = SimpleNamespace(**weights)
+            arrays = {"base_weights": None, **{name: stored[name] for name in stored.files}}
+            self._weights = SimpleNamespace(**arrays)
 
     def run(self, inputs: Named) -> list[NDArray[Any]]:
         """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""

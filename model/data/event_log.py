@@ -19,7 +19,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -96,9 +96,10 @@ def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
 
 
-def _opened(path: Path, mode: str) -> IO[str]:
-    opened: IO[str] = (gzip.open if path.suffix == ".gz" else open)(path, mode, encoding="utf-8")
-    return opened
+def _opened(path: Path, mode: Literal["rt", "wt"]) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, mode, encoding="utf-8")
+    return path.open(mode, encoding="utf-8")
 
 
 def _events(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
