@@ -1,9 +1,10 @@
 """A goal that is not additive over items, on real logs: `python -m evidence.coverage --data ranklens`.
 
 Where order and neighbours are worth nothing to a click model, sorting by each item's own probability gives
-the most clicks, but not the most lists with at least one, nor the most genres among the clicks. Compared are
-an initial ranker's order, greedy diversification of its probabilities, the evaluator's beam search for either
-goal, and finished fits. Legend: N candidates, G genres, K positions.
+the most clicks. It need not give the most lists with at least one, since a person's clicks go together, nor
+the most genres among them. Compared are an initial ranker's order, greedy diversification of its
+probabilities, the evaluator's beam search for its reward and for at least one click, and finished fits.
+Legend: N candidates, G genres, K positions.
 """
 
 import argparse
