@@ -187,6 +187,6 @@ FAULTS = (
 
 
 def _workers(service: ServiceProcess) -> list[psutil.Process]:
-    found = psutil.Process(service.process.pid).children()
+    found: list[psutil.Process] = psutil.Process(service.process.pid).children()
     assert len(found) == 2, "a worker is a child of the supervisor"
     return found
