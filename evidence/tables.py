@@ -90,9 +90,7 @@ def steps_table(results: Results, data: str) -> str:
         "one evaluator, imitation": (earlier, None),
         "the mean of three, imitation": (data, "imitation alone"),
         "+ one round of expert iteration": (data, "one round of expert iteration"),
-        "+ a second round": (data, "two rounds of expert iteration"),
-        "+ a third round": (data, "three rounds of expert iteration"),
-        "+ a fourth round": (data, None),
+        "+ a second round": (data, None),
     }
     rows = []
     before: tuple[str, str | None] | None = None
