@@ -47,4 +47,9 @@ class FrontRoute(APIRoute):
 def in_front(front: APIRouter, app: FastAPI) -> Router:
     """Serves the routes of `front`, and everything else, start and shutdown too, through `app`'s stack."""
     fallthrough = app.build_middleware_stack()
-    return Router(front.routes, default=fallthrough, lifespan=lambda _: app.router.lifespan_context(app))
+
+    def lifespan(_: Any) -> Any:
+        """What it is when it begins: more may be put around it until then."""
+        return app.router.lifespan_context(app)
+
+    return Router(front.routes, default=fallthrough, lifespan=lifespan)
