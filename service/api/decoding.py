@@ -1,8 +1,8 @@
 """Bytes to a body, or to what is wrong with them, in time that the length of the bytes bounds.
 
 msgspec alone judges, and stops at the first fault. Of a short body the others are then looked for, part by
-part, by the same judge. Types are strict: `"5"`, `5.0` and `true` are no integers, `false` is no number. Of a
-key that occurs twice the last value counts.
+part, by the same judge. Types are strict: `"5"` and `true` are no integers, `false` is no number, and `5.0`
+is 5. Of a key that occurs twice the last value counts.
 """
 
 import json

@@ -46,6 +46,8 @@ def install(app: FastAPI, front: APIRouter) -> None:
             [(model, "validation") for model in DECLARED], ref_template="#/components/schemas/{model}"
         )
         whole["components"]["schemas"].update(schemas["$defs"])
+        if app.state.service.access.open:
+            _without_keys(whole)
         return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -55,3 +57,11 @@ def install(app: FastAPI, front: APIRouter) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return get_swagger_ui_html(openapi_url="openapi.json", title=app.title)
+
+
+def _without_keys(document: dict[str, Any]) -> None:
+    """Where nobody needs a key, the document asks for none."""
+    document["components"].pop("securitySchemes", None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)

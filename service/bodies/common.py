@@ -2,14 +2,30 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+Whole = Annotated[int, WHOLE]
+"""An integer, also written as `5.0`, which JSON Schema calls one too."""
 
 MAX_NUMBER = 2**63 - 1024
 """The largest number of a feature, up or down: the largest that is a float64 and an int64."""
 
 Integer = Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Float = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
-FeatureValue = Integer | Float | str | list[str | Integer | Float] | None
+_Numbers = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
+Values = Annotated[
+    list[str | Integer | Float],
+    WithJsonSchema({"type": "array", "anyOf": [{"items": {"type": "string"}}, {"items": _Numbers}]}),
+]
+"""Texts or numbers, not both: `service.api.validation` tells."""
+
+FeatureValue = Integer | Float | str | Values | None
 Features = dict[str, FeatureValue]
 
 MAX_TIMESTAMP = 1e11

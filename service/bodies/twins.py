@@ -8,7 +8,7 @@ the two to the same judgement.
 What differs: a twin is not a pydantic object (no `model_dump`), and constructing one validates nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -17,6 +17,8 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+from service.bodies.common import WHOLE
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,8 +37,12 @@ def twin(model: type[Model]) -> type[Model]:
 @cache
 def _struct(model: type[BaseModel]) -> type[msgspec.Struct]:
     fields: list[Any] = []
+    whole: list[str] = []
     for name, field in model.model_fields.items():
         kind = _counterpart(field.annotation, field.metadata)
+        annotated = [getattr(part, "__metadata__", ()) for part in get_args(field.annotation)]
+        if any(WHOLE in metadata for metadata in (field.metadata, *annotated)):
+            whole.append(name)
         if field.default_factory is not None:
             fields.append((name, kind, msgspec.field(default_factory=cast(Any, field.default_factory))))
         elif field.default is not PydanticUndefined:
@@ -49,9 +55,21 @@ def _struct(model: type[BaseModel]) -> type[msgspec.Struct]:
         kw_only=True,
         frozen=True,
         forbid_unknown_fields=True,
+        namespace={"__post_init__": _make_whole(whole)} if whole else None,
         omit_defaults=True,
         gc=False,
     )
+
+
+def _make_whole(names: list[str]) -> Callable[[msgspec.Struct], None]:
+    """`5.0` as 5."""
+
+    def make_whole(struct: msgspec.Struct) -> None:
+        for name in names:
+            if type(value := getattr(struct, name)) is float:
+                msgspec.structs.force_setattr(struct, name, int(value))
+
+    return make_whole
 
 
 def _counterpart(kind: Any, metadata: Iterable[Any] = ()) -> Any:
@@ -62,6 +80,8 @@ def _counterpart(kind: Any, metadata: Iterable[Any] = ()) -> Any:
     if origin in (Union, UnionType):
         return Union[tuple(_counterpart(one) for one in arguments)]  # noqa: UP007
     meta = _meta(metadata)
+    if kind is int and WHOLE in metadata:
+        return Annotated[int, msgspec.Meta(**meta)] | Annotated[float, msgspec.Meta(**meta, multiple_of=1.0)]
     if origin is list:
         kind = list[_counterpart(arguments[0])]  # type: ignore[misc]
     elif origin is dict:

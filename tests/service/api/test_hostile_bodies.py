@@ -69,7 +69,7 @@ async def test_of_a_long_body_the_first_fault_is_named(client: Client) -> None:
     ("path", "body", "field"),
     [
         ("/v1/rerank", b'{"items":[{"id":"a"}],"top_n":"999"}', "top_n"),
-        ("/v1/rerank", b'{"items":[{"id":"a"}],"top_n":5.0}', "top_n"),
+        ("/v1/rerank", b'{"items":[{"id":"a"}],"top_n":5.5}', "top_n"),
         ("/v1/rerank", b'{"items":[{"id":"a"}],"top_n":true}', "top_n"),
         ("/v1/rerank", b'{"items":[{"id":"a"}],"strict":"false"}', "strict"),
         ("/v1/rerank", b'{"items":[{"id":"a"}],"strict":0}', "strict"),
@@ -93,6 +93,14 @@ async def test_of_a_long_body_the_first_fault_is_named(client: Client) -> None:
 async def test_types_are_strict(client: Client, path: str, body: bytes, field: str) -> None:
     (told,) = (await client.post(path, content=body)).json()["fields"]
     assert told["field"] == field or not field
+
+
+async def test_an_integer_may_have_a_point(client: Client) -> None:
+    body = b'{"items":[{"id":"i1"},{"id":"i2"}],"top_n":1.0,"sampling":{"seed":7.0}}'
+    answer = (await client.post("/v1/rerank", content=body)).json()
+    assert len(answer["results"]) == 1
+    assert answer["fallback"] is None
+    assert answer["sampling"]["seed"] == 7
 
 
 async def test_of_a_repeated_key_the_last_value_counts(client: Client) -> None:

@@ -135,7 +135,7 @@ def test_a_twin_takes_what_its_model_takes(data: st.DataObject) -> None:
         b'{"items": [{"id": "i1", "score": 1e999}]}',
         b'{"items": [{"id": "i1"}], "constraints": null}',
         b'{"items": [{"id": "i1"}], "top_n": "9"}',
-        b'{"items": [{"id": "i1"}], "top_n": 9.0}',
+        b'{"items": [{"id": "i1"}], "top_n": 9.5}',
         b'{"items": [{"id": "i1"}], "top_n": true}',
         b'{"items": [{"id": "i1"}], "return_all": "true"}',
         b'{"items": [{"id": "i1"}], "deadline_ms": "40"}',
