@@ -59,7 +59,7 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
 @_check
 def check_context(body: ContextBody, settings: Settings) -> Faults:
     yield from _feature_faults("profile", body.profile, settings)
-    size = len(encode_profile(body.profile))
+    size = len(encode_profile(body.profile)) if len(body.profile) <= settings.max_features else 0
     if size > settings.max_profile_bytes:
         yield Fault("profile", f"at most {settings.max_profile_bytes} bytes, got {size}")
     yield from _event_faults("history", body.history, settings)
