@@ -10,8 +10,11 @@ def _whole(value: Any) -> Any:
 
 
 WHOLE = BeforeValidator(_whole)
-Whole = Annotated[int, WHOLE]
-"""An integer, also written as `5.0`, which JSON Schema calls one too."""
+"""An integer may also be written as `5.0`, which JSON Schema calls one too."""
+
+Natural = Annotated[int, Field(ge=0, le=2**53 - 1), WHOLE]
+Positive = Annotated[int, Field(ge=1, le=2**53 - 1), WHOLE]
+"""As far as a float64 is exact."""
 
 MAX_NUMBER = 2**63 - 1024
 """The largest number of a feature, up or down: the largest that is a float64 and an int64."""

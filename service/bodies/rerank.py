@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.generation import Stop
-from service.bodies.common import Body, Features, Id, IdentifiedBody, Whole, example
+from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Positive, example
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
 
@@ -39,7 +39,10 @@ class FeatureMatrix(Body):
     data: str = Field(
         description="Base64 of little-endian IEEE 754 float32 values: one row per item, in their order, and "
         "in it one value per name. NaN counts as absent.",
-        json_schema_extra={"contentEncoding": "base64"},
+        json_schema_extra={
+            "contentEncoding": "base64",
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        },
     )
 
 
@@ -50,7 +53,7 @@ class ReasoningOverrides(Body):
         None,
         description="Reason above this uncertainty, in the unit of the model's gate (see `GET /v1/models`).",
     )
-    max_tokens: Annotated[Whole, Field(ge=0)] | None = Field(
+    max_tokens: Natural | None = Field(
         None, description="Maximum reasoning tokens per position; 0 turns reasoning off."
     )
     temperature: Temperature | None = Field(
@@ -62,7 +65,7 @@ class Sampling(Body):
     """Exploration: sample each position instead of taking the best item. Results carry their propensities."""
 
     temperature: Temperature | None = Field(None, description="The model's selection temperature if absent.")
-    seed: Annotated[Whole, Field(ge=0, le=2**53 - 1)] | None = Field(
+    seed: Natural | None = Field(
         None,
         description="The same seed and request give the same slate. If absent, one is drawn and returned.",
     )
@@ -83,7 +86,7 @@ class RerankRequest(IdentifiedBody):
         description="Features of the request. `timestamp` is reserved for the time of the request in unix "
         "seconds, from which ages are counted back; now if absent.",
     )
-    top_n: Annotated[Whole, Field(ge=1)] | None = Field(
+    top_n: Positive | None = Field(
         None,
         description="How many items are wanted; more than there are is no error. The model's slate length if "
         "absent.",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bodies.common import Body, Features, Id, IdentifiedBody, Timestamp, Whole, example
+from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
 
 IgnoredReason = Literal["anonymous", "duplicate"]
 
@@ -43,7 +43,7 @@ class ContextBody(Body):
 class FeedbackEvent(Event):
     """What the user did with one item of a recommendation."""
 
-    position: Annotated[Whole, Field(ge=0)] | None = Field(
+    position: Natural | None = Field(
         None, description="Where the item was shown, from 0. Validated, but not stored in the user's history."
     )
     timestamp: Timestamp | None = Field(None, description="Unix seconds. The time of receipt if absent.")
