@@ -12,8 +12,10 @@ SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
 
 
 def conforms(bundle: Path, folder: Path, *options: str) -> None:
-    """No 5xx, nothing that the document does not say, what is valid accepted and what is not refused."""
+    """No 5xx, nothing that the document does not say, and what is not valid refused."""
     command = [SCHEMATHESIS, "run", "--seed", "1", "--no-color", "--continue-on-failure", *options]
+    # A document cannot say that a matrix has a row for each item, or an id occurs once: 422 does.
+    command += ["--exclude-checks", "positive_data_acceptance"]
     with ServiceProcess(bundle, log=folder / "service.log") as service:
         run = subprocess.run(
             [*command, f"{service.url}/openapi.json"], capture_output=True, text=True, cwd=folder, check=False
