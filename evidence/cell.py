@@ -13,6 +13,7 @@ from evidence.grid import Task
 from export.provenance import commit
 from model.data.features import DatasetFeatures
 from model.data.folds import FOLDS, rotated
+from model.data.location import locate
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset
 from model.encoder import FeatureSizes
@@ -89,6 +90,8 @@ def _kept(path: Path) -> Cell | None:
 
 def _make(task: Task, directory: Path) -> Cell:
     data, config = DATA[task.data], task.cell_config
+    for file in data.files:
+        locate(file)  # refuses other bytes than the fit's identity says
     dataset = rotated(open_dataset(config), task.seed % FOLDS)
     if data.first_stage:
         dataset = with_scores(dataset, config.features, config.seed)

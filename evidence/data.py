@@ -4,13 +4,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.data import movietweetings, ranklens
+from model.data import kuairand, movietweetings, ranklens
 from model.data.location import PublicFile
 from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"
 WITH_GRPO = ("EGLR + GRPO", "without reasoning + GRPO")  # part of these data sets' own configurations
+OF_THE_SCORE = ("initial score alone", "LambdaMART without the initial score")
+"""Need a score that came with each list."""
+
 SAME_EVALUATORS = {"CMR-style, same evaluators": "CMR-style", "EG-Rerank, same evaluators": "EG-Rerank"}
 """Baselines that learn from an evaluator have one by default; these have all that the policies have."""
 
@@ -80,6 +83,14 @@ DATA = {
             "ndcg@10",
             ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),  # ratings, no rates
             files=(movietweetings.RATINGS, movietweetings.MOVIES),
+        ),
+        Data(
+            "kuairand",
+            "kuairand",
+            "ndcg@10",
+            (*OF_THE_SCORE, *SAME_EVALUATORS),
+            controls=True,
+            files=kuairand.FILES,
         ),
         *(_imitating_one(data) for data in WORLDS),
     )

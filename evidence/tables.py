@@ -30,6 +30,7 @@ TITLES = {
     "simulator-none": "simulator, no effects between items",
     "ranklens": "RankLens, 24 candidates",
     "movietweetings": "MovieTweetings, 50 candidates",
+    "kuairand": "KuaiRand, 5 to 50 candidates",
 }
 """The data sets as the README names them, in its order."""
 
