@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bundle.features.history import Interaction, UserContext
 from bundle.features.schema import Frozen
-from model.data.slate import Dataset, LoggedSlate, Split, split_of
+from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
 
 class SessionsConfig(Frozen):
@@ -75,7 +75,13 @@ def lists_of(
             for impression in session:
                 kinds = ("impression", "click") if impression.clicked else ("impression",)
                 history += [Interaction(impression.item, kind, impression.timestamp) for kind in kinds]
-    return Dataset(name, items, slates, dict(dropped))
+    positives = [
+        Positive(user, impression.item, impression.timestamp)
+        for user, shown in by_user.items()
+        for impression in shown
+        if impression.clicked
+    ]
+    return Dataset(name, items, slates, dict(dropped), positives=positives)
 
 
 def _unusable(clicks: list[bool], min_items: int) -> str | None:
