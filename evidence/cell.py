@@ -12,7 +12,6 @@ from evidence.first_stage import with_scores
 from evidence.grid import Task
 from export.provenance import commit
 from model.data.features import DatasetFeatures
-from model.data.folds import FOLDS, rotated
 from model.data.location import locate
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset
@@ -92,7 +91,7 @@ def _make(task: Task, directory: Path) -> Cell:
     data, config = DATA[task.data], task.cell_config
     for file in data.files:
         locate(file)  # refuses other bytes than the fit's identity says
-    dataset = rotated(open_dataset(config), task.seed % FOLDS)
+    dataset = data.split(open_dataset(config), task.seed)
     if data.first_stage:
         dataset = with_scores(dataset, config.features, config.seed)
         scored = config.features.model_copy(update={"initial_score": True})

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from model.data import kuairand, movietweetings, ranklens
+from model.data.folds import FOLDS, by_time, rotated
 from model.data.location import PublicFile
+from model.data.slate import Dataset
 from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -37,6 +39,11 @@ class Data:
     controls: bool = False
     first_stage: bool = False  # gives every model an out-of-fold LambdaMART score, as in production
     files: tuple[PublicFile, ...] = ()
+    by_time: bool = False  # tested on later lists of the same people, not on other people
+
+    def split(self, dataset: Dataset, seed: int) -> Dataset:
+        """Run `seed`'s lists to train on, to choose by and to test on."""
+        return (by_time if self.by_time else rotated)(dataset, seed % FOLDS)
 
     def run_config(self, seed: int, training_seed: int = 0) -> RunConfig:
         """World or fold `seed`, trained for the `training_seed`-th time."""
@@ -83,6 +90,14 @@ DATA = {
             "ndcg@10",
             ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),  # ratings, no rates
             files=(movietweetings.RATINGS, movietweetings.MOVIES),
+        ),
+        Data(
+            "movietweetings-by-time",
+            "movietweetings",
+            "ndcg@10",
+            ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),
+            files=(movietweetings.RATINGS, movietweetings.MOVIES),
+            by_time=True,
         ),
         Data(
             "kuairand",

@@ -70,7 +70,9 @@ class Dataset:
 
     def summary(self) -> str:
         sizes = ", ".join(f"{split} {len(self.slates[split])}" for split in SPLITS)
-        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items())) or "none"
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
+        lost, kept = sum(self.dropped.values()), sum(len(self.slates[split]) for split in SPLITS)
+        dropped = f"{lost} of {lost + kept} lists, {lost / (lost + kept):.0%} ({reasons})" if lost else "none"
         return f"{self.name}: {len(self.items)} items; slates: {sizes}; dropped: {dropped}"
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from model.data import kuairand, movietweetings, simulator, taobao_ad
 from model.data.features import DatasetFeatures
-from model.data.folds import rotated
+from model.data.folds import by_time, rotated
 from model.data.location import DataUnavailableError
 from model.data.movietweetings import DAY_S, Rating
 from model.data.open_dataset import open_dataset
@@ -240,3 +240,40 @@ def test_every_list_is_tested_in_exactly_one_fold() -> None:
         assert [s.request_id for s in fold.slates["validation"]] == [s.request_id for s in following]
     with pytest.raises(ValueError, match="0 to 4, got 5"):
         rotated(dataset, 5)
+
+
+def test_by_time_nothing_is_learned_from_what_comes_later() -> None:
+    dataset = movietweetings.lists(spread_ratings(), {})
+    everything = all_of(dataset)
+    folds = [by_time(dataset, fold) for fold in range(5)]
+    for fold in folds:
+        train, validation, test = ([slate.timestamp for slate in fold.slates[split]] for split in SPLITS)
+        assert max(train) < min(validation)
+        assert max(validation) < min(test)
+    tested = [slate.request_id for fold in folds for slate in fold.slates["test"]]
+    assert len(set(tested)) == len(tested)
+    assert max(slate.timestamp for slate in everything) in {s.timestamp for s in folds[0].slates["test"]}
+    assert len(all_of(folds[0])) == len(everything)
+    with pytest.raises(ValueError, match="0 to 4, got -1"):
+        by_time(dataset, -1)
+
+
+def spread_ratings() -> list[Rating]:
+    """Forty people rate one of sixty films a week, for a year."""
+    rng = np.random.default_rng(0)
+    films = [rng.permutation(60) for _ in range(40)]
+    rows = [
+        Rating(f"u{user}", f"f{films[user][week]}", 7, (7 * week + user / 40) * DAY_S)
+        for week in range(52)
+        for user in range(40)
+    ]
+    return sorted(rows, key=lambda rating: rating.timestamp)
+
+
+def test_a_summary_says_what_was_dropped() -> None:
+    dataset = Dataset("x", {}, {"train": [], "validation": [], "test": []}, {})
+    assert dataset.summary().endswith("dropped: none")
+    again = [Impression("u", item, 0.0, item == "a") for item in "ab"]
+    short = [Impression("v", "a", 0.0, True), Impression("v", "b", 999.0, True)]
+    dropped = lists_of("x", again + short, {}, {}, SessionsConfig()).summary()
+    assert dropped.endswith("dropped: 2 of 3 lists, 67% (under 2 items 2)")
