@@ -19,7 +19,9 @@ class Item(Body):
 
     id: Id
     score: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(
-        None, description="The caller's own score; higher is better."
+        None,
+        description="The caller's own score; higher is better. For a model that uses it, an item without one "
+        "counts as having the mean of the others'.",
     )
     features: Features | None = Field(
         None,
@@ -185,8 +187,8 @@ class RerankResponse(Body):
     model_version: str
     results: list[Result]
     missing_ids: list[str] = Field(
-        description="Items that are not in the catalogue. Those sent with features are ranked by them, the "
-        "others put last."
+        description="Items that are not in the catalogue. Those sent with features, or with a score "
+        "that the model uses, are ranked by them, the others put last."
     )
     fallback: Fallback | None = Field(description="Why this is the caller's order; null if it is not.")
     context: ContextResult | None = Field(

@@ -29,8 +29,8 @@ class Selection(NamedTuple):
     """Which items of a request the model can rank. Both hold indices in the caller's order.
 
     Attributes:
-        candidates: in the catalogue, or sent with features.
-        unrankable: neither; nothing is known of them but their id.
+        candidates: in the catalogue, or sent with features, or with a score that the model uses.
+        unrankable: none of these; nothing is known of them but their id.
         missing_ids: every item the catalogue lacks.
         rows: the candidates' rows of the catalogue.
         matrix: the candidates' features that were sent as a matrix.
@@ -56,7 +56,7 @@ def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
         return Selection(range(len(items)), [], [], rows, matrix)
     told = set() if matrix is None else set(np.flatnonzero((~np.isnan(matrix.values)).any(axis=1)).tolist())
     unrankable = [
-        index for index in unknown if index not in told and not _says_anything(items[index].features)
+        index for index in unknown if index not in told and not _says_anything(assembler, items[index])
     ]
     left_out = set(unrankable)
     candidates = [index for index in range(len(items)) if index not in left_out]
@@ -94,8 +94,10 @@ def _read_matrix(assembler: FeatureAssembler, request: RerankRequest) -> Matrix 
     return Matrix(sent.names, values)
 
 
-def _says_anything(features: Features | None) -> bool:
-    return features is not None and any(value is not None for value in features.values())
+def _says_anything(assembler: FeatureAssembler, item: Item) -> bool:
+    if item.score is not None and assembler.schema.initial_score:
+        return True
+    return item.features is not None and any(value is not None for value in item.features.values())
 
 
 def assemble(
