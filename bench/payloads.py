@@ -14,7 +14,7 @@ import numpy as np
 
 from bundle.features.fitting import SECONDS_PER_YEAR, FittedFeatures, key
 from bundle.features.history import Interaction, UserContext
-from bundle.features.schema import FieldSpec
+from bundle.features.schema import AGE_KINDS, FieldSpec
 from bundle.manifest import FEATURES
 from loadtest.payloads import read_item_ids, zipf
 
@@ -113,4 +113,4 @@ class RandomFeatures:
         number = float(np.expm1(min(number, 30.0))) if field.log else number
         if field.kind == "text_length":
             return "x" * max(1, min(round(number), 1000))
-        return round(NOW - number * SECONDS_PER_YEAR if field.kind == "age" else max(number, 0.0), 3)
+        return round(NOW - number * SECONDS_PER_YEAR if field.kind in AGE_KINDS else max(number, 0.0), 3)

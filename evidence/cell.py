@@ -11,7 +11,7 @@ from evidence.data import DATA, Data
 from evidence.grid import Task
 from export.provenance import commit
 from model.data.features import DatasetFeatures
-from model.data.folds import FOLDS, rotated
+from model.data.location import locate
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset
 from model.encoder import FeatureSizes
@@ -89,7 +89,9 @@ def _kept(path: Path) -> Cell | None:
 
 def _make(task: Task, directory: Path) -> Cell:
     data, config = DATA[task.data], task.cell_config
-    dataset = rotated(open_dataset(config), task.seed % FOLDS)
+    for file in data.files:
+        locate(file)  # refuses other bytes than the fit's identity says
+    dataset = data.split(open_dataset(config), task.seed)
     if data.first_stage:
         dataset = with_scores(dataset, config.features, config.seed)
         scored = config.features.model_copy(update={"initial_score": True})

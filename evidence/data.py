@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.data import movietweetings, ranklens
+from model.data import kuairand, movietweetings, ranklens
+from model.data.folds import FOLDS, by_time, rotated
 from model.data.location import PublicFile
+from model.data.slate import Dataset
 from model.training.config import RunConfig, read_config, with_changes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -14,6 +16,8 @@ WITH_GRPO = ("EGLR + GRPO", "without reasoning + GRPO")  # part of these data se
 FROM_SCORE = ("EGLR, from the initial score", "without reasoning, from the initial score")
 NOT_SIMULATED = ("item CTR", *FROM_SCORE)
 """Not in the simulator: clicks of items were not counted, and its initial score is no trained ranker's."""
+OF_THE_SCORE = ("initial score alone", "LambdaMART without the initial score", *FROM_SCORE)
+"""Need a score that came with each list."""
 
 SAME_EVALUATORS = {"CMR-style, same evaluators": "CMR-style", "EG-Rerank, same evaluators": "EG-Rerank"}
 """Baselines that learn from an evaluator have one by default; these have all that the policies have."""
@@ -39,6 +43,11 @@ class Data:
     controls: bool = False
     first_stage: bool = False  # gives every model an out-of-fold LambdaMART score, as in production
     files: tuple[PublicFile, ...] = ()
+    by_time: bool = False  # tested on later lists of the same people, not on other people
+
+    def split(self, dataset: Dataset, seed: int) -> Dataset:
+        """Run `seed`'s lists to train on, to choose by and to test on."""
+        return (by_time if self.by_time else rotated)(dataset, seed % FOLDS)
 
     def run_config(self, seed: int, training_seed: int = 0) -> RunConfig:
         """World or fold `seed`, trained for the `training_seed`-th time."""
@@ -95,6 +104,22 @@ DATA = {
             "ndcg@10",
             ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),  # ratings, no rates
             files=(movietweetings.RATINGS, movietweetings.MOVIES),
+        ),
+        Data(
+            "movietweetings-by-time",
+            "movietweetings",
+            "ndcg@10",
+            ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),
+            files=(movietweetings.RATINGS, movietweetings.MOVIES),
+            by_time=True,
+        ),
+        Data(
+            "kuairand",
+            "kuairand",
+            "ndcg@10",
+            (*OF_THE_SCORE, *SAME_EVALUATORS),
+            controls=True,
+            files=kuairand.FILES,
         ),
         *(_imitating_one(data) for data in (*WORLDS, *WEAKER)),
     )

@@ -130,7 +130,8 @@ class Task:
     @property
     def _of_data(self) -> dict[str, Any]:
         files = {file.path: file.sha256 for file in self._data.files}
-        return {"first_stage": self._data.first_stage, "files": files}
+        split = {"by_time": True} if self._data.by_time else {}
+        return {"first_stage": self._data.first_stage, "files": files, **split}
 
 
 def seedless(config: RunConfig) -> dict[str, Any]:

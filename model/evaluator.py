@@ -77,10 +77,15 @@ class ClickModel(nn.Module):
 
 
 class Evaluator(ClickModel):
-    """Scores lists of any length; positions from `config.longest` on share one embedding."""
+    """Scores lists of any length; positions from `config.longest` on share one embedding.
 
-    def __init__(self, config: EvaluatorNetworkConfig, sizes: FeatureSizes) -> None:
+    One that is `blind` sees neither positions nor what stands before an item: the control that says what
+    order and neighbours are worth.
+    """
+
+    def __init__(self, config: EvaluatorNetworkConfig, sizes: FeatureSizes, blind: bool = False) -> None:
         super().__init__(config)
+        self.blind = blind
         width = config.width
         self.encoder = Encoder(sizes, width, (1, 1), EncoderConfig(dropout=config.dropout))
         self.position = nn.Embedding(config.longest, width)
@@ -124,6 +129,8 @@ class Evaluator(ClickModel):
         with_past, with_previous = self.item(items).chunk(2, dim=-1)
         place = self.position(places.clamp(max=self.config.longest - 1)).expand_as(items)
         seen = [items, hidden, with_past * self.past(hidden), with_previous * self.neighbour(previous), place]
+        if self.blind:
+            seen[1:] = [torch.zeros_like(part) for part in seen[1:]]
         return self.click(torch.cat(seen, dim=-1)).squeeze(-1)
 
 

@@ -29,6 +29,7 @@ from model.training.checkpoint import (
     save_text,
 )
 from model.training.config import RunConfig, read_config
+from model.training.context import report_context
 from model.training.examples import examples
 from model.training.fit_evaluator import train_evaluator
 from model.training.fit_policy import fit_policy
@@ -37,7 +38,7 @@ from model.training.selection import held_out_score
 
 QUICK = {
     "training_lists": 2000,
-    "evaluator": {"members": 1, "epochs": 4},
+    "evaluator": {"members": 1, "epochs": 4, "context": False},
     "supervised": {"epochs": 3},
     "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
@@ -77,10 +78,15 @@ def train(config: RunConfig, run: Path) -> None:
     sizes = feature_sizes(features.serving)
     training = examples(dataset.slates["train"][: config.training_lists], features, training=True)
     held_out = examples(dataset.slates["validation"], features, training=False)
+    people = [slate.user_id for slate in dataset.slates["validation"]]
     score = held_out_score(dataset)
 
     evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out)
     save_tensors(run / EVALUATOR, evaluator.state_dict())
+    worth = None
+    if config.evaluator.context:
+        columns = features.serving.candidate_columns
+        worth = report_context(config, run, log, columns, sizes, evaluator, training, held_out, people)
     if config.learns_from_evaluator:
         for report in reports:
             report.check(config.evaluator.largest_calibration_error)
@@ -99,6 +105,7 @@ def train(config: RunConfig, run: Path) -> None:
         "kept": kept,
         "held_out": scores,
         "evaluator": reports[0].model_dump(),
+        "context": worth and worth.model_dump(),
         "seconds": round(time.monotonic() - started, 1),
     }
     save_tensors(run / POLICY, policy.state_dict())

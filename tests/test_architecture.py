@@ -73,6 +73,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
 """What each room may import besides itself. The innermost room that is named here decides."""
 
 
+ENTRIES = {ROOT / "model/data/__main__.py"}
+"""Commands that know several rooms, as model/train.py does."""
+
+
 def imports(path: Path) -> Iterator[str]:
     """Names of this project that a file imports, wherever in the file it does."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -90,7 +94,8 @@ def within(name: str, allowed: tuple[str, ...]) -> bool:
 def test_imports_go_one_way(room: str) -> None:
     folder = ROOT / room.replace(".", "/")
     inner = [ROOT / other.replace(".", "/") for other in ARROWS if other.startswith(f"{room}.")]
-    files = [path for path in folder.rglob("*.py") if not any(path.is_relative_to(other) for other in inner)]
+    found = (path for path in folder.rglob("*.py") if path not in ENTRIES)
+    files = [path for path in found if not any(path.is_relative_to(other) for other in inner)]
     assert files
     strays = {
         f"{path.relative_to(ROOT)} imports {name}"

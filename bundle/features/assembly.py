@@ -192,7 +192,7 @@ class FeatureAssembler:
         numbers = np.empty((len(rows), columns), np.float32)
         tokens = np.zeros((len(rows), self._slots), np.int32)
         look_up(self._items, self.catalogue.tokens, rows, numbers, tokens)
-        self.catalogue.write_ages(numbers, rows, timestamp)
+        self.catalogue.write_as_of(numbers, rows, timestamp)
         return numbers, tokens
 
     def _write_sent(

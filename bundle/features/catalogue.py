@@ -12,21 +12,25 @@ from numpy.typing import NDArray
 
 from bundle.arrays import read_arrays
 from bundle.features.derived import write_ages
-from bundle.features.fitting import FittedFeatures, RecordEncoder, key
+from bundle.features.fitting import FittedFeatures, Matrix, RecordEncoder, key
+from bundle.features.popularity import PastEvents
 from bundle.manifest import BundleError
 
 UNKNOWN = -1
 """Row of an unknown item: the last one, all zeros."""
+
+_PAST = ("past_offsets", "past_times", "past_totals")
 
 
 class Catalogue:
     """Encoded items, one row each, and one last row of zeros for unknown items.
 
     Attributes:
-        numbers: `[items + 1, columns] float32`, scaled; columns of `age` fields are written on look-up.
+        numbers: `[items + 1, columns] float32`, scaled; what depends on the time is written on look-up.
         tokens: `[items + 1, slots] int32`.
         born: `[items + 1, ages] float64`, unix seconds of each `age` field, NaN where missing.
         clicks, impressions: `[items + 1] float32`, counts of the training log.
+        past: events that popularity is counted from; None where no field needs them.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Catalogue:
         born: NDArray[np.float64],
         clicks: NDArray[np.float32],
         impressions: NDArray[np.float32],
+        past: PastEvents | None = None,
     ) -> None:
         self.encoder = RecordEncoder(fitted, "item")
         ages = [(field, place.start) for field, place in self.encoder.numeric_fields if field.kind == "age"]
@@ -46,7 +51,9 @@ class Catalogue:
         self._age_logged = np.array([field.log for field, _ in ages], bool)
         self._age_scales = np.array([[scale.mean, scale.std] for scale in scales]).reshape(-1, 2)
         self.ids, self.numbers, self.tokens, self.born = ids, numbers, tokens, born
-        self.clicks, self.impressions = clicks, impressions
+        self.clicks, self.impressions, self.past = clicks, impressions, past
+        self._past_fields = fitted.feature_schema.past
+        self._past_names = [field.name for field in self._past_fields]
         self._rows = _Rows(zip(ids, range(len(ids)), strict=True))
 
     @classmethod
@@ -55,12 +62,14 @@ class Catalogue:
         fitted: FittedFeatures,
         items: Mapping[str, Mapping[str, Any]],
         counts: Mapping[str, tuple[int, int]],
+        past: PastEvents | None = None,
     ) -> Self:
         """Encode raw items.
 
         Args:
             items: raw record by id.
             counts: `(clicks, impressions)` by id, from training users only; absent is none.
+            past: by row, in the order of `items`.
         """
         encoder = RecordEncoder(fitted, "item")
         ages = [field.name for field, _ in encoder.numeric_fields if field.kind == "age"]
@@ -73,7 +82,8 @@ class Catalogue:
         for row, (item_id, record) in enumerate(items.items()):
             born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
             seen[row] = counts.get(item_id, (0, 0))
-        return cls(fitted, list(items), numbers, tokens, born, seen[:, 0].copy(), seen[:, 1].copy())
+        clicks, impressions = seen.T.copy()
+        return cls(fitted, list(items), numbers, tokens, born, clicks, impressions, past)
 
     def without(self, clicks: NDArray[np.float32], impressions: NDArray[np.float32]) -> "Catalogue":
         """The same items with some events taken out of their counts. Each `[items + 1] float32`."""
@@ -85,18 +95,24 @@ class Catalogue:
             self.born,
             self.clicks - clicks,
             self.impressions - impressions,
+            self.past,
         )
 
     def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""
         return np.array(list(map(self._rows.__getitem__, item_ids)), np.int64)
 
-    def write_ages(self, numbers: NDArray[np.float32], rows: NDArray[np.int64], timestamp: float) -> None:
-        """Overwrite the columns of `age` fields, counted back from `timestamp`. `[n, columns] float32`."""
+    def write_as_of(self, numbers: NDArray[np.float32], rows: NDArray[np.int64], timestamp: float) -> None:
+        """Overwrite the columns that depend on the time: ages, and what was counted until then.
+        `[n, columns] float32`."""
         columns, logged, scales = self._age_columns, self._age_logged, self._age_scales
         write_ages(self.born, rows, columns, logged, scales, timestamp, numbers)
+        if self.past is not None and self._past_fields:
+            counted = self.past.read(self._past_fields, rows, timestamp)
+            self.encoder.write_matrix(Matrix(self._past_names, counted), numbers, timestamp)
 
     def save(self, path: Path) -> None:
+        past = self.past and {name: getattr(self.past, name[5:]) for name in _PAST}
         np.savez_compressed(
             path,
             ids=np.array(self.ids, dtype=np.str_),
@@ -105,6 +121,7 @@ class Catalogue:
             born=self.born,
             clicks=self.clicks,
             impressions=self.impressions,
+            **(past or {}),
         )
 
     @classmethod
@@ -121,13 +138,20 @@ class Catalogue:
             "clicks": ((rows,), "f"),
             "impressions": ((rows,), "f"),
         }
+        if any(name in arrays for name in _PAST):
+            events = len(arrays.get("past_times", ()))
+            shapes = ((rows,), "i"), ((events,), "f"), ((events + 1,), "f")
+            expected |= dict(zip(_PAST, shapes, strict=True))
         found = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
         if found != expected:
             raise BundleError(f"{path}: expected {expected}, got {found}")
         tokens = arrays["tokens"]
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < fitted.vocabulary_size:
             raise BundleError(f"{path}: tokens: not all are below {fitted.vocabulary_size}")
-        return cls(fitted, arrays.pop("ids").tolist(), **arrays)
+        past = PastEvents(*(arrays.pop(name) for name in _PAST)) if _PAST[0] in arrays else None
+        if past is not None and not past.is_in_order:
+            raise BundleError(f"{path}: past_offsets: not ascending from 0 to the number of events")
+        return cls(fitted, arrays.pop("ids").tolist(), **arrays, past=past)
 
 
 class _Rows(dict[str, int]):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from bundle.features.schema import FeatureSchema, FieldSpec, Frozen, Scope
+from bundle.features.schema import AGE_KINDS, PAST_KINDS, FeatureSchema, FieldSpec, Frozen, Scope
 
 SECONDS_PER_YEAR = 365.25 * 24 * 3600
 CLIP = 4.0
@@ -84,7 +84,7 @@ def raw_number(field: FieldSpec, value: Any, timestamp: float) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"feature {field.name!r}: expected a number, got {type(value).__name__}")
         number = float(value)
-        if field.kind == "age":
+        if field.kind in AGE_KINDS:
             number = (timestamp - number) / SECONDS_PER_YEAR
     return math.copysign(math.log1p(abs(number)), number) if field.log else number
 
@@ -115,6 +115,7 @@ def fit(
     timestamp: float,
     clicks: int,
     impressions: int,
+    past: Sequence[tuple[float, NDArray[np.float64]]] = (),
 ) -> FittedFeatures:
     """Learn vocabularies and scales.
 
@@ -123,7 +124,10 @@ def fit(
             field's `min_count` records is unknown afterwards.
         timestamp: unix seconds that ages are measured at.
         clicks, impressions: totals of the training split, for the mean click rate.
+        past: unix seconds of each training list, and what its candidates' raw numbers in the schema's `past`
+            fields were then, `[N, P]`.
     """
+    of_lists = _numbers_in_lists(schema.past, past)
     records: dict[Scope, list[Mapping[str, Any]]] = {
         "item": list(items),
         "user": list(users),
@@ -140,7 +144,11 @@ def fit(
             vocabulary[key(field)] = {value: next_id + i for i, value in enumerate(known)}
             next_id += len(known)
         elif field.kind != "vector":
-            numbers = np.array([raw_number(field, value, timestamp) for value in values], np.float64)
+            numbers = (
+                of_lists[field.name]
+                if field.kind in PAST_KINDS
+                else np.array([raw_number(field, value, timestamp) for value in values], np.float64)
+            )
             numbers = numbers[np.isfinite(numbers)]
             mean, std = (float(numbers.mean()), float(numbers.std())) if len(numbers) else (0.0, 1.0)
             scales[key(field)] = Scale(mean=mean, std=std if std > 1e-6 else 1.0)
@@ -153,15 +161,39 @@ def fit(
     )
 
 
+def _numbers_in_lists(
+    fields: Sequence[FieldSpec], lists: Sequence[tuple[float, NDArray[np.float64]]]
+) -> dict[str, NDArray[np.float64]]:
+    """Unscaled numbers of each field in all lists."""
+    found = np.zeros((0, len(fields)))
+    if fields and lists:
+        aged = [column for column, field in enumerate(fields) if field.kind in AGE_KINDS]
+        logged = [column for column, field in enumerate(fields) if field.log]
+        unscaled = [_unscaled(raw.T.copy(), aged, logged, timestamp) for timestamp, raw in lists]
+        found = np.concatenate(unscaled, axis=1).T
+    return {field.name: found[:, column] for column, field in enumerate(fields)}
+
+
+def _unscaled(
+    raw: NDArray[np.float64], aged: list[int], logged: list[int], timestamp: float
+) -> NDArray[np.float64]:
+    """`raw_number` of many, `[fields, n]`, in place."""
+    if aged:
+        raw[aged] = (timestamp - raw[aged]) / SECONDS_PER_YEAR
+    if logged:
+        raw[logged] = np.copysign(np.log1p(np.abs(raw[logged])), raw[logged])
+    return raw
+
+
 class Matrix(NamedTuple):
-    """Raw numbers of many records: `values` is `[n, names] float32`, NaN where absent.
+    """Raw numbers of many records: `values` is `[n, names]`, NaN where absent.
 
     A column is a numeric field, an age as unix seconds, the length of a text, or, as `name[i]`, one number of
     a vector. Names of no such field are ignored.
     """
 
     names: Sequence[str]
-    values: NDArray[np.float32]
+    values: NDArray[np.floating]
 
 
 class RecordEncoder:
@@ -178,7 +210,7 @@ class RecordEncoder:
         scalars = [(field, place.start) for field, place in self.numeric_fields if field.kind != "vector"]
         self._scalars = [field for field, _ in scalars]
         self._scalar_columns = [column for _, column in scalars]
-        self._aged = [row for row, field in enumerate(self._scalars) if field.kind == "age"]
+        self._aged = [row for row, field in enumerate(self._scalars) if field.kind in AGE_KINDS]
         self._logged = [row for row, field in enumerate(self._scalars) if field.log]
         scales = [fitted.scales[key(field)] for field in self._scalars]
         self._means = np.array([[scale.mean] for scale in scales])
@@ -243,11 +275,8 @@ class RecordEncoder:
     ) -> None:
         """Scale raw numbers, `[scalar fields, n]`, into their columns; NaN leaves what is there."""
         missing = np.isnan(raw)
-        if self._aged:
-            raw[self._aged] = (timestamp - raw[self._aged]) / SECONDS_PER_YEAR
-        if self._logged:
-            raw[self._logged] = np.copysign(np.log1p(np.abs(raw[self._logged])), raw[self._logged])
-        scaled = _clipped((raw - self._means) / self._stds).T
+        unscaled = _unscaled(raw, self._aged, self._logged, timestamp)
+        scaled = _clipped((unscaled - self._means) / self._stds).T
         kept = numbers[:, self._scalar_columns]
         numbers[:, self._scalar_columns] = np.where(missing.T, kept, scaled) if missing.any() else scaled
 

@@ -7,10 +7,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["numeric", "categorical", "multivalued", "vector", "text_length", "age"]
+Kind = Literal[
+    "numeric",
+    "categorical",
+    "multivalued",
+    "vector",
+    "text_length",
+    "age",
+    "popularity",
+    "first_seen",
+    "mean_value",
+]
 Scope = Literal["item", "user", "context"]
 
-NUMERIC_KINDS = ("numeric", "text_length", "age")
+PAST_KINDS = ("popularity", "first_seen", "mean_value")
+"""What is counted from the training log's positive events before the request."""
+
+AGE_KINDS = ("age", "first_seen")
+NUMERIC_KINDS = ("numeric", "text_length", *AGE_KINDS, "popularity", "mean_value")
 TOKEN_KINDS = ("categorical", "multivalued")
 
 
@@ -26,6 +40,11 @@ class FieldSpec(Frozen):
     `age` reads unix seconds and gives years before the request. `vector` reads `size` floats, such as
     an embedding of text or pictures computed elsewhere. `list_rank` adds the share of the request's
     candidates with a smaller value. `affinity` adds how well the value agrees with what the user liked.
+
+    `popularity` counts the item's positive events of the last `window_days`, or all of them; `first_seen`
+    gives years since the first of them, `mean_value` the mean of what people gave, such as a rating. All
+    three are counted from the training log, strictly before the request; whoever counts himself sends the
+    count, unix seconds or the mean as a feature, which goes first.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -37,6 +56,7 @@ class FieldSpec(Frozen):
     max_values: Annotated[int, Field(ge=1, le=1024)] = 8
     min_count: Annotated[int, Field(ge=1)] = 1
     size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    window_days: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def is_token(self) -> bool:
@@ -58,6 +78,10 @@ class FieldSpec(Frozen):
     def _consistent(self) -> Self:
         if (self.kind == "vector") != (self.size is not None):
             raise ValueError(f"field {self.name!r}: size goes with kind 'vector', and only with it")
+        if self.window_days is not None and self.kind != "popularity":
+            raise ValueError(f"field {self.name!r}: window_days goes with kind 'popularity'")
+        if self.kind in PAST_KINDS and self.scope != "item":
+            raise ValueError(f"field {self.name!r}: {self.kind} needs a field of the item")
         if self.log and self.kind not in NUMERIC_KINDS:
             raise ValueError(f"field {self.name!r}: log needs a numeric kind, got {self.kind!r}")
         if self.list_rank and (self.kind not in NUMERIC_KINDS or self.scope != "item"):
@@ -91,6 +115,11 @@ class FeatureSchema(Frozen):
         if not self.of("item"):
             raise ValueError("fields: at least one field of the item is needed")
         return self
+
+    @property
+    def past(self) -> tuple[FieldSpec, ...]:
+        """Fields that are counted from earlier events."""
+        return tuple(field for field in self.fields if field.kind in PAST_KINDS)
 
     def of(self, scope: Scope) -> tuple[FieldSpec, ...]:
         return tuple(field for field in self.fields if field.scope == scope)

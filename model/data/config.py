@@ -6,16 +6,19 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from bundle.features.schema import FeatureSchema, Frozen
+from model.data.sessions import SessionsConfig
 from model.data.simulator import SimulatorConfig
 
 
 class DataConfig(Frozen):
-    """A dataset by name. `event_log` is the file of dataset `event_log`, `directory` where `kuairand` or
-    `taobao_ad` was unpacked, `simulator` the world of `simulator`; each is ignored by the other datasets."""
+    """A dataset by name. `event_log` is the file of dataset `event_log`; `directory` where `kuairand` or
+    `taobao_ad` was unpacked, if not where data lies, and `sessions` how their impressions become lists;
+    `simulator` the world of `simulator`. Each is ignored by the other datasets."""
 
     dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
     event_log: Path | None = None
     directory: Path | None = None
+    sessions: SessionsConfig = SessionsConfig()
     simulator: SimulatorConfig = SimulatorConfig()
     features: FeatureSchema
 
@@ -23,6 +26,4 @@ class DataConfig(Frozen):
     def _has_a_path(self) -> Self:
         if self.dataset == "event_log" and self.event_log is None:
             raise ValueError("dataset 'event_log' needs event_log, the path of the log")
-        if self.dataset in ("kuairand", "taobao_ad") and self.directory is None:
-            raise ValueError(f"dataset {self.dataset!r} needs directory, where the log was unpacked")
         return self

@@ -25,7 +25,7 @@ import numpy as np
 
 from bundle.errors import RerankerError
 from bundle.features.history import Interaction, UserContext
-from model.data.slate import Dataset, LoggedSlate, Split, split_of
+from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
 
 class EventLogError(RerankerError):
@@ -82,7 +82,13 @@ def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("clic
         histories[slate.user_id] += [
             Interaction(item_id, kind, slate.timestamp) for item_id, kind in clicks.get(ranking_id, [])
         ]
-    return Dataset(name, items, slates, dict(dropped))
+    positives = [
+        Positive(str(ranking["user"]), item_id, float(ranking["timestamp"]) / 1000.0)
+        for ranking_id, ranking in rankings.items()
+        for item_id, kind in clicks.get(ranking_id, [])
+        if kind in positive
+    ]
+    return Dataset(name, items, slates, dict(dropped), positives=positives)
 
 
 def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float]]) -> None:

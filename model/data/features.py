@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.features.assembly import Candidates, FeatureAssembler
-from bundle.features.catalogue import Catalogue
+from bundle.features.catalogue import UNKNOWN, Catalogue
 from bundle.features.fitting import fit
+from bundle.features.popularity import PastEvents
 from bundle.features.schema import FeatureSchema
-from model.data.slate import Dataset, LoggedSlate, bucket_of
+from model.data.slate import SPLITS, Dataset, LoggedSlate, bucket_of
 
 FOLDS = 10
 
@@ -50,6 +51,8 @@ class DatasetFeatures:
                 clicks[fold][slate.candidates[index]] += int(slate.labels[index])
         total_clicks, total_impressions = (sum(counts, Counter()) for counts in (clicks, impressions))
         shown = sorted(total_impressions)
+        items = {**dataset.items, **{item_id: {} for item_id in shown if item_id not in dataset.items}}
+        past, in_lists = _past_events(dataset, schema, list(items))
         fitted = fit(
             schema,
             items=[dataset.items[item_id] for item_id in shown if item_id in dataset.items],
@@ -58,10 +61,10 @@ class DatasetFeatures:
             timestamp=max(slate.timestamp for slate in train),
             clicks=total_clicks.total(),
             impressions=total_impressions.total(),
+            past=in_lists,
         )
-        items = {**dataset.items, **{item_id: {} for item_id in shown if item_id not in dataset.items}}
         counts = {item_id: (total_clicks[item_id], total_impressions[item_id]) for item_id in shown}
-        catalogue = Catalogue.build(fitted, items, counts)
+        catalogue = Catalogue.build(fitted, items, counts, past)
 
         def by_row(events: Counter[str]) -> NDArray[np.float32]:
             return np.array([events[item_id] for item_id in catalogue.ids] + [0], np.float32)
@@ -77,6 +80,31 @@ class DatasetFeatures:
         assembler = self._training[_fold_of(slate)] if training else self.serving
         candidates = Candidates(slate.candidates, scores=slate.scores)
         return assembler.request(candidates, slate.user, slate.context, slate.timestamp)
+
+
+def _past_events(
+    dataset: Dataset, schema: FeatureSchema, item_ids: list[str]
+) -> tuple[PastEvents | None, list[tuple[float, NDArray[np.float64]]]]:
+    """Positive events by row, without those of people who are in held-out lists alone; and of each training
+    list the time, and what the schema's fields were then. Nothing where it has no such field."""
+    if not schema.past:
+        return None, []
+    trained, *held_out = ({slate.user_id for slate in dataset.slates[split]} for split in SPLITS)
+    unseen = set().union(*held_out) - trained
+    row = {item_id: number for number, item_id in enumerate(item_ids)}
+    past = PastEvents.build(
+        len(item_ids),
+        (
+            (row[event.item_id], event.timestamp, event.value)
+            for event in dataset.positives
+            if event.user_id not in unseen and event.item_id in row
+        ),
+    )
+    rows = [
+        np.array([row.get(item_id, UNKNOWN) for item_id in s.candidates]) for s in dataset.slates["train"]
+    ]
+    times = [slate.timestamp for slate in dataset.slates["train"]]
+    return past, [(t, past.read(schema.past, own, t)) for t, own in zip(times, rows, strict=True)]
 
 
 def _fold_of(slate: LoggedSlate) -> int:

@@ -1,4 +1,4 @@
-"""Where data lies: `EGLR_DATA_DIR`, else `../shared/data`, else downloaded and verified.
+"""Where data lies: `EGLR_DATA_DIR`, else `../shared/data` or `data`, else downloaded and verified.
 
 Data is never part of the project. Standard library and rich only.
 """
@@ -19,10 +19,10 @@ TIMEOUT_S = 30
 
 
 class PublicFile(NamedTuple):
-    """A file with a public address. `path` is relative to a data directory."""
+    """A file of a public log. `path` is relative to a data directory, `url` None if it is not downloaded."""
 
     path: str
-    url: str
+    url: str | None
     sha256: str
 
 
@@ -36,11 +36,13 @@ def locate(file: PublicFile) -> Path:
     Raises:
         DataUnavailableError: not here and not to be downloaded, or its sha256 is another one.
     """
-    asked = os.environ.get("EGLR_DATA_DIR")
-    for directory in (Path(asked),) if asked else (ROOT.parent / "shared" / "data", DOWNLOADS):
+    directories = _directories()
+    for directory in directories:
         if (directory / file.path).is_file():
             return _verified(directory / file.path, file)
-    target = (Path(asked) if asked else DOWNLOADS) / file.path
+    if file.url is None:
+        raise DataUnavailableError(f"{file.path} is not in {_named(directories)}")
+    target = directories[-1] / file.path
     try:
         _download(file.url, target)
     except OSError as error:
@@ -50,6 +52,32 @@ def locate(file: PublicFile) -> Path:
             f"{file.path}, or use the simulator, which needs no data: --config configs/simulator.toml"
         ) from error
     return _verified(target, file)
+
+
+def directory_of(name: str, upstream: str) -> Path:
+    """Where a log that comes unpacked lies: the folder `name` of a data directory.
+
+    Raises:
+        DataUnavailableError: there is none.
+    """
+    directories = _directories()
+    for directory in directories:
+        if (directory / name).is_dir():
+            return directory / name
+    raise DataUnavailableError(
+        f"no folder {name} in {_named(directories)}; get {upstream}, and set EGLR_DATA_DIR to the directory "
+        f"that holds {name}, or `directory` in the configuration to the folder itself"
+    )
+
+
+def _directories() -> tuple[Path, ...]:
+    """Where to look, in this order; downloads go to the last."""
+    asked = os.environ.get("EGLR_DATA_DIR")
+    return (Path(asked),) if asked else (ROOT.parent / "shared" / "data", DOWNLOADS)
+
+
+def _named(directories: tuple[Path, ...]) -> str:
+    return " or ".join(map(str, directories))
 
 
 def _verified(path: Path, file: PublicFile) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from bundle.features.history import Interaction, UserContext
 from model.data.location import PublicFile, locate
-from model.data.slate import Dataset, LoggedSlate, Split, split_of
+from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 from model.progress import progress
 
 UPSTREAM = "https://raw.githubusercontent.com/sidooms/MovieTweetings/master/snapshots/100K/"
@@ -105,7 +105,8 @@ def lists(ratings: list[Rating], films: dict[str, dict[str, Any]]) -> Dataset:
             )
         for rating in window:
             histories[rating.user].append(Interaction(rating.film, "rating", rating.timestamp))
-    return Dataset("movietweetings", films, slates, dict(dropped))
+    positives = [Positive(rating.user, rating.film, rating.timestamp, rating.value) for rating in ratings]
+    return Dataset("movietweetings", films, slates, dict(dropped), positives=positives)
 
 
 def _windows(ratings: list[Rating]) -> list[tuple[list[Rating], list[Rating]]]:

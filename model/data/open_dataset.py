@@ -23,8 +23,7 @@ def open_dataset(config: DataConfig) -> Dataset:
     if config.dataset == "simulator":
         return simulator.load(config.simulator)
     if config.dataset in DIRECTORIES:
-        assert config.directory is not None  # as the configuration was validated
-        return DIRECTORIES[config.dataset](config.directory)
+        return DIRECTORIES[config.dataset](config.directory, config.sessions)
     assert config.event_log is not None
     if not config.event_log.is_file():
         raise DataUnavailableError(f"{config.event_log}: no such log")

@@ -5,15 +5,23 @@ For logs that record impressions one by one. Knows nothing of any log's layout.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from bundle.features.history import Interaction, UserContext
-from model.data.slate import Dataset, LoggedSlate, Split, split_of
+from bundle.features.schema import Frozen
+from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
-LONGEST = 50
-"""Impressions of a list at most; a longer session goes on as another list."""
+
+class SessionsConfig(Frozen):
+    """What one list is: impressions less than `gap_s` apart, at most `max_items` of them (a longer session
+    goes on as another list). One of fewer than `min_items` different items says too little to be used."""
+
+    gap_s: Annotated[float, Field(gt=0)] = 600.0
+    min_items: Annotated[int, Field(ge=2)] = 2
+    max_items: Annotated[int, Field(ge=2)] = 50
 
 
 class Impression(NamedTuple):
@@ -30,11 +38,11 @@ def lists_of(
     impressions: Iterable[Impression],
     items: Mapping[str, Mapping[str, Any]],
     profiles: Mapping[str, Mapping[str, Any]],
-    gap_s: float,
+    sessions: SessionsConfig,
 ) -> Dataset:
-    """Lists of impressions less than `gap_s` apart, in order of time; an item counts once a list.
+    """Lists in order of time; an item counts once a list.
 
-    Lists with no click, with clicks alone, or of one item are dropped (and counted), but are history.
+    Lists with no click, with clicks alone, or too short are dropped (and counted), but are history.
     """
     by_user: dict[str, list[Impression]] = defaultdict(list)
     for impression in impressions:
@@ -44,11 +52,11 @@ def lists_of(
     for user, shown in by_user.items():
         shown.sort(key=lambda impression: impression.timestamp)
         history: list[Interaction] = []
-        for session in _sessions(shown, gap_s):
+        for session in _split(shown, sessions):
             clicks: dict[str, bool] = {}
             for impression in session:
                 clicks[impression.item] = clicks.get(impression.item, False) or impression.clicked
-            reason = _unusable(list(clicks.values()))
+            reason = _unusable(list(clicks.values()), sessions.min_items)
             if reason:
                 dropped[reason] += 1
             else:
@@ -67,21 +75,28 @@ def lists_of(
             for impression in session:
                 kinds = ("impression", "click") if impression.clicked else ("impression",)
                 history += [Interaction(impression.item, kind, impression.timestamp) for kind in kinds]
-    return Dataset(name, items, slates, dict(dropped))
+    positives = [
+        Positive(user, impression.item, impression.timestamp)
+        for user, shown in by_user.items()
+        for impression in shown
+        if impression.clicked
+    ]
+    return Dataset(name, items, slates, dict(dropped), positives=positives)
 
 
-def _unusable(clicks: list[bool]) -> str | None:
-    if len(clicks) < 2:
-        return "one item"
+def _unusable(clicks: list[bool], min_items: int) -> str | None:
+    if len(clicks) < min_items:
+        return f"under {min_items} items"
     return None if any(clicks) and not all(clicks) else "all positive" if all(clicks) else "no positive"
 
 
-def _sessions(shown: list[Impression], gap_s: float) -> list[list[Impression]]:
-    sessions: list[list[Impression]] = []
+def _split(shown: list[Impression], config: SessionsConfig) -> list[list[Impression]]:
+    found: list[list[Impression]] = []
     for impression in shown:
-        current = sessions[-1] if sessions else []
-        if current and impression.timestamp - current[-1].timestamp < gap_s and len(current) < LONGEST:
+        current = found[-1] if found else []
+        goes_on = bool(current) and impression.timestamp - current[-1].timestamp < config.gap_s
+        if goes_on and len(current) < config.max_items:
             current.append(impression)
         else:
-            sessions.append([impression])
-    return sessions
+            found.append([impression])
+    return found

@@ -6,7 +6,7 @@ Knows nothing of where the slates come from or of the model. Legend: N candidate
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,16 @@ class LoggedSlate:
     context: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Positive(NamedTuple):
+    """A positive event, whether of a list or not. `timestamp` in unix seconds; `value` is what the person
+    gave, such as a rating, 1 where a log has none."""
+
+    user_id: str
+    item_id: str
+    timestamp: float
+    value: float = 1.0
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A named log.
@@ -48,6 +58,7 @@ class Dataset:
     Attributes:
         dropped: lists left out of the slates, by reason.
         true_value: expected clicks of a slate of candidate indices, where it is known (the simulator).
+        positives: all positive events, those of dropped lists too.
     """
 
     name: str
@@ -55,10 +66,13 @@ class Dataset:
     slates: Mapping[Split, Sequence[LoggedSlate]]
     dropped: Mapping[str, int]
     true_value: Callable[[LoggedSlate, Sequence[int]], float] | None = None
+    positives: Sequence[Positive] = ()
 
     def summary(self) -> str:
         sizes = ", ".join(f"{split} {len(self.slates[split])}" for split in SPLITS)
-        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items())) or "none"
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
+        lost, kept = sum(self.dropped.values()), sum(len(self.slates[split]) for split in SPLITS)
+        dropped = f"{lost} of {lost + kept} lists, {lost / (lost + kept):.0%} ({reasons})" if lost else "none"
         return f"{self.name}: {len(self.items)} items; slates: {sizes}; dropped: {dropped}"
 
 

@@ -5,34 +5,37 @@ https://tianchi.aliyun.com/dataset/56). Reads the directory it was unpacked to.
     ad_feature.csv     adgroup_id, cate_id, campaign_id, customer, brand, price
     user_profile.csv   userid, final_gender_code, age_level, shopping_level, ...
 
-Impressions less than `GAP_S` apart are one list, `clk` its labels. behavior_log.csv is left out: it tells
-categories and brands, not ads, so it is no history of items.
+`clk` is the label. behavior_log.csv is left out: it tells categories and brands, not ads, so it is no
+history of items. Which impressions are one list is the caller's choice.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from model.data.sessions import Impression, lists_of
+from model.data.location import directory_of
+from model.data.sessions import Impression, SessionsConfig, lists_of
 from model.data.slate import Dataset
 from model.data.tables import rows
 
-GAP_S = 600.0
+NAME = "taobao_ad"
+UPSTREAM = "Ali_Display_Ad_Click, https://tianchi.aliyun.com/dataset/56"
 SAMPLE = ("user", "time_stamp", "adgroup_id", "clk")
 AD = ("adgroup_id", "cate_id", "campaign_id", "customer", "brand", "price")
 PROFILE = ("userid", "final_gender_code", "age_level", "shopping_level")
 
 
-def load(directory: Path) -> Dataset:
-    """Lists by user.
+def load(directory: Path | None = None, sessions: SessionsConfig | None = None) -> Dataset:
+    """Lists by user; without a directory from where data lies.
 
     Raises:
         DataUnavailableError: the files are not in `directory`.
         TableError: a file has another layout.
     """
-    impressions = _impressions(directory / "raw_sample.csv")
-    ads, users = _ads(directory / "ad_feature.csv"), _users(directory / "user_profile.csv")
-    return lists_of("taobao_ad", impressions, ads, users, GAP_S)
+    found = directory_of(NAME, UPSTREAM) if directory is None else directory
+    impressions = _impressions(found / "raw_sample.csv")
+    ads, users = _ads(found / "ad_feature.csv"), _users(found / "user_profile.csv")
+    return lists_of(NAME, impressions, ads, users, sessions or SessionsConfig())
 
 
 def _impressions(path: Path) -> Iterator[Impression]:

@@ -35,9 +35,11 @@ class PhaseConfig(Frozen):
 class EvaluatorConfig(EvaluatorNetworkConfig, PhaseConfig):
     """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused.
 
-    With several `members`, fitted from different seeds, the reward is the mean of what they say."""
+    With several `members`, fitted from different seeds, the reward is the mean of what they say. `context`
+    also fits one that is blind to order and neighbours, to say what these are worth."""
 
     members: Positive = 1
+    context: bool = True
     epochs: Positive = 8
     patience: Positive = 3
     largest_calibration_error: Rate = 0.05

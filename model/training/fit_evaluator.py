@@ -40,7 +40,7 @@ def train_evaluator(
     for number in range(config.evaluator.members):
         name = f"evaluator_{number + 1}" if number else "evaluator"
         seeded = config.model_copy(update={"seed": config.seed + number * SEEDS_APART})
-        members.append(_fit_member(seeded, name, run, log, sizes, train, held_out))
+        members.append(fit_one(seeded, name, run, log, sizes, train, held_out))
     found: list[ClickModel] = [*members]
     if len(members) > 1:
         found.insert(0, EvaluatorEnsemble(members).eval())
@@ -50,7 +50,7 @@ def train_evaluator(
     return found[0], reports
 
 
-def _fit_member(
+def fit_one(
     config: RunConfig,
     name: str,
     run: Path,
@@ -58,10 +58,13 @@ def _fit_member(
     sizes: FeatureSizes,
     train: list[Example],
     held_out: list[Example],
+    blind: bool = False,
 ) -> Evaluator:
-    """Lists are cut at a random length, so that slates as short as the policy's are not new to it."""
+    """One evaluator, or its control that is `blind` to order and neighbours.
+
+    Lists are cut at a random length, so that slates as short as the policy's are not new to it."""
     torch.manual_seed(config.seed)
-    evaluator = Evaluator(config.evaluator, sizes)
+    evaluator = Evaluator(config.evaluator, sizes, blind)
     phase = Phase(name, run, log, evaluator, train, config.evaluator, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:

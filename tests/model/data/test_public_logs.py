@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from model.data import kuairand, movietweetings, simulator, taobao_ad
 from model.data.features import DatasetFeatures
-from model.data.folds import rotated
+from model.data.folds import by_time, rotated
 from model.data.location import DataUnavailableError
 from model.data.movietweetings import DAY_S, Rating
 from model.data.open_dataset import open_dataset
-from model.data.sessions import LONGEST, Impression, lists_of
+from model.data.sessions import Impression, SessionsConfig, lists_of
 from model.data.slate import SPLITS, Dataset, LoggedSlate
 from model.data.tables import TableError
 from model.training.config import read_config
@@ -78,7 +79,8 @@ def test_kuairand_sessions_become_lists(kuai: Path) -> None:
 
 
 def test_kuairand_trains_features_under_its_configuration(kuai: Path) -> None:
-    config = read_config(CONFIGS / "kuairand.toml").model_copy(update={"directory": kuai})
+    shorter = {"directory": kuai, "sessions": {"gap_s": 600.0, "min_items": 2}}
+    config = read_config(CONFIGS / "kuairand.toml", shorter)
     dataset = open_dataset(config)
     slates = all_of(dataset)
     features = DatasetFeatures.fit(
@@ -90,7 +92,7 @@ def test_kuairand_trains_features_under_its_configuration(kuai: Path) -> None:
 
 
 def test_a_log_that_is_not_there_is_named(tmp_path: Path, kuai: Path) -> None:
-    with pytest.raises(DataUnavailableError, match=r"no video_features_basic_\*\.csv there; download"):
+    with pytest.raises(DataUnavailableError, match=r"no video_features_basic_\*\.csv there"):
         kuairand.load(tmp_path / "nowhere")
     write(kuai / "user_features_1k.csv", "user_id,register_days", "7,300")
     with pytest.raises(TableError, match="no column 'user_active_degree'"):
@@ -128,18 +130,54 @@ def test_taobao_ad_becomes_lists(tmp_path: Path) -> None:
     assert "brand" not in dataset.items["2"]
 
 
-def test_a_long_session_goes_on_as_another_list() -> None:
-    shown = [Impression("u", f"i{n}", float(n), n % 2 == 0) for n in range(LONGEST + 3)]
-    lists = all_of(lists_of("x", shown, {}, {}, gap_s=10.0))
-    assert [len(slate.candidates) for slate in lists] == [LONGEST, 3]
+def test_sessions_are_cut_as_configured() -> None:
+    shown = [Impression("u", f"i{n}", float(n), n % 2 == 0) for n in range(9)]
+
+    def lengths(**settings: float) -> tuple[list[int], dict[str, int]]:
+        dataset = lists_of("x", shown, {}, {}, SessionsConfig.model_validate(settings))
+        return [len(slate.candidates) for slate in all_of(dataset)], dict(dataset.dropped)
+
+    assert lengths() == ([9], {})
+    assert lengths(max_items=5) == ([5, 4], {})  # a long one goes on as another list
+    assert lengths(max_items=5, min_items=5) == ([5], {"under 5 items": 1})
+    assert lengths(gap_s=1.0) == ([], {"under 2 items": 9})
+    with pytest.raises(ValidationError, match="min_items"):
+        SessionsConfig(min_items=1)
+
+
+def test_an_item_counts_once_a_list() -> None:
     again = [
         Impression("u", "a", 0.0, False),
         Impression("u", "b", 1.0, False),
         Impression("u", "a", 2.0, True),
     ]
-    (slate,) = all_of(lists_of("x", again, {}, {}, gap_s=10.0))
+    (slate,) = all_of(lists_of("x", again, {}, {}, SessionsConfig()))
     assert slate.candidates == ("a", "b")
     assert slate.labels.tolist() == [1, 0]
+    assert all_of(lists_of("x", again, {}, {}, SessionsConfig(min_items=3))) == []
+
+
+def test_unpacked_logs_are_found_where_data_lies(
+    kuai: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGLR_DATA_DIR", str(kuai.parent))
+    config = read_config(CONFIGS / "kuairand.toml")
+    for name in ("kuairand", "taobao_ad"):
+        with pytest.raises(DataUnavailableError, match=f"no folder {name} in .*EGLR_DATA_DIR"):
+            open_dataset(config.model_copy(update={"dataset": name}))
+    (kuai.parent / "kuairand").symlink_to(kuai)
+    assert open_dataset(config).dropped == {"under 5 items": 1}
+
+
+def test_kuairand_has_the_counts_we_report() -> None:
+    try:
+        dataset = open_dataset(read_config(CONFIGS / "kuairand.toml"))
+    except DataUnavailableError as error:
+        pytest.skip(str(error))
+    slates = all_of(dataset)
+    assert (len(slates), len({slate.user_id for slate in slates})) == (9662, 7184)
+    assert sum(len(slate.candidates) for slate in slates) == 93240
+    assert dataset.dropped == {"under 5 items": 72277, "no positive": 864, "all positive": 349}
 
 
 def ratings() -> list[Rating]:
@@ -202,3 +240,40 @@ def test_every_list_is_tested_in_exactly_one_fold() -> None:
         assert [s.request_id for s in fold.slates["validation"]] == [s.request_id for s in following]
     with pytest.raises(ValueError, match="0 to 4, got 5"):
         rotated(dataset, 5)
+
+
+def test_by_time_nothing_is_learned_from_what_comes_later() -> None:
+    dataset = movietweetings.lists(spread_ratings(), {})
+    everything = all_of(dataset)
+    folds = [by_time(dataset, fold) for fold in range(5)]
+    for fold in folds:
+        train, validation, test = ([slate.timestamp for slate in fold.slates[split]] for split in SPLITS)
+        assert max(train) < min(validation)
+        assert max(validation) < min(test)
+    tested = [slate.request_id for fold in folds for slate in fold.slates["test"]]
+    assert len(set(tested)) == len(tested)
+    assert max(slate.timestamp for slate in everything) in {s.timestamp for s in folds[0].slates["test"]}
+    assert len(all_of(folds[0])) == len(everything)
+    with pytest.raises(ValueError, match="0 to 4, got -1"):
+        by_time(dataset, -1)
+
+
+def spread_ratings() -> list[Rating]:
+    """Forty people rate one of sixty films a week, for a year."""
+    rng = np.random.default_rng(0)
+    films = [rng.permutation(60) for _ in range(40)]
+    rows = [
+        Rating(f"u{user}", f"f{films[user][week]}", 7, (7 * week + user / 40) * DAY_S)
+        for week in range(52)
+        for user in range(40)
+    ]
+    return sorted(rows, key=lambda rating: rating.timestamp)
+
+
+def test_a_summary_says_what_was_dropped() -> None:
+    dataset = Dataset("x", {}, {"train": [], "validation": [], "test": []}, {})
+    assert dataset.summary().endswith("dropped: none")
+    again = [Impression("u", item, 0.0, item == "a") for item in "ab"]
+    short = [Impression("v", "a", 0.0, True), Impression("v", "b", 999.0, True)]
+    dropped = lists_of("x", again + short, {}, {}, SessionsConfig()).summary()
+    assert dropped.endswith("dropped: 2 of 3 lists, 67% (under 2 items 2)")
