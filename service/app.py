@@ -71,6 +71,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
+    app.root_path = settings.root_path  # by the server it would only do for a proxy that strips it
     app.include_router(users.router)
     app.include_router(status.router)
     openapi.install(app, rerank.router)

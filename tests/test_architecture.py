@@ -55,7 +55,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
         *SERVICE,
     ),
-    "service.process": ("service.app", "service.observe", *SERVICE),
+    "service.process": (
+        *("service.api.answers", "service.api.request", "service.app", "service.observe"),
+        *SERVICE,
+    ),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
     "model.data": ("bundle", "model.progress"),

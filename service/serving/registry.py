@@ -6,12 +6,14 @@ Knows nothing of requests.
 import asyncio
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import NamedTuple, Self
 
+from bundle.arrays import Arrays
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
 from engine.cpu_quota import threads_each
@@ -20,13 +22,17 @@ from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
 from service.bodies.models import Defaults, GateInfo, ModelInfo
-from service.errors import NotFoundError, UnavailableError
+from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
+from service.serving.watch import Watched
 from service.settings import Settings
 
-WARM_UP_ROUNDS = 3
+WARM_UP_ROUNDS, WARM_UP_ITEMS = 3, 50
+
+PROBE_S = 1.0
+"""For a model that is asked whether it answers again."""
 
 
 class ModelKey(NamedTuple):
@@ -43,6 +49,7 @@ class ServedModel:
     model: LoadedModel
     scheduler: Scheduler
     metrics: ModelMetrics
+    watched: Watched
     loaded_at: datetime
     _requests: int = 0
     _let_go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +68,15 @@ class ServedModel:
             self._let_go.clear()
             await self._let_go.wait()
         await self.scheduler.stop()
+
+    async def answers(self, stuck_after_s: float, now: float) -> bool:
+        """Whether it generates slates. If its last batch failed, it is asked for one; `now` by its clock."""
+        if self.watched.busy_s > stuck_after_s:
+            return False
+        if self.watched.failed:
+            with suppress(GenerationError):
+                await self.scheduler.generate(*warm_up_request(self.model, 1), now + PROBE_S)
+        return not self.watched.failed
 
     @property
     def key(self) -> ModelKey:
@@ -177,8 +193,9 @@ class Models:
         seconds_per_micro_step = await asyncio.to_thread(warm_up, model)
         manifest = model.manifest
         metrics = self._metrics.for_model(manifest.name, manifest.version)
+        watched = Watched(model.generate)
         scheduler = Scheduler(
-            model.generate,
+            watched,
             metrics,
             max_batch_size=settings.max_batch_size,
             max_concurrency=settings.max_concurrency,
@@ -188,7 +205,7 @@ class Models:
         )
         scheduler.start()
         metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)
-        return ServedModel(model, scheduler, metrics, datetime.now(UTC))
+        return ServedModel(model, scheduler, metrics, watched, datetime.now(UTC))
 
     async def _load(self, bundle: Path, alone: bool) -> ModelKey:
         async with self._loading:
@@ -216,13 +233,18 @@ def warm_up(model: LoadedModel) -> float:
     Returns:
         Seconds per micro-step of the last run.
     """
-    ids = model.features.catalogue.ids[:50] or ["unknown"]
     seconds = 0.0
     for _ in range(WARM_UP_ROUNDS):
-        for length in (1, len(ids)):
-            inputs = model.features.request(Candidates(ids[:length]), ANONYMOUS, {}, time())
-            controls = Controls.default(model.manifest, min(model.manifest.slate_length, length))
+        for length in (1, WARM_UP_ITEMS):
+            inputs, controls = warm_up_request(model, length)
             started = perf_counter()
             (slate,) = model.generate([inputs], [controls])
             seconds = (perf_counter() - started) / slate.micro_steps
     return seconds
+
+
+def warm_up_request(model: LoadedModel, items: int) -> tuple[Arrays, Controls]:
+    """A request of nobody's for the first items of the catalogue, if it has so many."""
+    ids = model.features.catalogue.ids[:items] or ["unknown"]
+    inputs = model.features.request(Candidates(ids), ANONYMOUS, {}, time())
+    return inputs, Controls.default(model.manifest, min(model.manifest.slate_length, len(ids)))

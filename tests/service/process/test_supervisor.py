@@ -18,7 +18,7 @@ from launch.service import ServiceProcess
 from launch.waiting import until_ready
 from service.__main__ import read_settings
 from service.observe.families import SUFFIX, Families, decode
-from service.process.supervisor import STARTUP_FAILURE
+from service.process.listening import STARTUP_FAILURE
 
 REQUESTS = 40
 """Of which every worker gets some."""
