@@ -14,8 +14,9 @@ import resource
 import signal
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from socket import socket
+from socket import AF_UNIX, socket
 from threading import Timer
 from time import monotonic
 from types import FrameType
@@ -37,6 +38,9 @@ LAST_WORDS_S = 1
 LAST_RESORT_S = 2
 """After which the process ends even if a thread of it, stuck in the model, does not."""
 
+BEAT_S = 0.1
+"""Between signs of life."""
+
 OTHER_FILES = 256
 """That a worker may have open besides connections."""
 
@@ -56,9 +60,22 @@ class DrainingServer(uvicorn.Server):
         self._asked_to_leave = self._hung_up = False
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
+        given = sockets or []
+        await super().startup([one for one in given if one.family != AF_UNIX])
+        for one in given:
+            if one.family == AF_UNIX:  # which uvicorn would open as if it were a port
+                await self._open_unix_socket(one)
         gc.collect()
         gc.freeze()
+
+    async def _open_unix_socket(self, unix_socket: socket) -> None:
+        config, make = self.config, self._connections.protocol
+        common = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        loop = asyncio.get_running_loop()
+        opened = await loop.create_unix_server(
+            partial(make, **common), sock=unix_socket, ssl=config.ssl, backlog=config.backlog
+        )
+        self.servers.append(opened)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signal handler: takes notes, for `on_tick` to act on."""
@@ -112,11 +129,19 @@ class Worker(DrainingServer):
         assert supervisor is not None
         self._supervisor = supervisor.pid
 
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        self._beating = asyncio.create_task(self._keep_beating())
+        await super().startup(sockets)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            if not self._service.is_stuck():
+                self._beat()
+            await asyncio.sleep(BEAT_S)
+
     async def on_tick(self, counter: int) -> bool:
         if os.getppid() != self._supervisor and not self._service.draining:
             self.handle_exit(signal.SIGTERM, None)
-        if not self._service.is_stuck():
-            self._beat()
         return await super().on_tick(counter)
 
 

@@ -33,7 +33,11 @@ class Caller:
         """Connect to a port of this machine's, `(host, port)`, or to a unix socket's path."""
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.connect(address)
+            try:
+                self.socket.connect(address)
+            except OSError:
+                self.socket.close()
+                raise
         else:
             self.socket = socket.create_connection(address)
         self.socket.settimeout(PATIENCE_S)
