@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,12 +115,32 @@ async def test_what_still_runs_at_the_end_is_answered_without_the_model(
 async def test_who_has_connected_is_served_though_the_port_closes(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their connections wait in the socket until the loop turns again."""
-    async with draining(bundle, monkeypatch) as (made, _, caller):
-        address = (caller.base_url.host, caller.base_url.port)
+    """Their connections wait in the socket until the loop turns once more."""
+    waiting: list[Caller] = []
+    refuse = server.refuse_new_connections
+
+    def connect_before(sockets: list[socket.socket]) -> None:
+        waiting.extend(Caller(sockets[0].getsockname()).send(RERANK) for _ in range(20))
+        refuse(sockets)
+
+    monkeypatch.setattr(server, "refuse_new_connections", connect_before)
+    async with draining(bundle, monkeypatch) as (made, _, _):
         made.handle_exit(signal.SIGTERM, None)
-        waiting = [Caller(address).send(RERANK) for _ in range(20)]
+        await eventually(lambda: len(waiting) == 20)
         answers = [await asyncio.to_thread(one.answer) for one in waiting]
         assert [answer.status for answer in answers] == [200] * 20
         for one in waiting:
             one.close()
+
+
+def test_nobody_connects_after_the_last() -> None:
+    listener, late = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    with listener, late, socket.create_connection(listener.getsockname()) as early:
+        listening.refuse_new_connections([listener])
+        late.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            late.connect(listener.getsockname())
+        early.sendall(b"here")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(4) == b"here"
