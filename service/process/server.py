@@ -60,22 +60,26 @@ class DrainingServer(uvicorn.Server):
         self._asked_to_leave = self._hung_up = False
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        given = sockets or []
-        await super().startup([one for one in given if one.family != AF_UNIX])
-        for one in given:
-            if one.family == AF_UNIX:  # which uvicorn would open as if it were a port
-                await self._open_unix_socket(one)
+        await super().startup([])
+        for one in sockets or []:
+            self.servers.append(await self._open(one))
         gc.collect()
         gc.freeze()
 
-    async def _open_unix_socket(self, unix_socket: socket) -> None:
-        config, make = self.config, self._connections.protocol
-        common = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
-        loop = asyncio.get_running_loop()
-        opened = await loop.create_unix_server(
-            partial(make, **common), sock=unix_socket, ssl=config.ssl, backlog=config.backlog
+    async def _open(self, one: socket) -> asyncio.Server:
+        """As uvicorn would, but for unix sockets, and for the time that a TLS handshake may take."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = partial(
+            self._connections.protocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
         )
-        self.servers.append(opened)
+        opening = loop.create_unix_server if one.family == AF_UNIX else loop.create_server
+        handshake_s = self._service.settings.header_timeout_s if config.is_ssl else None
+        return await opening(
+            protocol, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=handshake_s
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signal handler: takes notes, for `on_tick` to act on."""

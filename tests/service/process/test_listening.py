@@ -140,6 +140,8 @@ def test_tls_and_certificates_of_callers(start: Start, tmp_path: Path) -> None:
     service = start(lambda port: status(port, known).endswith(b"200"), *files)
     with suppress(ssl.SSLError):  # or the end, without a word
         assert status(service.port, anonymous) == b""
+    with Caller(("127.0.0.1", service.port)) as silent:
+        assert silent.is_closed(), "not waited for"
     with (
         Caller(("127.0.0.1", service.port)) as plain,
         pytest.raises(OSError, match="closed without an answer"),
