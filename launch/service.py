@@ -26,16 +26,16 @@ class ServiceProcess:
         self,
         bundle: Path,
         *arguments: str,
-        port: int | None = None,
         log: Path | None = None,
+        port: int | None = None,
         **environment: str,
     ) -> None:
         """Start it.
 
         Args:
             arguments: of its command line.
-            port: instead of a free one.
             log: where its log goes, instead of this process's stderr.
+            port: instead of a free one.
             environment: variables besides this process's own.
         """
         self.port, self._log = port or free_port(), log

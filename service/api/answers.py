@@ -4,27 +4,30 @@
 """
 
 from collections.abc import Callable, Coroutine, Mapping
+from math import ceil
 from typing import Any, NamedTuple
 
 from fastapi import Request, Response
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.request import service_of
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
     BodyTooLargeError,
     BusyError,
     DeadlineExceededError,
-    Fault,
+    ForbiddenError,
     HeadersTooLargeError,
     InvalidRequestError,
     MalformedRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
+    RateLimitedError,
     RequestTimeoutError,
     StoreUnavailableError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
     UnsupportedMediaError,
@@ -42,12 +45,15 @@ class Answer(NamedTuple):
 ANSWERS: Mapping[type[Exception], Answer] = {
     ClientDisconnect: Answer(400, "validation", "The caller disconnected while sending the body."),
     MalformedRequestError: Answer(400, "validation", "The request is no HTTP/1.1 that names one host."),
+    UnauthenticatedError: Answer(401, "unauthenticated", "An API key is needed."),
+    ForbiddenError: Answer(403, "forbidden", "The API key lacks the scope."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
     RequestTimeoutError: Answer(408, "validation", "The request took too long to arrive."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
     UnsupportedMediaError: Answer(415, "validation", "The body is no JSON, or encoded by other than gzip."),
     InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
+    RateLimitedError: Answer(429, "overloaded", "The API key's limit is reached."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
     HeadersTooLargeError: Answer(431, "validation", "The headers are too many or too large."),
     Exception: Answer(500, "unavailable", "An internal error."),
@@ -67,21 +73,6 @@ BODY_ERRORS = (
 
 RETRY_AFTER_S = 1
 
-_FEATURE_FIELDS = ("features", "context", "profile")
-FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
-
-
-def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Pydantic's errors by field; one fault per feature instead of one per type it might have had."""
-    faults: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path, message = list(detail["loc"]), detail["msg"]
-        depth = next((i + 2 for i, part in enumerate(path) if part in _FEATURE_FIELDS), len(path))
-        if len(path) > depth:
-            path, message = path[:depth], FEATURE_MESSAGE
-        faults.setdefault(".".join(map(str, path)) or "body", message)
-    return InvalidRequestError([Fault(field, message) for field, message in faults.items()])
-
 
 def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that may end in these errors."""
@@ -91,7 +82,7 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
     }
-    for error in {OverloadedError, BusyError}.intersection(errors):
+    for error in {OverloadedError, RateLimitedError, BusyError}.intersection(errors):
         schema = {"type": "integer", "example": RETRY_AFTER_S}
         headers = {"Retry-After": {"description": "Seconds.", "schema": schema}}
         responses[ANSWERS[error].status]["headers"] = headers
@@ -100,10 +91,10 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
 
 async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
-    return error_response(error, request.state.request_id)
+    return error_response(error, request.state.request_id, service_of(request).settings.max_faults)
 
 
-def error_response(error: Exception, request_id: str) -> Response:
+def error_response(error: Exception, request_id: str, max_faults: int = 0) -> Response:
     """The response to an error, whether or not there is a request to speak of."""
     headers: dict[str, str] = {}
     fields = {}
@@ -116,8 +107,14 @@ def error_response(error: Exception, request_id: str) -> Response:
         message = str(error) if is_foreseen(error) else "internal error"
     if isinstance(error, OverloadedError | BusyError):
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, RateLimitedError):
+        headers["retry-after"] = str(ceil(error.retry_after_s))
+    if isinstance(error, UnauthenticatedError):
+        headers["www-authenticate"] = "Bearer"
     if isinstance(error, InvalidRequestError):
-        fields = {"fields": [FieldError(field=field, message=text) for field, text in error.faults]}
+        fields = {
+            "fields": [FieldError(field=field, message=text) for field, text in error.faults[:max_faults]]
+        }
     body = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
     return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
 

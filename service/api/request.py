@@ -3,6 +3,7 @@
 import re
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -22,6 +23,9 @@ from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
 
+if TYPE_CHECKING:  # it asks for the service itself
+    from service.api.access import Access
+
 
 @dataclass
 class Service:
@@ -32,6 +36,7 @@ class Service:
     contexts: ContextStore
     models: Models
     reranker: Reranker
+    access: "Access"
     draining: bool = False
     held_bytes: int = 0
     """Of bodies that are still being sent."""

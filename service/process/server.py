@@ -25,6 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.process import admin
 from service.process.connection import Connections
 from service.process.listening import address, listening, refuse_new_connections
 from service.settings import Settings
@@ -176,7 +177,9 @@ def _run(
     settings: Settings, sockets: list[socket], figures: Path | None, beat: Callable[[], None] | None
 ) -> None:
     _allow_connections(settings.max_connections + settings.health_connections)
-    server = make_server(settings, create_app(settings, figures=figures), beat)
+    app = create_app(settings, figures=figures)
+    admin.attach(app, settings)
+    server = make_server(settings, app, beat)
     signal.signal(signal.SIGHUP, server.hang_up)
     logger.info("listening on %s", ", ".join(map(address, sockets)))
     server.run(sockets)

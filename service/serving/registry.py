@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import NamedTuple, Self
@@ -16,6 +17,7 @@ from typing import NamedTuple, Self
 from bundle.arrays import Arrays
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
+from bundle.manifest import BundleError
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -232,6 +234,9 @@ def warm_up(model: LoadedModel) -> float:
 
     Returns:
         Seconds per micro-step of the last run.
+
+    Raises:
+        BundleError: the model's weights are not finite.
     """
     seconds = 0.0
     for _ in range(WARM_UP_ROUNDS):
@@ -240,6 +245,8 @@ def warm_up(model: LoadedModel) -> float:
             started = perf_counter()
             (slate,) = model.generate([inputs], [controls])
             seconds = (perf_counter() - started) / slate.micro_steps
+            if not all(isfinite(position.probability) for position in slate.positions):
+                raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
     return seconds
 
 

@@ -79,10 +79,10 @@ async def test_the_limit_is_of_what_was_packed(serve: Serve, spaces: int, expect
 
 
 async def test_a_bomb_is_not_unpacked(client: Client) -> None:
-    """4 GB in 4 MB: refused for less than what 1 % of it would take."""
+    """128 MB in half of one: refused for less than what half of it would take."""
     packing = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
     part = b" " * 16_777_216
-    bomb = b"".join(packing.compress(part) for _ in range(16)) + packing.flush()  # 256 MB are enough
+    bomb = b"".join(packing.compress(part) for _ in range(8)) + packing.flush()
     begun = process_time()
     zlib.decompress(bomb, wbits=zlib.MAX_WBITS | 16)
     whole = process_time() - begun
@@ -114,7 +114,7 @@ async def test_documentation_behind_a_proxy_finds_its_document(serve: Serve) -> 
     async with serve(root_path="/ranking") as client:
         for prefix in ("", "/ranking"):
             page = (await client.get(f"{prefix}/docs")).text
-            assert "'/ranking/openapi.json'" in page
+            assert "url: 'openapi.json'" in page, "beside the page"
             document = (await client.get(f"{prefix}/openapi.json")).json()
             assert document["servers"] == [{"url": "/ranking"}]
             assert (await client.post(f"{prefix}/v1/rerank", content=BODY)).status_code == 200

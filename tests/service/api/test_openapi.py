@@ -14,12 +14,15 @@ from service.errors import (
     BodyTooLargeError,
     BusyError,
     DeadlineExceededError,
+    ForbiddenError,
     InvalidRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
+    RateLimitedError,
     RequestTimeoutError,
     StoreUnavailableError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
     UnsupportedMediaError,
@@ -27,7 +30,9 @@ from service.errors import (
 
 Errors = tuple[type[Exception], ...]
 
-BODY: Errors = (BodyTooLargeError, UnsupportedMediaError, InvalidRequestError, RequestTimeoutError, BusyError)
+ACCESS: Errors = (UnauthenticatedError, ForbiddenError, RateLimitedError)
+READING: Errors = (BodyTooLargeError, UnsupportedMediaError, RequestTimeoutError, BusyError)
+BODY: Errors = (*ACCESS, *READING, InvalidRequestError)
 RERANK: Errors = (*BODY, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/rerank", "post"): (200, RERANK),
@@ -36,13 +41,13 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "get"): (
         200,
-        (NotFoundError, InvalidRequestError, StoreUnavailableError),
+        (*ACCESS, NotFoundError, InvalidRequestError, StoreUnavailableError),
     ),
-    ("/v1/users/{user_id}/context", "delete"): (204, (InvalidRequestError, StoreUnavailableError)),
-    ("/v1/models", "get"): (200, ()),
+    ("/v1/users/{user_id}/context", "delete"): (204, (*ACCESS, InvalidRequestError, StoreUnavailableError)),
+    ("/v1/models", "get"): (200, ACCESS),
     ("/livez", "get"): (200, (UnavailableError,)),
     ("/readyz", "get"): (200, (UnavailableError,)),
-    ("/metrics", "get"): (200, ()),
+    ("/metrics", "get"): (200, ACCESS),
 }
 """Each route with its status of success and the errors it may end in."""
 
@@ -69,7 +74,8 @@ async def test_every_route_and_status_is_there(client: Client) -> None:
         route: {str(success), *(str(ANSWERS[error].status) for error in ending)}
         for route, (success, ending) in ROUTES.items()
     }
-    assert declared["/v1/rerank", "post"] == {"200", "408", "413", "415", "422", "429", "503", "504"}
+    told = {"200", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
+    assert declared["/v1/rerank", "post"] == told
     for operations in paths.values():
         for operation in operations.values():
             assert operation["summary"]

@@ -52,7 +52,7 @@ def answers(address: object, sent: bytes = GET_LIVEZ) -> bool:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_addresses_are_ipv6_and_ipv4(start: Start, redis_server: RedisServer, workers: int) -> None:
     more = ("--workers", str(workers), "--redis-url", redis_server.url)
-    service = start(on_loopback, "--host", "::", *more)
+    service = start(on_loopback, "--host", "::", "--allow-anonymous", "true", *more)
     for host in ("::1", "127.0.0.1"):
         assert answers((host, service.port), RERANK)
 
