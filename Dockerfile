@@ -69,7 +69,7 @@ RUN python3 requirements.py --only loadtest > requirements.txt \
 # Trains and exports: CONFIG of configs/, on data in /data, into /bundles/NAME.
 FROM base AS trainer
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    EGLR_DATA_DIR=/data MPLCONFIGDIR=/tmp CONFIG=ranklens
+    ORT_DISABLE_TELEMETRY=1 EGLR_DATA_DIR=/data MPLCONFIGDIR=/tmp CONFIG=ranklens
 COPY --from=trainer-packages /venv /venv
 WORKDIR /app
 COPY bundle bundle
@@ -97,7 +97,7 @@ FROM base AS service
 LABEL org.opencontainers.image.title="eglr-reranker" \
       org.opencontainers.image.description="Online generative re-ranking with entropy-guided latent reasoning" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 COPY --from=service-packages /venv /venv
 COPY --from=service-build /app /app
 WORKDIR /app

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
@@ -25,7 +24,7 @@ from bundle.contract import CONTROLS, LOGITS, OPSET, RECORD, present
 from bundle.manifest import ENCODER, STEP
 from engine.generation import Slate
 from engine.graphs import first_counters
-from engine.sessions import session_options
+from engine.sessions import ort, session_options
 from engine.settings import SessionSettings
 
 SIDE = 512

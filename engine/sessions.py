@@ -7,6 +7,8 @@ import onnxruntime as ort
 from bundle.manifest import BundleError
 from engine.settings import SessionSettings
 
+__all__ = ["ort"]  # for whoever needs ONNX Runtime itself: imported from here, it is told to keep to itself
+
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 SLOWER_ON_CPU = ("SkipLayerNormFusion",)

@@ -1,6 +1,7 @@
 """`python -m service --bundle DIR`: the command line. Knows nothing of what is served, or how."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 def main(arguments: Sequence[str]) -> int:
     settings = read_settings(arguments)
     logs.configure(settings)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from now on; later whoever serves tells of it
     try:
         read_manifest(settings.bundle)
     except BundleError as error:

@@ -94,6 +94,7 @@ def _application(service: Service, **named: Any) -> FastAPI:
         **named,
     )
     app.state.service = service
+    app.root_path = service.settings.root_path  # by the server it would only do for a proxy that strips it
     return app
 
 

@@ -74,12 +74,32 @@ class BodyTooLargeError(ServiceError):
     """The body is longer than `max_body_bytes`."""
 
 
+class MalformedRequestError(ServiceError):
+    """It is no HTTP/1.1 that this service reads, or does not name one host."""
+
+
+class HeadersTooLargeError(ServiceError):
+    """The headers are more than `max_headers`, or longer than `max_header_bytes`."""
+
+
+class RequestTimeoutError(ServiceError):
+    """The headers took longer than `header_timeout_s` to arrive, or the body than `body_timeout_s`."""
+
+
+class UnsupportedMediaError(ServiceError):
+    """The body is not JSON, or is packed in a way that is not understood."""
+
+
+class BusyError(ServiceError):
+    """More than `max_connections` are open, or more than `max_held_bytes` of bodies being sent are held."""
+
+
 class NotFoundError(ServiceError):
     """The model or user is unknown."""
 
 
 class UnavailableError(ServiceError):
-    """No model is ready yet."""
+    """No model is ready yet, or the service is about to end."""
 
 
 class GenerationError(ServiceError):

@@ -4,6 +4,7 @@ Read from `RERANK_*` environment variables; the command line of `__main__` is ge
 fields and takes precedence. Does not know what uses a setting.
 """
 
+import ssl
 from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
@@ -54,8 +55,21 @@ class Settings(BaseSettings):
     )
 
     bundle: Path = Field(description="directory of the bundle to serve")
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", description="address to listen on; `::` is all of IPv6 and IPv4")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
+    uds: Path | None = Field(None, description="path of a unix socket to listen on, instead of a port")
+    tls_key: Path | None = Field(
+        None, description="PEM file of the key, without a passphrase; if absent, it is in `tls_cert`"
+    )
+    tls_cert: Path | None = Field(
+        None, validate_default=True, description="PEM file of the certificate and its chain; makes it HTTPS"
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of authorities, one of which must have signed every caller's certificate"
+    )
+    root_path: Annotated[str, Field(pattern=r"^(/[^/?#]+)*$")] = Field(
+        "", description="path that a proxy puts before ours, such as /ranking"
+    )
     admin_host: str = Field("127.0.0.1", description="address of `admin_port`")
     admin_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="port for /metrics, which `port` then does not answer; if absent, it does"
@@ -124,6 +138,24 @@ class Settings(BaseSettings):
         2000, description="number of recent lists that drift metrics compare with the held-out lists"
     )
 
+    max_connections: PositiveInt = Field(
+        1000, description="most open connections of a worker; more get only health checks answered"
+    )
+    health_connections: PositiveInt = Field(
+        16, description="connections beyond `max_connections` that wait for a health check; the oldest yields"
+    )
+    max_header_bytes: PositiveInt = Field(16_384, description="largest request line and headers together")
+    max_headers: PositiveInt = Field(100, description="most headers of a request")
+    max_pipelined: PositiveInt = Field(
+        16, description="most requests sent ahead on a connection, before the one that is being answered"
+    )
+    header_timeout_s: PositiveFloat = Field(
+        5.0, description="longest time from a request's first byte to the end of its headers"
+    )
+    body_timeout_s: PositiveFloat = Field(10.0, description="longest time from there to the end of its body")
+    max_held_bytes: PositiveInt = Field(
+        67_108_864, description="most bytes that a worker holds of bodies that are still being sent"
+    )
     max_body_bytes: PositiveInt = Field(1_048_576, description="largest request body")
     max_faults: Annotated[int, Field(ge=1, le=MOST_FAULTS)] = Field(
         20, description="most faults told of a body that is not valid"
@@ -182,6 +214,11 @@ class Settings(BaseSettings):
         1,
         description="processes on the port, each with its own queue and limits; more than one requires Redis",
     )
+    stuck_after_s: PositiveFloat = Field(
+        10.0,
+        description="an event loop that has not turned for so long, or a model that has not finished a batch "
+        "for twice as long, is stuck: its worker is replaced; /readyz fails after half of the latter",
+    )
     keep_alive_s: PositiveInt = Field(75, description="how long idle connections are kept open")
     drain_s: NonNegativeFloat = Field(
         2.0, description="on SIGTERM, how long readiness fails before the port closes"
@@ -199,6 +236,32 @@ class Settings(BaseSettings):
             except ImportError:
                 raise ValueError("tracing is not installed: pip install 'eglr-reranker[otel]'") from None
         return endpoint
+
+    @field_validator("tls_cert")
+    @classmethod
+    def _has_its_key(cls, cert: Path | None, info: ValidationInfo) -> Path | None:
+        key: Path | None = info.data.get("tls_key")
+        if cert is None:
+            if key is not None:
+                raise ValueError("expected one for tls_key")
+            return None
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot be used with its key: {error}") from None
+        return cert
+
+    @field_validator("tls_client_ca")
+    @classmethod
+    def _has_authorities(cls, authorities: Path | None, info: ValidationInfo) -> Path | None:
+        if authorities is not None:
+            if info.data.get("tls_cert", "") is None:  # absent if it is at fault itself
+                raise ValueError("needs tls_cert")
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authorities)
+            except OSError as error:
+                raise ValueError(f"cannot be read: {error}") from None
+        return authorities
 
     @field_validator("redis_url")
     @classmethod

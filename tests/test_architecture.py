@@ -1,6 +1,7 @@
 """Who may import whom, room by room, and that serving never needs torch."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -57,7 +58,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
         *("service.keys", *SERVICE),
     ),
-    "service.process": ("service.app", "service.observe", *SERVICE),
+    "service.process": (
+        *("service.api.answers", "service.api.request", "service.app", "service.observe"),
+        *SERVICE,
+    ),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
     "model.data": ("bundle", "model.progress"),
@@ -163,6 +167,16 @@ def test_serving_leaves_torch_alone(module: str) -> None:
 def test_reading_and_supervising_leave_onnxruntime_alone(module: str) -> None:
     code = f"import sys, {module}; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_onnxruntime_is_imported_where_it_is_told_to_keep_to_itself() -> None:
+    importing = {
+        path.relative_to(ROOT).as_posix()
+        for name in OURS
+        for path in (ROOT / name).rglob("*.py")
+        if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.MULTILINE)
+    }
+    assert importing == {"engine/sessions.py"}
 
 
 def test_every_package_is_listed_for_installation() -> None:

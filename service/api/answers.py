@@ -15,17 +15,22 @@ from service.api.request import service_of
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
     BodyTooLargeError,
+    BusyError,
     DeadlineExceededError,
     ForbiddenError,
+    HeadersTooLargeError,
     InvalidRequestError,
+    MalformedRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
     RateLimitedError,
+    RequestTimeoutError,
     StoreUnavailableError,
     UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
+    UnsupportedMediaError,
 )
 
 
@@ -39,23 +44,31 @@ class Answer(NamedTuple):
 
 ANSWERS: Mapping[type[Exception], Answer] = {
     ClientDisconnect: Answer(400, "validation", "The caller disconnected while sending the body."),
+    MalformedRequestError: Answer(400, "validation", "The request is no HTTP/1.1 that names one host."),
     UnauthenticatedError: Answer(401, "unauthenticated", "An API key is needed."),
     ForbiddenError: Answer(403, "forbidden", "The API key lacks the scope."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
+    RequestTimeoutError: Answer(408, "validation", "The request took too long to arrive."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
+    UnsupportedMediaError: Answer(415, "validation", "The body is no JSON, or encoded by other than gzip."),
     InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
     RateLimitedError: Answer(429, "overloaded", "The API key's limit is reached."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
+    HeadersTooLargeError: Answer(431, "validation", "The headers are too many or too large."),
     Exception: Answer(500, "unavailable", "An internal error."),
     ModelError: Answer(503, "unavailable", "The model failed (strict requests only)."),
-    UnavailableError: Answer(503, "unavailable", "No model is ready yet."),
+    UnavailableError: Answer(503, "unavailable", "No model is ready yet, or the service is shutting down."),
+    BusyError: Answer(503, "overloaded", "Too many connections, or bodies being sent."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
 }
 """The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""
 
-BODY_ERRORS = (BodyTooLargeError, InvalidRequestError)
+BODY_ERRORS = (
+    *(BodyTooLargeError, UnsupportedMediaError, InvalidRequestError, RequestTimeoutError),
+    BusyError,
+)
 """What reading and checking a body may end in."""
 
 RETRY_AFTER_S = 1
@@ -69,15 +82,20 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
     }
-    if OverloadedError in errors or RateLimitedError in errors:
+    for error in {OverloadedError, RateLimitedError, BusyError}.intersection(errors):
         schema = {"type": "integer", "example": RETRY_AFTER_S}
         headers = {"Retry-After": {"description": "Seconds.", "schema": schema}}
-        responses[ANSWERS[OverloadedError].status]["headers"] = headers
+        responses[ANSWERS[error].status]["headers"] = headers
     return responses
 
 
 async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
+    return error_response(error, request.state.request_id, service_of(request).settings.max_faults)
+
+
+def error_response(error: Exception, request_id: str, max_faults: int = 0) -> Response:
+    """The response to an error, whether or not there is a request to speak of."""
     headers: dict[str, str] = {}
     fields = {}
     if isinstance(error, HTTPException):  # the router's own: no such route, wrong method
@@ -87,16 +105,17 @@ async def answer(request: Request, error: Exception) -> Response:
     else:
         status, error_type, _ = ANSWERS[_row_of(error)]
         message = str(error) if is_foreseen(error) else "internal error"
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError | BusyError):
         headers["retry-after"] = str(RETRY_AFTER_S)
     if isinstance(error, RateLimitedError):
         headers["retry-after"] = str(ceil(error.retry_after_s))
     if isinstance(error, UnauthenticatedError):
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, InvalidRequestError):
-        told = error.faults[: service_of(request).settings.max_faults]
-        fields = {"fields": [FieldError(field=field, message=text) for field, text in told]}
-    body = ErrorResponse(error=message, error_type=error_type, request_id=request.state.request_id, **fields)
+        fields = {
+            "fields": [FieldError(field=field, message=text) for field, text in error.faults[:max_faults]]
+        }
+    body = ErrorResponse(error=message, error_type=error_type, request_id=request_id, **fields)
     return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
 
 

@@ -3,13 +3,16 @@
 Plain ASGI around the whole application, because it is on the hot path. Knows nothing of routes.
 """
 
+import asyncio
 import os
 import re
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.answers import error_response
 from service.bodies.common import REQUEST_ID_PATTERN
+from service.errors import UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.tracing import CURRENT, RequestRecord, Tracer
 
@@ -30,16 +33,16 @@ class Observed:
         state = scope.setdefault("state", {})
         given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
         state["request_id"] = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        code = 500
+        code, answered = 500, False
         record = RequestRecord(scope)
         token = CURRENT.set(record)
         if self._tracer is not None:
             self._tracer.begin(record)
 
         async def send_observed(message: Message) -> None:
-            nonlocal code
+            nonlocal code, answered
             if message["type"] == "http.response.start":
-                code = message["status"]
+                code, answered = message["status"], True
                 own = (REQUEST_ID_HEADER, state["request_id"].encode())
                 message["headers"] = [*message.get("headers", ()), own]
             await send(message)
@@ -48,6 +51,11 @@ class Observed:
         self._metrics.inflight.inc()
         try:
             await self._app(scope, receive, send_observed)
+        except asyncio.CancelledError:  # by the server, whose patience with open requests is over
+            if answered:
+                raise
+            response = error_response(UnavailableError("the service is shutting down"), state["request_id"])
+            await response(scope, receive, send_observed)
         finally:
             self._metrics.inflight.dec()
             endpoint = getattr(scope.get("route"), "path", "unmatched")

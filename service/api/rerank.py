@@ -59,10 +59,11 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 async def _rerank(request: Request, model: str | None) -> Response:
     service = service_of(request)
     arrived = service.reranker.clock()
-    with service.models.get(model) as served:
-        content = await read_body(request)
+    content = await read_body(request)
+    with service.models.get(model) as served:  # not before: a body that is half sent would hold the model
         with service.metrics.stage("parse"):
             body = parse(RerankRequest, content)
+            del content  # which waits for the model no longer than its parsed form
             request_id = identify(request, body)
             check_rerank(body, service.settings)
         answer = await service.reranker.rerank(served, body, request_id, arrived)

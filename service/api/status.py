@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.api.access import ACCESS_ERRORS, needs
 from service.api.answers import declared
 from service.api.request import service_of
-from service.bodies.models import Health, ModelList
+from service.bodies.models import Health, HealthStatus, ModelList
 
 router = APIRouter()
 
@@ -26,25 +26,40 @@ async def models(request: Request) -> ModelList:
     return ModelList(models=[served.info for served in service_of(request).models.all()])
 
 
-@router.get("/livez", tags=["health"], summary="Is the process alive?")
-async def livez() -> Health:
-    """200 as long as the event loop turns."""
+@router.head("/livez", include_in_schema=False)
+@router.get(
+    "/livez",
+    tags=["health"],
+    summary="Is the process alive?",
+    responses={503: {"model": Health, "description": "Only a restart will help."}},
+)
+async def livez(request: Request, response: Response) -> Health:
+    """200 as long as the event loop turns, and nothing is stuck in the model for good."""
+    if service_of(request).is_stuck():
+        response.status_code = 503
+        return Health(status="failing")
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     tags=["health"],
     summary="Should it get traffic?",
-    responses={503: {"model": Health, "description": "Not loaded and warmed up yet, or draining."}},
+    responses={503: {"model": Health, "description": "Not loaded yet, draining, or the model fails."}},
 )
 async def readyz(request: Request, response: Response) -> Health:
-    """200 once a model is loaded and warmed up, until shutdown begins."""
+    """200 while the default model answers: from when it is warmed up until shutdown begins."""
     service = service_of(request)
-    if service.models and not service.draining:
-        return Health(status="ok")
-    response.status_code = 503
-    return Health(status="draining" if service.draining else "starting")
+    if service.draining:
+        state: HealthStatus = "draining"
+    elif not service.models:
+        state = "starting"
+    else:
+        model, now = service.models.get(), service.reranker.clock()
+        state = "ok" if await model.answers(service.settings.stuck_after_s, now) else "failing"
+    response.status_code = 200 if state == "ok" else 503
+    return Health(status=state)
 
 
 @inside.get(

@@ -73,7 +73,10 @@ class ModelList(Body):
     )
 
 
+HealthStatus = Literal["ok", "starting", "draining", "failing"]
+
+
 class Health(Body):
     """State of the process."""
 
-    status: Literal["ok", "starting", "draining"]
+    status: HealthStatus

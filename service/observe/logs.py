@@ -69,7 +69,8 @@ def _frames(error: BaseException) -> Iterator[str]:
 
 
 def configure(settings: Settings) -> None:
-    """Send every logger of the process through the formatter."""
+    """Send every logger of the process, and Python's warnings, through the formatter."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(settings))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)

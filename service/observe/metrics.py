@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from prometheus_client import generate_latest
 
@@ -27,6 +27,9 @@ AGE_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 3 * 86400, 7 * 86400, 30 *
 
 WRITE_INTERVAL_S = 1.0
 """How far behind the figures of workers other than the scraped one may be."""
+
+Refused = Literal["connections", "malformed", "headers", "timeout", "held_bytes", "shutdown"]
+"""Why a request was refused before a route saw it whole."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,13 @@ class Metrics(Stages):
             "request_duration_seconds", "Time to answer a request.", LATENCY_SECONDS, "endpoint"
         )
         self.inflight = make.gauge("inflight_requests", "Requests being answered.", "sum")
+        self.connections = make.gauge("open_connections", "Connections that are open.", "sum")
+        self.refused = make.counters(
+            "refused_total",
+            "Connections and requests that ended at a limit of the server's.",
+            "reason",
+            initial=get_args(Refused),
+        )
         self.context_lookups = make.counters(
             "context_lookups_total",
             "Lookups of a user's context.",

@@ -120,7 +120,7 @@ class Tracer:
 
     def begin(self, record: RequestRecord) -> None:
         """Give a request its span, below the caller's if there is one."""
-        if record.scope["path"] in _UNTRACED_PATHS:
+        if record.scope["path"].removeprefix(record.scope.get("root_path", "")) in _UNTRACED_PATHS:
             return
         method = record.scope["method"]
         record.span = self._tracer.start_span(

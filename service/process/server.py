@@ -1,15 +1,23 @@
 """One worker: the application behind uvicorn, drained on a signal. Knows nothing of other workers.
 
-On SIGTERM or SIGINT readiness fails first, for `drain_s`, while requests are still answered; then the port
-closes, open requests get `shutdown_timeout_s` to finish.
+On SIGTERM or SIGINT readiness fails first, for `drain_s`, while requests are still answered, each asking its
+caller to connect elsewhere; then the port closes, and open requests get `shutdown_timeout_s` to finish. What
+is open even then is answered without the model.
 """
 
+import asyncio
 import gc
+import logging
 import multiprocessing
 import os
+import resource
 import signal
+import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from socket import socket
+from socket import AF_UNIX, socket
+from threading import Timer
 from time import monotonic
 from types import FrameType
 
@@ -18,43 +26,123 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.process import admin
+from service.process.connection import Connections
+from service.process.listening import address, listening, refuse_new_connections
 from service.settings import Settings
+
+LAST_ARRIVALS_S = 0.02
+"""For accepting who has connected already, before the port is closed."""
+
+LAST_WORDS_S = 1
+"""For answers that are given without the model, before whatever still runs is cancelled."""
+
+LAST_RESORT_S = 2
+"""After which the process ends even if a thread of it, stuck in the model, does not."""
+
+BEAT_S = 0.1
+"""Between signs of life."""
+
+OTHER_FILES = 256
+"""That a worker may have open besides connections."""
+
+logger = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
-    """Fails readiness before it closes the port. A second signal skips the wait.
+    """Fails readiness before it closes the port. A second signal skips the wait; SIGHUP changes nothing.
 
     Objects made at start-up are exempt from garbage collection, because scanning them pauses every request.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
-        self._service, self._drain_s = app.state.service, drain_s
+        self._connections, self._service = connections, connections.service
         self._close_at = float("inf")
+        self._asked_to_leave = self._hung_up = False
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        for one in sockets or []:
+            self.servers.append(await self._open(one))
         gc.collect()
         gc.freeze()
+
+    async def _open(self, one: socket) -> asyncio.Server:
+        """As uvicorn would, but for unix sockets, and for the time that a TLS handshake may take."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = partial(
+            self._connections.protocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        opening = loop.create_unix_server if one.family == AF_UNIX else loop.create_server
+        handshake_s = self._service.settings.header_timeout_s if config.is_ssl else None
+        return await opening(
+            protocol, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=handshake_s
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signal handler: takes notes, for `on_tick` to act on."""
         again = self._service.draining
         self._service.draining = True
-        self._close_at = monotonic() + (0.0 if again else self._drain_s)
+        self._close_at = monotonic() + (0.0 if again else self._service.settings.drain_s)
+
+    def hang_up(self, sig: int, frame: FrameType | None) -> None:
+        """Handler of SIGHUP: as above."""
+        self._hung_up = True
 
     async def on_tick(self, counter: int) -> bool:
+        if self._hung_up:
+            self._hung_up = False
+            logger.info("SIGHUP is ignored")
+        if self._service.draining and not self._asked_to_leave:
+            self._asked_to_leave = True
+            self._connections.drain()
         return await super().on_tick(counter) or monotonic() >= self._close_at
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        timeout_s = self._service.settings.shutdown_timeout_s
+        refuse_new_connections(sockets or [])
+        await asyncio.sleep(LAST_ARRIVALS_S)
+        giving_up = asyncio.get_running_loop().call_later(timeout_s, self._give_up)
+        await super().shutdown(sockets)
+        giving_up.cancel()
+
+    def _give_up(self) -> None:
+        """Have open requests end: those at the model by their fallback, those half sent by an error."""
+        self._connections.give_up()
+        self._ending = asyncio.create_task(self._service.models.stop())
+        last_resort = Timer(LAST_WORDS_S + LAST_RESORT_S, _abandon)
+        last_resort.daemon = True
+        last_resort.start()
+
+
+def _abandon() -> None:
+    logger.error("the process does not end by itself")
+    os._exit(1)
 
 
 class Worker(DrainingServer):
-    """One of several: drains as well when its supervisor is gone, so that none is ever left behind."""
+    """One of several: gives signs of life, and drains as well when its supervisor is gone, so that none is
+    ever left behind."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
-        super().__init__(config, app, drain_s)
+    def __init__(self, config: uvicorn.Config, connections: Connections, beat: Callable[[], None]) -> None:
+        super().__init__(config, connections)
+        self._beat = beat
         supervisor = multiprocessing.parent_process()
         assert supervisor is not None
         self._supervisor = supervisor.pid
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        self._beating = asyncio.create_task(self._keep_beating())
+        await super().startup(sockets)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            if not self._service.is_stuck():
+                self._beat()
+            await asyncio.sleep(BEAT_S)
 
     async def on_tick(self, counter: int) -> bool:
         if os.getppid() != self._supervisor and not self._service.draining:
@@ -62,31 +150,69 @@ class Worker(DrainingServer):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, listener: socket | None = None, figures: Path | None = None) -> int:
-    """Serve until a signal, and return the exit code.
-
-    Args:
-        listener: a bound socket to listen on, of one worker among several; without it, `settings.port`.
-        figures: the file of one worker among several, see `service.observe.metrics`.
+def serve(settings: Settings) -> int:
+    """Serve alone until a signal, and return the exit code.
 
     Raises:
-        SystemExit: with `uvicorn.config.STARTUP_FAILURE`, when the port or the bundle cannot be opened.
+        SystemExit: with `STARTUP_FAILURE`, when the port or the bundle cannot be opened.
     """
+    with listening(settings) as sockets:
+        _run(settings, sockets, None, None)
+    return 0
+
+
+def work(settings: Settings, sockets: list[socket], figures: Path, beat: Callable[[], None]) -> int:
+    """As `serve`, as one worker among several.
+
+    Args:
+        sockets: its own.
+        figures: its file, see `service.observe.metrics`.
+        beat: called as long as the event loop turns and the model is not stuck.
+    """
+    _run(settings, sockets, figures, beat)
+    return 0
+
+
+def _run(
+    settings: Settings, sockets: list[socket], figures: Path | None, beat: Callable[[], None] | None
+) -> None:
+    _allow_connections(settings.max_connections + settings.health_connections)
     app = create_app(settings, figures=figures)
     admin.attach(app, settings)
+    server = make_server(settings, app, beat)
+    signal.signal(signal.SIGHUP, server.hang_up)
+    logger.info("listening on %s", ", ".join(map(address, sockets)))
+    server.run(sockets)
+
+
+def make_server(settings: Settings, app: FastAPI, beat: Callable[[], None] | None = None) -> DrainingServer:
+    """What serves an application within the limits of connections; with `beat`, as one worker of several."""
+    connections = Connections(app.state.service)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        http=connections.protocol,  # type: ignore[arg-type]
+        ws="none",
+        proxy_headers=False,
         loop="uvloop",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s + LAST_WORDS_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
     )
-    if listener is None:
-        DrainingServer(config, app, settings.drain_s).run()
-    else:
-        Worker(config, app, settings.drain_s).run(sockets=[listener])
-    return 0
+    return DrainingServer(config, connections) if beat is None else Worker(config, connections, beat)
+
+
+def _allow_connections(wanted: int) -> None:
+    """Raise the limit on open files as far as the system allows, lest connections end at that one."""
+    wanted += OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        logger.warning("the limits on connections want %d open files, the system allows %d", wanted, hard)
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,7 +1,6 @@
-"""Several workers on one port: started, restarted when they die, drained together.
+"""Several workers on one port: started, restarted when they die or hang, drained together.
 
-The supervisor reserves the port and forks; each worker has a socket of its own on it (SO_REUSEPORT), for
-from one shared socket the first to wake takes a whole burst of connections, and keeps them. The supervisor
+The supervisor reserves the port and forks; each worker has a socket of its own on it. The supervisor
 stays small: what serves is imported by the workers alone. Each of them has its own session, queue and limits;
 users are shared through Redis.
 """
@@ -13,24 +12,23 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
-from typing import Any
 
 from service.observe import families
 from service.observe.instruments import Instruments
+from service.process.heartbeat import Heartbeats
+from service.process.listening import STARTUP_FAILURE, address, close, listening, of_worker
 from service.settings import Settings
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own name: the directory in which each process has a file of figures."""
-
-STARTUP_FAILURE = 3
-"""A worker's exit code when it could not start: the same as uvicorn's."""
 
 TICK_S = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -50,8 +48,7 @@ def supervise(settings: Settings) -> int:
 
     0: drained. 1: a worker had to be killed, or ended badly. 3: a worker cannot start at all.
     """
-    reserved = _reserve(settings.host, settings.port)
-    with _metrics_directory() as directory:
+    with listening(settings) as reserved, _metrics_directory() as directory:
         return Supervisor(settings, reserved, directory).run()
 
 
@@ -66,18 +63,22 @@ class _Place:
     due: float = 0.0  # when the next may start
     deaths: int = 0  # in a row, each before `STEADY_S`
     restarted: bool = False
+    beats: int = 0  # counted so far
+    silent_s: float | None = None  # since the last of them; None before the first of this process
 
 
 class Supervisor:
     """Keeps every place filled until a signal."""
 
-    def __init__(self, settings: Settings, reserved: socket.socket, directory: Path) -> None:
+    def __init__(self, settings: Settings, reserved: list[socket.socket], directory: Path) -> None:
         self._settings, self._reserved = settings, reserved
         self._places = [
             _Place(number, directory / f"worker-{number}{families.SUFFIX}")
             for number in range(settings.workers)
         ]
+        self._beats = Heartbeats(settings.workers)
         self._signals = 0
+        self._hung_up = False
         self._instruments = Instruments()
         self._restarts = self._instruments.counter("worker_restarts_total", "Workers restarted.")
         self._figures = directory / f"supervisor{families.SUFFIX}"
@@ -85,11 +86,14 @@ class Supervisor:
     def run(self) -> int:
         for number in SIGNALS:
             signal.signal(number, self._note)
-        host, port = self._reserved.getsockname()[:2]
-        logger.info("%d workers on %s port %d", len(self._places), host, port)
+        signal.signal(signal.SIGHUP, self._hang_up)
+        logger.info("%d workers on %s", len(self._places), ", ".join(map(address, self._reserved)))
         code = 0
         self._write()
         while not self._signals and not code:
+            if self._hung_up:
+                self._hung_up = False
+                logger.info("SIGHUP is ignored")
             for place in self._places:
                 code = code or self._tend(place)
             sleep(TICK_S)
@@ -99,8 +103,20 @@ class Supervisor:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
 
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._hung_up = True
+
     def _tend(self, place: _Place) -> int:
-        """Start what is due, bury what died. Returns an exit code when there is no use in going on."""
+        """Start what is due, kill what is stuck, bury what died.
+
+        Returns an exit code when there is no use in going on.
+        """
+        if place.process is not None and place.process.exitcode is None and self._is_stuck(place):
+            logger.error(
+                "worker %d gave no sign of life for %.1f s and is killed", place.number, place.silent_s
+            )
+            place.process.kill()
+            place.process.join()
         if place.process is not None and place.process.exitcode is not None:
             code, lived_s = place.process.exitcode, monotonic() - place.started
             self._bury(place)
@@ -120,9 +136,20 @@ class Supervisor:
             self._start(place)
         return 0
 
+    def _is_stuck(self, place: _Place) -> bool:
+        """Time counts only while the supervisor itself runs, lest a common pause kill anybody."""
+        beats = self._beats.count(place.number)
+        if beats != place.beats:
+            place.beats, place.silent_s = beats, 0.0
+        elif place.silent_s is not None:
+            place.silent_s += TICK_S
+        return place.silent_s is not None and place.silent_s > self._settings.stuck_after_s
+
     def _start(self, place: _Place) -> None:
+        place.silent_s = None
         place.process = multiprocessing.get_context("fork").Process(
-            target=_work, args=(self._settings, self._reserved, place.figures)
+            target=_work,
+            args=(self._settings, self._reserved, place.figures, partial(self._beats.beat, place.number)),
         )
         # A signal may not find the child with the supervisor's handlers, which would swallow it.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -145,7 +172,7 @@ class Supervisor:
 
     def _drain(self) -> int:
         """Let every worker finish, and say whether all did."""
-        self._reserved.close()
+        close(self._reserved)
         running = [place.process for place in self._places if place.process is not None]
         give_up = monotonic() + self._settings.drain_s + self._settings.shutdown_timeout_s + GRACE_S
         passed_on = 0
@@ -164,41 +191,17 @@ class Supervisor:
         return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in running) else 1
 
 
-def _work(settings: Settings, reserved: socket.socket, figures: Path) -> None:
+def _work(settings: Settings, reserved: list[socket.socket], figures: Path, beat: Callable[[], None]) -> None:
     """A worker's life. In a process group of its own: Ctrl-C is for the supervisor, which passes it on."""
     os.setpgrp()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    listener = _bound(reserved.family, reserved.getsockname(), shared=True)
-    reserved.close()
-    from service.process.server import serve
+    own = of_worker(reserved)
+    close([one for one in reserved if one not in own])
+    from service.process.server import work
 
-    raise SystemExit(serve(settings, listener, figures))
-
-
-def _reserve(host: str, port: int) -> socket.socket:
-    """The port, taken but not open: workers listen on it once they are ready.
-
-    Raises:
-        SystemExit: it cannot be had.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # A service already there would silently share its requests with this one, so look first.
-        _bound(family, address, shared=False).close()
-        return _bound(family, address, shared=True)
-    except OSError as error:
-        logger.error("cannot bind %s port %d: %s", host, port, error)
-        raise SystemExit(STARTUP_FAILURE) from error
-
-
-def _bound(family: int, address: Any, shared: bool) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-    bound.bind(address)
-    return bound
+    raise SystemExit(work(settings, own, figures, beat))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Knows nothing of requests.
 import asyncio
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
@@ -13,6 +14,7 @@ from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import NamedTuple, Self
 
+from bundle.arrays import Arrays
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
 from bundle.manifest import BundleError
@@ -22,13 +24,17 @@ from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
 from service.bodies.models import Defaults, GateInfo, ModelInfo
-from service.errors import NotFoundError, UnavailableError
+from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
+from service.serving.watch import Watched
 from service.settings import Settings
 
-WARM_UP_ROUNDS = 3
+WARM_UP_ROUNDS, WARM_UP_ITEMS = 3, 50
+
+PROBE_S = 1.0
+"""For a model that is asked whether it answers again."""
 
 
 class ModelKey(NamedTuple):
@@ -45,6 +51,7 @@ class ServedModel:
     model: LoadedModel
     scheduler: Scheduler
     metrics: ModelMetrics
+    watched: Watched
     loaded_at: datetime
     _requests: int = 0
     _let_go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +70,15 @@ class ServedModel:
             self._let_go.clear()
             await self._let_go.wait()
         await self.scheduler.stop()
+
+    async def answers(self, stuck_after_s: float, now: float) -> bool:
+        """Whether it generates slates. If its last batch failed, it is asked for one; `now` by its clock."""
+        if self.watched.busy_s > stuck_after_s:
+            return False
+        if self.watched.failed:
+            with suppress(GenerationError):
+                await self.scheduler.generate(*warm_up_request(self.model, 1), now + PROBE_S)
+        return not self.watched.failed
 
     @property
     def key(self) -> ModelKey:
@@ -179,8 +195,9 @@ class Models:
         seconds_per_micro_step = await asyncio.to_thread(warm_up, model)
         manifest = model.manifest
         metrics = self._metrics.for_model(manifest.name, manifest.version)
+        watched = Watched(model.generate)
         scheduler = Scheduler(
-            model.generate,
+            watched,
             metrics,
             max_batch_size=settings.max_batch_size,
             max_concurrency=settings.max_concurrency,
@@ -190,7 +207,7 @@ class Models:
         )
         scheduler.start()
         metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)
-        return ServedModel(model, scheduler, metrics, datetime.now(UTC))
+        return ServedModel(model, scheduler, metrics, watched, datetime.now(UTC))
 
     async def _load(self, bundle: Path, alone: bool) -> ModelKey:
         async with self._loading:
@@ -221,15 +238,20 @@ def warm_up(model: LoadedModel) -> float:
     Raises:
         BundleError: the model's weights are not finite.
     """
-    ids = model.features.catalogue.ids[:50] or ["unknown"]
     seconds = 0.0
     for _ in range(WARM_UP_ROUNDS):
-        for length in (1, len(ids)):
-            inputs = model.features.request(Candidates(ids[:length]), ANONYMOUS, {}, time())
-            controls = Controls.default(model.manifest, min(model.manifest.slate_length, length))
+        for length in (1, WARM_UP_ITEMS):
+            inputs, controls = warm_up_request(model, length)
             started = perf_counter()
             (slate,) = model.generate([inputs], [controls])
             seconds = (perf_counter() - started) / slate.micro_steps
             if not all(isfinite(position.probability) for position in slate.positions):
                 raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
     return seconds
+
+
+def warm_up_request(model: LoadedModel, items: int) -> tuple[Arrays, Controls]:
+    """A request of nobody's for the first items of the catalogue, if it has so many."""
+    ids = model.features.catalogue.ids[:items] or ["unknown"]
+    inputs = model.features.request(Candidates(ids), ANONYMOUS, {}, time())
+    return inputs, Controls.default(model.manifest, min(model.manifest.slate_length, len(ids)))

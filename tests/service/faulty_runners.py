@@ -63,7 +63,7 @@ def put_runner(client: Client, runner: Any) -> None:
     """Swap the runner below the scheduler, which is as deep as a fault can come from."""
     served = client.service.models.get()
     model = replace(served.model, runner=runner)
-    served.scheduler._generate = model.generate
+    served.watched.generate = model.generate
 
 
 def held(client: Client) -> Gate:

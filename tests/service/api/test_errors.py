@@ -19,6 +19,7 @@ from service.api.answers import ANSWERS
 from service.bodies.common import MAX_NUMBER, MAX_TIMESTAMP
 from service.errors import (
     BodyTooLargeError,
+    BusyError,
     DeadlineExceededError,
     Fault,
     ForbiddenError,
@@ -219,7 +220,7 @@ async def test_every_error_is_answered_as_the_table_says(
         response = await client.post(route.format(model="eglr"), json={})
         body = refused(response, kind)
         assert body["error"] == ("internal error" if kind is Exception else str(error))
-        assert ("retry-after" in response.headers) == (kind in (OverloadedError, RateLimitedError))
+        assert ("retry-after" in response.headers) == (kind in (OverloadedError, RateLimitedError, BusyError))
     for status in {row.status for row in ANSWERS.values()}:
         counted = await client.metric(f'rerank_requests_total{{code="{status}",endpoint="{route}"}}')
         assert counted == sum(row.status == status for row in ANSWERS.values())

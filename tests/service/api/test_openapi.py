@@ -12,6 +12,7 @@ from service.api.answers import ANSWERS
 from service.bodies import errors, models, rerank, users
 from service.errors import (
     BodyTooLargeError,
+    BusyError,
     DeadlineExceededError,
     ForbiddenError,
     InvalidRequestError,
@@ -19,16 +20,19 @@ from service.errors import (
     NotFoundError,
     OverloadedError,
     RateLimitedError,
+    RequestTimeoutError,
     StoreUnavailableError,
     UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
+    UnsupportedMediaError,
 )
 
 Errors = tuple[type[Exception], ...]
 
 ACCESS: Errors = (UnauthenticatedError, ForbiddenError, RateLimitedError)
-BODY: Errors = (*ACCESS, BodyTooLargeError, InvalidRequestError)
+READING: Errors = (BodyTooLargeError, UnsupportedMediaError, RequestTimeoutError, BusyError)
+BODY: Errors = (*ACCESS, *READING, InvalidRequestError)
 RERANK: Errors = (*BODY, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/rerank", "post"): (200, RERANK),
@@ -41,7 +45,7 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ),
     ("/v1/users/{user_id}/context", "delete"): (204, (*ACCESS, InvalidRequestError, StoreUnavailableError)),
     ("/v1/models", "get"): (200, ACCESS),
-    ("/livez", "get"): (200, ()),
+    ("/livez", "get"): (200, (UnavailableError,)),
     ("/readyz", "get"): (200, (UnavailableError,)),
     ("/metrics", "get"): (200, ACCESS),
 }
@@ -70,7 +74,8 @@ async def test_every_route_and_status_is_there(client: Client) -> None:
         route: {str(success), *(str(ANSWERS[error].status) for error in ending)}
         for route, (success, ending) in ROUTES.items()
     }
-    assert declared["/v1/rerank", "post"] == {"200", "401", "403", "413", "422", "429", "503", "504"}
+    told = {"200", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
+    assert declared["/v1/rerank", "post"] == told
     for operations in paths.values():
         for operation in operations.values():
             assert operation["summary"]
@@ -90,7 +95,7 @@ async def test_every_reference_leads_somewhere(client: Client) -> None:
 async def test_errors_have_the_one_shape_and_say_what_they_mean(client: Client) -> None:
     paths = (await document(client))["paths"]
     for (path, method), (_, ending) in ROUTES.items():
-        for error in ending if path != "/readyz" else ():
+        for error in ending if path not in ("/livez", "/readyz") else ():
             response = paths[path][method]["responses"][str(ANSWERS[error].status)]
             schema = response["content"]["application/json"]["schema"]
             assert schema["$ref"].endswith("/ErrorResponse"), (path, error)

@@ -1,8 +1,11 @@
 """What the service says of itself: its models, and whether it should get traffic."""
 
+from functools import partial
 from pathlib import Path
 
-from rerank_client import Client
+from eventually import eventually
+from faulty_runners import Confused, Failing, held, put_runner
+from rerank_client import Client, Serve
 
 from bundle.manifest import read_manifest
 
@@ -30,3 +33,34 @@ async def test_readiness_ends_where_draining_begins(client: Client) -> None:
     assert (draining.status_code, draining.json()) == (503, {"status": "draining"})
     alive = await client.get("/livez")
     assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
+
+
+async def test_readiness_asks_a_model_that_failed(client: Client) -> None:
+    real = client.service.models.get().model.runner
+    for runner in (Failing(), Confused(real)):
+        put_runner(client, runner)
+        assert (await client.get("/readyz")).status_code == 200, "nothing has failed yet"
+        assert (await client.rerank(["i1", "i2"])).json()["fallback"] == "model"
+        failing = await client.get("/readyz")
+        assert (failing.status_code, failing.json()) == (503, {"status": "failing"})
+        assert (await client.get("/livez")).status_code == 200
+        put_runner(client, real)
+        assert (await client.get("/readyz")).json() == {"status": "ok"}, "without any caller's help"
+
+
+async def test_a_stuck_model_fails_readiness_then_life(serve: Serve) -> None:
+    async with serve(stuck_after_s=0.1) as client:
+        gate = held(client)
+        late = await client.rerank(["i1", "i2"], deadline_ms=1)
+        assert late.json()["fallback"] == "deadline"
+        assert gate.reached.is_set()
+        for path in ("/readyz", "/livez"):
+            await eventually(partial(answers, client, path, (503, "failing")))
+        gate.set()
+        for path in ("/readyz", "/livez"):
+            await eventually(partial(answers, client, path, (200, "ok")))
+
+
+async def answers(client: Client, path: str, expected: tuple[int, str]) -> bool:
+    answer = await client.get(path)
+    return (answer.status_code, answer.json()["status"]) == expected

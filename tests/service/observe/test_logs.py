@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def logged(bundle: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
             return [line for line in lines if line["logger"] != "httpx"]  # the test's own client
 
     yield Logged()
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -146,3 +148,13 @@ def test_exceptions_are_told_whole_while_debugging(logged: Any) -> None:
     with_text, without = logged.lines()
     assert with_text["exception"].endswith("KeyError: 'person-xyz'")
     assert "exception" not in without
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_lines_too(logged: Any) -> None:
+    with warnings.catch_warnings():
+        logged()
+        warnings.warn("of two\nlines", UserWarning, stacklevel=1)
+    (line,) = logged.lines()
+    assert (line["level"], line["logger"]) == ("warning", "py.warnings")
+    assert "UserWarning: of two\nlines" in line["message"]

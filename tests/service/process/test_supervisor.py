@@ -18,7 +18,7 @@ from launch.service import ServiceProcess
 from launch.waiting import until_ready
 from service.__main__ import read_settings
 from service.observe.families import SUFFIX, Families, decode
-from service.process.supervisor import STARTUP_FAILURE
+from service.process.listening import STARTUP_FAILURE
 
 REQUESTS = 40
 """Of which every worker gets some."""
@@ -135,6 +135,19 @@ async def test_a_killed_worker_is_replaced(workers: Workers) -> None:
     names = {path.name for path in workers.figures.glob(f"*{SUFFIX}")}
     assert names == FILES, "however many workers there were"
     assert "by signal SIGKILL; restarting it in 0.5 s" in workers.log.read_text()
+
+
+async def test_a_hung_worker_is_replaced(bundle: Path, redis_server: RedisServer, tmp_path: Path) -> None:
+    with Workers(bundle, redis_server.url, tmp_path, "--drain-s", "0", "--stuck-after-s", "1") as workers:
+        pids = workers.pids()
+        victim = max(pids)
+        os.kill(victim, signal.SIGSTOP)
+        await eventually(lambda: victim not in workers.pids() and workers.listening() == 2)
+        assert len(workers.pids() & pids) == 1, "the other one lives"
+        assert "gave no sign of life" in workers.log.read_text()
+        assert {rerank(workers).status_code for _ in range(10)} == {200}
+        os.kill(workers.process.pid, signal.SIGHUP)
+        await eventually(lambda: "SIGHUP is ignored" in workers.log.read_text())
 
 
 async def test_sigterm_drains_every_worker(bundle: Path, redis_server: RedisServer, tmp_path: Path) -> None:

@@ -1,0 +1,320 @@
+"""One connection: uvicorn's, within limits of number, size and time, and asked to leave while draining.
+
+A request beyond a limit is answered in the one shape of errors, or, where nothing can be answered any more,
+its connection is closed. Knows nothing of routes, but for those of health, which are always answered.
+"""
+
+import fcntl
+import os
+import sys
+import termios
+from asyncio import AbstractEventLoop, TimerHandle, Transport
+from typing import Any
+
+import httptools
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api.answers import error_response
+from service.api.request import FAULT, Service
+from service.errors import (
+    BusyError,
+    HeadersTooLargeError,
+    MalformedRequestError,
+    RequestTimeoutError,
+    ServiceError,
+    UnavailableError,
+)
+from service.observe.metrics import Refused
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+
+LINGER_S, LINGER_BYTES = 1.0, 1_048_576
+"""How long, and how much, of what a refused caller still sends is read and thrown away: a connection that is
+closed with anything unread takes the answer with it."""
+
+IDLE_WHILE_DRAINING_S = 1.0
+"""Whoever uses a connection more often gets an answer that says it closes, instead of finding it closed."""
+
+RECHECK_S = 0.02
+"""When a time is up, but bytes have arrived that a stalled event loop has not read."""
+
+IDLE, HEADERS, BODY = range(3)
+
+
+class Connections:
+    """All connections of one worker. `protocol` makes the next one."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.settings, self.metrics = service, service.settings, service.metrics
+        self._open: dict[Connection, None] = {}
+        self._spare: dict[Connection, None] = {}
+
+    def protocol(self, **given: Any) -> "Connection":
+        """What uvicorn makes for each connection."""
+        return Connection(self, **given)
+
+    def opened(self, connection: "Connection") -> bool:
+        """Count it. Returns whether it is one too many, which is for health checks alone."""
+        self.metrics.connections.inc()
+        if len(self._open) < self.settings.max_connections:
+            self._open[connection] = None
+            return False
+        self.metrics.refused.labels("connections").inc()
+        self._spare[connection] = None
+        if len(self._spare) > self.settings.health_connections:
+            next(iter(self._spare)).transport.abort()
+        return True
+
+    def closed(self, connection: "Connection") -> None:
+        self.metrics.connections.dec()
+        self._open.pop(connection, None)
+        self._spare.pop(connection, None)
+
+    def drain(self) -> None:
+        """Ask everybody to leave."""
+        for connection in (*self._open, *self._spare):
+            connection.drain()
+
+    def give_up(self) -> None:
+        """Answer the requests that have not arrived yet."""
+        for connection in (*self._open, *self._spare):
+            connection.give_up()
+
+
+class Connection(HttpToolsProtocol):
+    """Counts what arrives, and how long it takes."""
+
+    transport: Transport
+    loop: AbstractEventLoop
+
+    def __init__(self, connections: Connections, **given: Any) -> None:
+        super().__init__(**given)
+        self._connections, self._limits = connections, connections.settings
+        self._spare = self._refused = False
+        self._fault: ServiceError | None = None  # of the request being read, found by a callback
+        self._unparsed = 0  # bytes since the parser last told of headers or a part of a body
+        # Counts starts of messages, ends of headers and ends of messages, hence tells the phase, modulo 3.
+        self._step = self._timed_step = 0
+        self._timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._spare = self._connections.opened(self)
+        if self._spare:
+            self._idle_at_most(self._limits.header_timeout_s)
+            self._whole_app, self.app = self.app, self._only_health
+        elif self._connections.service.draining:
+            self._idle_at_most(IDLE_WHILE_DRAINING_S)
+        self._keep_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.closed(self)
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
+        if self._refused:
+            if self._unparsed > LINGER_BYTES:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # not understood: an ordinary request, after which nothing more can be read
+        except httptools.HttpParserError:
+            self._refuse(self._fault or MalformedRequestError("invalid HTTP request"))
+        else:
+            if self._unparsed > self._limits.max_header_bytes:
+                self._refuse(self._too_large())
+        if self._step % 3 != IDLE:
+            if self._timed_step != self._step and not self._refused:
+                self._start_timer()
+        else:
+            if self._timer is not None:
+                self._stop_timer()
+            if self.timeout_keep_alive_task is None and self._answered():
+                self._keep_idle()
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        self._step += 1
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._step % 3 == HEADERS:  # nobody asked for trailers
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._fault = self._fault_of_headers()
+        if self._fault is not None:
+            raise self._fault  # which ends the parsing
+        self._step += 1
+        self._unparsed = 0
+        super().on_headers_complete()
+        if self._spare or self._connections.service.draining or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._step += 1
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def _fault_of_headers(self) -> ServiceError | None:
+        headers = self.headers
+        if len(headers) > self._limits.max_headers:
+            return self._too_large()
+        if self._unparsed > self._limits.max_header_bytes:  # perhaps by what follows them
+            size = len(self.url) + sum(len(name) + len(value) for name, value in headers)
+            if size > self._limits.max_header_bytes:
+                return self._too_large()
+        hosts = [name for name, _ in headers].count(b"host")
+        if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
+            return MalformedRequestError(f"expected one Host header, found {hosts}")
+        if len(self.pipeline) >= self._limits.max_pipelined:
+            return MalformedRequestError("too many requests were sent ahead")
+        return None
+
+    def _too_large(self) -> HeadersTooLargeError:
+        limits = self._limits
+        return HeadersTooLargeError(
+            f"at most {limits.max_headers} headers and {limits.max_header_bytes} bytes of them"
+        )
+
+    # Time
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timed_step = self._step
+        limits = self._limits
+        seconds = limits.header_timeout_s if self._step % 3 == HEADERS else limits.body_timeout_s
+        self._timer = self.loop.call_later(seconds, self._overdue)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _overdue(self, rechecked: bool = False) -> None:
+        if not rechecked and self._unread():
+            self._timer = self.loop.call_later(RECHECK_S, self._overdue, True)
+            return
+        self._timer = None
+        part = "headers" if self._step % 3 == HEADERS else "body"
+        self._refuse(RequestTimeoutError(f"the {part} took too long to arrive"))
+
+    def _idle_at_most(self, seconds: float) -> None:
+        # uvicorn calls it an int, and only hands it to the event loop.
+        self.timeout_keep_alive = min(self.timeout_keep_alive, seconds)  # type: ignore[assignment]
+
+    def _keep_idle(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection was idle for long. Close it, unless a request is arriving."""
+        if self._step % 3 != IDLE:
+            return
+        if self._unread():
+            self.timeout_keep_alive_task = self.loop.call_later(RECHECK_S, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unread(self) -> bool:
+        """Whether bytes wait in the socket."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        if self.transport.is_closing() or descriptor < 0:
+            return False
+        waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) > 0
+
+    # Draining
+
+    def drain(self) -> None:
+        """Leave with the next answer, or when idle for a while."""
+        self._idle_at_most(IDLE_WHILE_DRAINING_S)
+        if not self._answered():
+            self.cycle.keep_alive = False
+        elif self._step % 3 == IDLE:
+            self._keep_idle()
+
+    def shutdown(self) -> None:
+        """The port is closed. A request that is being sent, or has just arrived, is still answered."""
+        if not self._answered():
+            self.cycle.keep_alive = False
+        elif self._step % 3 == IDLE and not self._unread():
+            self.transport.close()
+
+    def give_up(self) -> None:
+        if self._step % 3 != IDLE:
+            self._refuse(UnavailableError("the service is shutting down"))
+
+    # Refusals
+
+    def _answered(self) -> bool:
+        """Whether no request waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer the request that is being read with an error, and read no more."""
+        if self._refused:
+            return
+        self._refused = True
+        self._stop_timer()
+        self._connections.metrics.refused.labels(_REASONS[type(error)]).inc()
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body:  # the fault is in its body
+            if cycle.response_complete:
+                self.transport.close()
+            else:
+                cycle.scope["state"][FAULT] = error
+                cycle.keep_alive = False
+                cycle.message_event.set()
+        elif self._answered():
+            self.transport.write(_written(_response(error)))
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+        else:  # an answer to an earlier request is due, and is the last one
+            cycle.keep_alive = False
+
+    async def _only_health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application of a connection too many."""
+        if scope["path"].removeprefix(self._limits.root_path) in HEALTH_PATHS:
+            await self._whole_app(scope, receive, send)
+        else:
+            error = BusyError(f"{self._limits.max_connections} connections are open already")
+            await _response(error)(scope, receive, send)
+
+
+_REASONS: dict[type[ServiceError], Refused] = {
+    HeadersTooLargeError: "headers",
+    MalformedRequestError: "malformed",
+    RequestTimeoutError: "timeout",
+    UnavailableError: "shutdown",
+}
+
+
+def _response(error: ServiceError) -> Response:
+    """An answer of which the application knows nothing."""
+    request_id = os.urandom(16).hex()
+    response = error_response(error, request_id)
+    response.headers["x-request-id"] = request_id
+    response.headers["connection"] = "close"
+    return response
+
+
+def _written(response: Response) -> bytes:
+    lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
+    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
