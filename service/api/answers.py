@@ -52,8 +52,6 @@ ANSWERS: Mapping[type[Exception], Answer] = {
 BODY_ERRORS = (BodyTooLargeError, InvalidRequestError)
 """What reading and checking a body may end in."""
 
-RETRY_AFTER_S = 1
-
 _FEATURE_FIELDS = ("features", "context", "profile")
 FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
 
@@ -79,8 +77,8 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
         status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
     }
     if OverloadedError in errors:
-        schema = {"type": "integer", "example": RETRY_AFTER_S}
-        headers = {"Retry-After": {"description": "Seconds.", "schema": schema}}
+        schema = {"type": "integer", "minimum": 1, "example": 1}
+        headers = {"Retry-After": {"description": "The wait predicted, in seconds.", "schema": schema}}
         responses[ANSWERS[OverloadedError].status]["headers"] = headers
     return responses
 
@@ -97,7 +95,7 @@ async def answer(request: Request, error: Exception) -> Response:
         status, error_type, _ = ANSWERS[_row_of(error)]
         message = str(error) if is_foreseen(error) else "internal error"
     if isinstance(error, OverloadedError):
-        headers["retry-after"] = str(RETRY_AFTER_S)
+        headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, InvalidRequestError):
         fields = {"fields": [FieldError(field=field, message=text) for field, text in error.faults]}
     body = ErrorResponse(error=message, error_type=error_type, request_id=request.state.request_id, **fields)

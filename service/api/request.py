@@ -32,6 +32,12 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def caller_of(request: Request) -> str:
+    """Who shares the engine's time with others: a connection, by the address at its other end."""
+    client = request.scope["client"]
+    return f"{client[0]}:{client[1]}" if client else ""
+
+
 async def read_body(request: Request) -> bytearray:
     """The body, read no further than `max_body_bytes`.
 

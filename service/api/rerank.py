@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from service.api.answers import BODY_ERRORS, declared
 from service.api.front import FrontRoute
 from service.api.openapi import request_body
-from service.api.request import identify, read_body, service_of
+from service.api.request import caller_of, identify, read_body, service_of
 from service.api.validation import check_rerank, parse
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.errors import (
@@ -56,12 +56,12 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 async def _rerank(request: Request, model: str | None) -> Response:
     service = service_of(request)
-    arrived = service.reranker.clock()
+    arrived = service.reranker.arrival()
     with service.models.get(model) as served:
         content = await read_body(request)
         with service.metrics.stage("parse"):
             body = parse(RerankRequest, content)
             request_id = identify(request, body)
             check_rerank(body, service.settings)
-        answer = await service.reranker.rerank(served, body, request_id, arrived)
+        answer = await service.reranker.rerank(served, body, request_id, arrived, caller_of(request))
     return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -9,13 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic
 from typing import NamedTuple, Self
 
-from bundle.features.assembly import Candidates
-from bundle.features.history import ANONYMOUS
 from engine.cpu_quota import threads_each
-from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
@@ -24,9 +21,8 @@ from service.errors import NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
+from service.serving.warm_up import warm_up
 from service.settings import Settings
-
-WARM_UP_ROUNDS = 3
 
 
 class ModelKey(NamedTuple):
@@ -90,8 +86,15 @@ class Models:
     answers for the name loaded first.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
-        self._settings, self._metrics, self._clock = settings, metrics, clock
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], float] = monotonic,
+        lag_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`lag_s` tells how far the event loop is behind, by the clock."""
+        self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
@@ -174,16 +177,17 @@ class Models:
             keep_freed_mib=settings.keep_freed_mib,
         )
         model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
-        seconds_per_micro_step = await asyncio.to_thread(warm_up, model)
+        costs = await asyncio.to_thread(warm_up, model, settings.max_items)
         manifest = model.manifest
         metrics = self._metrics.for_model(manifest.name, manifest.version)
         scheduler = Scheduler(
             model.generate,
             metrics,
+            costs,
             max_batch_size=settings.max_batch_size,
-            max_concurrency=settings.max_concurrency,
-            inline_ms=settings.inline_ms,
-            seconds_per_micro_step=seconds_per_micro_step,
+            batch_s=settings.batch_ms / 1000,
+            max_queue=settings.max_queue,
+            lag_s=self._lag_s,
             clock=self._clock,
         )
         scheduler.start()
@@ -208,21 +212,3 @@ class Models:
             await leaving[-1].retire()
             self._metrics.model_gone(leaving.pop().metrics)
             gc.collect()  # reference cycles hold it, and would for several swaps
-
-
-def warm_up(model: LoadedModel) -> float:
-    """Run lists of the catalogue through every path, so that no caller pays for first allocations.
-
-    Returns:
-        Seconds per micro-step of the last run.
-    """
-    ids = model.features.catalogue.ids[:50] or ["unknown"]
-    seconds = 0.0
-    for _ in range(WARM_UP_ROUNDS):
-        for length in (1, len(ids)):
-            inputs = model.features.request(Candidates(ids[:length]), ANONYMOUS, {}, time())
-            controls = Controls.default(model.manifest, min(model.manifest.slate_length, length))
-            started = perf_counter()
-            (slate,) = model.generate([inputs], [controls])
-            seconds = (perf_counter() - started) / slate.micro_steps
-    return seconds

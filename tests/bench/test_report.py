@@ -56,6 +56,15 @@ def results() -> dict[str, Any]:
             ],
             "open": [run_row(fraction=0.7, offered_per_second=700.0)],
         },
+        "overload": {
+            "goodput": [run_row(connections=c, requests=9, in_time_per_second=800.0) for c in (5, 200)],
+            "goodput_ratio": 0.8,
+            "greedy": [run_row(requests=9), run_row(requests=9, failed=3)],
+            "greedy_ratio": 2.5,
+            "burst": [run_row(requests=9), run_row(requests=17)],
+            "stall": run_row(requests=9),
+            "stall_failed": 0,
+        },
         "stages": {
             "rows": [
                 {
@@ -63,6 +72,7 @@ def results() -> dict[str, Any]:
                     "connections": 1,
                     "other_cpu_us": us,
                     "engine_cpu_us": 400.0,
+                    "failed": 0,
                     "stages_us": {"parse": 20.0, "infer": 400.0},
                 }
                 for case, us in {"ids, anonymous": 140.0, "features, anonymous": 400.0}.items()
@@ -73,6 +83,7 @@ def results() -> dict[str, Any]:
                     "connections": 1,
                     "other_cpu_us": 70.0,
                     "engine_cpu_us": 0.0,
+                    "failed": 0,
                     "stages_us": {},
                 }
             ]
