@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
     batch_ms: NonNegativeFloat = Field(
         3.0,
-        description="longest that a batch is predicted to take; a request that takes longer by itself is "
-        "generated alone, in a thread, beside the others",
+        description="longest that a batch is predicted to take, at the speed measured at start-up; a request "
+        "that takes longer by itself is generated alone, in a thread, beside the others",
     )
     max_queue: PositiveInt = Field(
         1024, description="most requests that wait for a model, whatever wait is predicted; then overload"

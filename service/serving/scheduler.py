@@ -137,7 +137,7 @@ class Scheduler:
                 lane.queue.remove(job)
 
     def _lane_of(self, price: Price) -> Lane:
-        return self._short if self._short.pace.factor * price.most_s <= self._batch_s else self._long
+        return self._short if price.most_s <= self._batch_s else self._long
 
     def _expire(self, lane: Lane, job: Job) -> None:
         """The job's deadline passed, queued or in inference."""

@@ -132,11 +132,6 @@ async def test_a_batch_is_bounded_in_time(running: Running, clock: SteeredClock)
         await asyncio.gather(*(submit(scheduler, clock, 5, caller=str(n)) for n in range(7)))
         assert await submit(scheduler, clock, 5)
     assert [len(batch) for batch in model.batches] == [4, 3, 1]
-    slow = Model(clock=clock, slowness=1.5)
-    async with running(slow, batch_s=20 * A_STEP_S) as scheduler:
-        await submit(scheduler, clock, 3)
-        await asyncio.gather(*(submit(scheduler, clock, 3, caller=str(n)) for n in range(6)))
-    assert [len(batch) for batch in slow.batches] == [1, 4, 2], "13.5 and 18 of 20 steps, at the new pace"
 
 
 async def test_only_like_lengths_share_a_batch(running: Running, clock: SteeredClock) -> None:
