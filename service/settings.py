@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     batch_ms: NonNegativeFloat = Field(
         3.0,
         description="longest that a batch is predicted to take, at the speed measured at start-up; a request "
-        "that takes longer by itself is generated alone, in a thread, beside the others",
+        "that takes longer by itself is generated in a thread, beside the others",
     )
     max_queue: PositiveInt = Field(
         1024, description="most requests that wait for a model, whatever wait is predicted; then overload"

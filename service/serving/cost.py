@@ -52,16 +52,19 @@ class Price(NamedTuple):
 
 
 class CostModel:
-    """Prices of requests and of batches, at warm-up's pace."""
+    """Prices of requests and of batches, at warm-up's pace.
+
+    Attributes:
+        marginal: what one more list adds to a batch, over what it takes alone.
+    """
 
     def __init__(self, timings: Sequence[Timing], marginal: float) -> None:
         """
         Args:
             timings: by `candidates`; longer lists than the last are priced in proportion to it.
-            marginal: what one more list adds to a batch, over what it takes alone.
         """
         lengths = [timing.candidates for timing in timings]
-        self._longest, self._marginal = lengths[-1], marginal
+        self._longest, self.marginal = lengths[-1], marginal
         every = np.arange(self._longest + 1)
         measured = np.array([timing[1:] for timing in timings])
         columns = np.minimum.accumulate(measured[::-1])[
@@ -81,7 +84,7 @@ class CostModel:
     def batch_s(self, alone_s: Iterable[float]) -> float:
         """Of lists that take this much alone."""
         seconds = list(alone_s)
-        return self._marginal * sum(seconds) + (1.0 - self._marginal) * max(seconds, default=0.0)
+        return self.marginal * sum(seconds) + (1.0 - self.marginal) * max(seconds, default=0.0)
 
 
 class Pace:

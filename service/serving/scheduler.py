@@ -3,11 +3,11 @@
 The short lane runs on the event loop, because handing a batch to a thread and back takes longer than a lone
 request's inference. A batch is whatever is queued of like lengths, as far as it is predicted to end within
 `batch_s`; nobody waits for more to come. A request that would take longer than that by itself goes to the
-long lane: alone, in a thread of lower priority, beside the short ones, because compiled decoding and ONNX
-Runtime hold no lock of Python's.
+long lane, in a thread of lower priority, beside the short ones, because compiled decoding and ONNX Runtime
+hold no lock of Python's. It has company there only if that is cheaper than being alone.
 
-Time is shed in this order: reasoning, of whatever runs, as soon as somebody's deadline needs the time; then
-requests that would be late, at admission; then those that are.
+Time is shed in this order: reasoning, where the deadline of somebody in the batch or behind it needs the
+time; then requests that would be late, at admission; then those that are.
 
 Knows nothing of HTTP, users or the caller's order. Times are seconds of its clock.
 """
@@ -35,7 +35,7 @@ from service.serving.lane import Job, Lane
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
-LONG_LANE_NICENESS = 10
+LONG_LANE_NICENESS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -165,27 +165,21 @@ class Scheduler:
                 lane.wake.clear()
 
     def _next_batch(self, lane: Lane) -> list[Job]:
-        """The next in fair order, and others of like length as far as the batch stays short. Who would be
-        late is dropped on the way, unless nobody else waits."""
+        """The next in fair order, and others of like length as far as the batch stays short and nobody in it
+        becomes late. Who would be late by itself is dropped on the way, unless nobody else waits."""
         now = self._clock()
         only = len(lane.queue) == 1
         batch: list[Job] = []
         late: list[Job] = []
-        seconds: list[float] = []
 
         def wanted(job: Job) -> bool:
             if job.deadline <= now or (not only and job.deadline <= now + lane.least_s(job.price)):
                 late.append(job)
                 return True
-            if batch:
-                shorter, longer = sorted((job.candidates, batch[0].candidates))
-                if len(batch) == self._max_batch_size or shorter < LIKE * longer:
-                    return False
-                if self._costs.batch_s([*seconds, lane.expected_s(job.price)]) > self._batch_s:
-                    return False
-            batch.append(job)
-            seconds.append(lane.expected_s(job.price))
-            return True
+            if not batch or self._fits(lane, [*batch, job], now):
+                batch.append(job)
+                return True
+            return False
 
         lane.queue.take(wanted)
         for job in late:
@@ -194,6 +188,21 @@ class Scheduler:
             job.taken_at = now
             self._metrics.stage_took("queue", job.queued_at, now, job.record)
         return batch
+
+    def _fits(self, lane: Lane, batch: list[Job], now: float) -> bool:
+        """Whether the last of a batch belongs into it. In the long lane it does only if it costs less than by
+        itself."""
+        first, last = batch[0], batch[-1]
+        shorter, longer = sorted((first.candidates, last.candidates))
+        if len(batch) > self._max_batch_size or shorter < LIKE * longer:
+            return False
+        longest = self._batch_s
+        if lane is self._long:
+            longest = lane.expected_s(first.price) / self._costs.marginal
+        if self._costs.batch_s(lane.expected_s(job.price) for job in batch) > longest:
+            return False
+        least = lane.pace.factor * self._costs.batch_s(job.price.least_s for job in batch)
+        return now + least <= min(job.deadline for job in batch)
 
     def _too_late(self, job: Job) -> None:
         """A job leaves the queue without inference."""

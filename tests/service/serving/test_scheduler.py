@@ -158,6 +158,30 @@ async def test_long_requests_run_beside_short_ones_and_one_at_a_time(
     assert sorted(lengths(model)) == [[1, 1, 1], [20], [21]]
 
 
+async def test_nobody_is_late_because_of_company(running: Running, clock: SteeredClock) -> None:
+    """34 and 30 steps do not fit into 50; with a deadline of 84 both go together, and reason for 20."""
+    for limit, expected in ((50, [[34], [30]]), (84, [[34, 30]])):
+        model = Model(clock=clock)
+        async with running(model) as scheduler:
+            asked = [
+                submit(scheduler, clock, 34, limit * A_STEP_S, "one"),
+                submit(scheduler, clock, 30, 1.0, "another"),
+            ]
+            await asyncio.gather(*asked)
+        assert lengths(model) == expected
+        assert model.batches[0][0].deadline - model.batches[0][0].reason_until == A_STEP_S * sum(expected[0])
+
+
+async def test_long_requests_have_company_where_that_is_cheap(
+    running: Running, clock: SteeredClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model()
+    async with running(model, batch_s=0.0) as scheduler:
+        monkeypatch.setattr(scheduler._costs, "marginal", 0.25)
+        await asyncio.gather(*(submit(scheduler, clock, 5, caller=str(n)) for n in range(4)))
+    assert [len(batch) for batch in model.batches] == [4]
+
+
 async def test_the_queue_has_a_limit(running: Running, clock: SteeredClock) -> None:
     model = Model()
     async with running(model, max_queue=2, batch_s=0.0) as scheduler:
