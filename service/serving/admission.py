@@ -34,5 +34,5 @@ class Admission:
         room = deadline - now - factor * price.least_s
         if wait > room:  # unless its caller has asked for less than others
             wait += factor * (lane.queue.ahead_s(caller, price.least_s) - lane.queue.seconds)
-        if wait > room or sum(len(lane.queue) for lane in self._lanes) >= self._max_queue:
+        if wait > room or sum([len(lane.queue) for lane in self._lanes]) >= self._max_queue:
             raise OverloadedError("too much is queued to answer in time", wait)

@@ -40,15 +40,13 @@ class Price(NamedTuple):
         least_s: without reasoning.
         token_s: of each reasoning token.
         tokens: the most it may spend.
+        most_s: with all of them.
     """
 
     least_s: float
     token_s: float
     tokens: int
-
-    @property
-    def most_s(self) -> float:
-        return self.least_s + self.token_s * self.tokens
+    most_s: float
 
 
 class CostModel:
@@ -78,8 +76,8 @@ class CostModel:
         beyond = max(1.0, candidates / self._longest)
         encoding = self._by_length[min(candidates, self._longest)][0]
         _, position, token = self._by_length[min(average, self._longest)]
-        least = beyond * (encoding + position * slate_length)
-        return Price(least, beyond * token, slate_length * reasoning_budget)
+        least, tokens = beyond * (encoding + position * slate_length), slate_length * reasoning_budget
+        return Price(least, beyond * token, tokens, least + beyond * token * tokens)
 
     def batch_s(self, alone_s: Iterable[float]) -> float:
         """Of lists that take this much alone."""

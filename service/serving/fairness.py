@@ -76,12 +76,12 @@ class FairQueue(Generic[W]):
         self._left(line, job)
         return True
 
-    def take(self, wanted: Callable[[W], bool]) -> list[W]:
-        """Take work in fair order. A caller whose next job is not wanted is passed over."""
+    def take(self, wanted: Callable[[W], bool], at_most: int) -> list[W]:
+        """Take so many jobs in fair order. A caller whose next one is not wanted is passed over."""
         taken: list[W] = []
         due = [(line.start, place, line) for place, line in enumerate(self._lines.values())]
         heapify(due)
-        while due:
+        while due and len(taken) < at_most:
             start, place, line = heappop(due)
             job = line.jobs[0]
             if not wanted(job):

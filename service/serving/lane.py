@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bundle.arrays import Arrays
 from engine.generation import Controls, Slate
+from engine.native.runner import LIKE
 from service.observe.tracing import RequestRecord
 from service.serving.cost import Pace, Price
 from service.serving.fairness import FairQueue
@@ -34,6 +35,40 @@ class Job:
         if not self.slate.done():
             self.slate.set_exception(fault)
             self.slate.exception()  # seen, even if nobody waits for it any more
+
+
+class Batch:
+    """Jobs that are to be written together, and the seconds it takes: as expected, and without reasoning."""
+
+    def __init__(self, marginal: float) -> None:
+        """`marginal`: of `CostModel`."""
+        self.jobs: list[Job] = []
+        self.longest_s = 0.0
+        self._marginal = marginal
+        self._expected_s = self._least_s = self._longest_least_s = 0.0
+        self._deadline = math.inf
+
+    def fits(self, job: Job, expected_s: float, least_s: float, at_most_s: float, now: float) -> bool:
+        """Whether a job is of like length, and neither makes the batch too long nor anybody in it late.
+
+        Args:
+            expected_s, least_s: of the job alone.
+        """
+        first = self.jobs[0].candidates
+        if min(job.candidates, first) < LIKE * max(job.candidates, first):
+            return False
+        share = 1.0 - self._marginal
+        expected = self._marginal * (self._expected_s + expected_s) + share * max(self.longest_s, expected_s)
+        least = self._marginal * (self._least_s + least_s) + share * max(self._longest_least_s, least_s)
+        return expected <= at_most_s and now + least <= min(self._deadline, job.deadline)
+
+    def add(self, job: Job, expected_s: float, least_s: float) -> None:
+        self.jobs.append(job)
+        self._expected_s += expected_s
+        self._least_s += least_s
+        self.longest_s = max(self.longest_s, expected_s)
+        self._longest_least_s = max(self._longest_least_s, least_s)
+        self._deadline = min(self._deadline, job.deadline)
 
 
 class Lane:

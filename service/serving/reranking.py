@@ -146,14 +146,14 @@ class Reranker:
         self._check_deadline(rerank, "parse")
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
         if candidates:
-            scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
+            price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
         user = await self._user_context(rerank)
         if not candidates:
             return None
         with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         self._check_deadline(rerank, "features")
-        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller)
+        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate

@@ -25,13 +25,12 @@ from time import monotonic
 from bundle.arrays import Arrays
 from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Slate
-from engine.native.runner import LIKE
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
 from service.observe.model_metrics import ModelMetrics
 from service.observe.tracing import current
 from service.serving.admission import Admission
 from service.serving.cost import CostModel, Price
-from service.serving.lane import Job, Lane
+from service.serving.lane import Batch, Job, Lane
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
@@ -108,12 +107,20 @@ class Scheduler:
             raise
         return price
 
-    async def generate(self, inputs: Arrays, controls: Controls, deadline: float, caller: str = "") -> Slate:
+    async def generate(
+        self,
+        inputs: Arrays,
+        controls: Controls,
+        deadline: float,
+        caller: str = "",
+        price: Price | None = None,
+    ) -> Slate:
         """Queue a request and wait for its slate, at most until its deadline.
 
         Args:
             inputs: one `FeatureAssembler.request` result.
             caller: whose share of the engine's time it takes.
+            price: what `admit` returned; without it, admits first.
 
         Raises:
             OverloadedError: as `admit`.
@@ -121,7 +128,7 @@ class Scheduler:
             ModelError: the model failed on this very request.
         """
         candidates = len(inputs["candidate_numeric"])
-        price = self.admit(candidates, controls, deadline, caller)
+        price = price or self.admit(candidates, controls, deadline, caller)
         lane = self._lane_of(price)
         loop, now = asyncio.get_running_loop(), self._clock()
         slate: asyncio.Future[Slate] = loop.create_future()
@@ -169,40 +176,31 @@ class Scheduler:
         becomes late. Who would be late by itself is dropped on the way, unless nobody else waits."""
         now = self._clock()
         only = len(lane.queue) == 1
-        batch: list[Job] = []
+        batch = Batch(self._costs.marginal)
         late: list[Job] = []
 
         def wanted(job: Job) -> bool:
-            if job.deadline <= now or (not only and job.deadline <= now + lane.least_s(job.price)):
+            least = lane.least_s(job.price)
+            if job.deadline <= now or (not only and job.deadline <= now + least):
                 late.append(job)
                 return True
-            if not batch or self._fits(lane, [*batch, job], now):
-                batch.append(job)
-                return True
-            return False
+            expected = lane.expected_s(job.price)
+            if batch.jobs:
+                longest = self._batch_s
+                if lane is self._long:  # only if that costs less than by itself
+                    longest = batch.longest_s / self._costs.marginal
+                if not batch.fits(job, expected, least, longest, now):
+                    return False
+            batch.add(job, expected, least)
+            return True
 
-        lane.queue.take(wanted)
+        lane.queue.take(wanted, self._max_batch_size)
         for job in late:
             self._too_late(job)
-        for job in batch:
+        for job in batch.jobs:
             job.taken_at = now
             self._metrics.stage_took("queue", job.queued_at, now, job.record)
-        return batch
-
-    def _fits(self, lane: Lane, batch: list[Job], now: float) -> bool:
-        """Whether the last of a batch belongs into it. In the long lane it does only if it costs less than by
-        itself."""
-        first, last = batch[0], batch[-1]
-        shorter, longer = sorted((first.candidates, last.candidates))
-        if len(batch) > self._max_batch_size or shorter < LIKE * longer:
-            return False
-        longest = self._batch_s
-        if lane is self._long:
-            longest = lane.expected_s(first.price) / self._costs.marginal
-        if self._costs.batch_s(lane.expected_s(job.price) for job in batch) > longest:
-            return False
-        least = lane.pace.factor * self._costs.batch_s(job.price.least_s for job in batch)
-        return now + least <= min(job.deadline for job in batch)
+        return batch.jobs
 
     def _too_late(self, job: Job) -> None:
         """A job leaves the queue without inference."""

@@ -113,13 +113,14 @@ def results() -> dict[str, Any]:
 
 def test_every_mark_is_judged(results: dict[str, Any]) -> None:
     made = {mark["name"]: mark for mark in marks.marks(results)}
-    assert len(made) == 24
+    assert len(made) == 27
     missed = {name for name, mark in made.items() if not mark["holds"]}
     assert missed == {
         "engine, N = 50: time over the arithmetic floor, batch of 16",
         "large-list encoder: p50 at N = 1000, ms",
         *(f"service over Ray Serve, c = {c}: requests/s" for c in (1, 8, 32, 64)),
         "service, open loop at 70 % of saturation: p99 / p50",
+        "p50 beside a greedy client over that alone",
         "CPU a request without inference, µs: full features",
         "resident memory, 100 bundle swaps: growth, %",
         "price of reasoning, N = 50: time at S_max = 3 over S_max = 0",
@@ -138,7 +139,7 @@ def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> N
 
 def test_what_was_not_measured_holds_nothing() -> None:
     made = marks.marks({})
-    assert len(made) == 24
+    assert len(made) == 27
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 

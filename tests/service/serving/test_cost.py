@@ -10,7 +10,7 @@ COSTS = CostModel([Timing(10, 1.0, 0.1, 0.2), Timing(110, 11.0, 0.2, 0.4)], marg
 
 
 def test_lists_between_two_that_were_timed_are_between_them_in_price() -> None:
-    assert COSTS.price(60, 1, 3) == (pytest.approx(6.0 + 0.15), pytest.approx(0.3), 3)
+    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 0.3, 3, 6.15 + 0.9))
     assert COSTS.price(5, 2, 0).least_s == pytest.approx(1.0 + 2 * 0.1), "the shortest that was timed"
     assert COSTS.price(220, 1, 1).least_s == pytest.approx(2 * (11.0 + 0.2)), "in proportion"
 

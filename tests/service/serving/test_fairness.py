@@ -16,13 +16,7 @@ class Job:
 
 
 def one_at_a_time(queue: FairQueue[Job]) -> Job:
-    taken: list[Job] = []
-
-    def wanted(job: Job) -> bool:
-        taken.append(job)
-        return len(taken) == 1
-
-    (job,) = queue.take(wanted)
+    (job,) = queue.take(lambda _: True, 1)
     return job
 
 
@@ -65,14 +59,14 @@ def test_within_a_caller_the_earliest_deadline_goes_first() -> None:
     queue: FairQueue[Job] = FairQueue()
     for deadline in (3.0, 1.0, 2.0):
         queue.push(Job("one", 1.0, deadline))
-    assert [job.deadline for job in queue.take(lambda _: True)] == [1.0, 2.0, 3.0]
+    assert [job.deadline for job in queue.take(lambda _: True, 9)] == [1.0, 2.0, 3.0]
 
 
 def test_what_is_not_wanted_stays_and_lets_others_pass() -> None:
     queue: FairQueue[Job] = FairQueue()
     for caller, cost in (("a", 1.0), ("b", 5.0), ("c", 1.0)):
         queue.push(Job(caller, cost))
-    assert [job.caller for job in queue.take(lambda job: job.cost_s < 2.0)] == ["a", "c"]
+    assert [job.caller for job in queue.take(lambda job: job.cost_s < 2.0, 9)] == ["a", "c"]
     assert [job.caller for job in queue] == ["b"]
     assert (len(queue), queue.seconds) == (1, 5.0)
 
@@ -103,5 +97,5 @@ def test_callers_that_have_gone_are_forgotten() -> None:
     queue.push(Job("always", 1e9))
     for number in range(3 * REMEMBERED):
         queue.push(Job(str(number), 1.0))
-        queue.take(lambda job: job.caller != "always")
+        queue.take(lambda job: job.caller != "always", 9)
     assert len(queue._finished) == REMEMBERED
