@@ -217,6 +217,14 @@ async def test_who_is_predicted_to_be_late_is_refused(running: Running, clock: S
         scheduler.admit(5, controls(5), clock(), ""), "nobody is before it: it is tried"
 
 
+async def test_a_stall_sheds_nobody_whose_deadline_is_far(running: Running, clock: SteeredClock) -> None:
+    """What came while the event loop stood still for 50 ms is there at once."""
+    model = Model(clock=clock)
+    async with running(model, max_queue=1024, max_batch_size=16, lag_s=lambda: 0.05) as scheduler:
+        asked = [submit(scheduler, clock, 5, 1.0, str(caller)) for caller in range(72)]
+        assert await asyncio.gather(*asked) == [slate(5)] * 72
+
+
 async def test_retry_after_is_the_wait_that_is_predicted(running: Running, clock: SteeredClock) -> None:
     model = Model()
     async with running(model, batch_s=0.0) as scheduler:
