@@ -146,7 +146,7 @@ def test_what_was_not_measured_holds_nothing() -> None:
 def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     made = blocks(results)
     assert "250 (4.0 x)" in made["peers"]
-    assert "14 of 24 hold" in made["marks"]
+    assert "16 of 27 hold" in made["marks"]
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
     assert "| a tenth | 900 | +12% |" in made["tracing"]
