@@ -2,7 +2,7 @@
 #
 #   docker build -t eglr-reranker .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --stop-timeout 30 -p 127.0.0.1:8080:8080 \
-#     -v "$PWD/bundles/ranklens:/bundle:ro" eglr-reranker
+#     -v "$PWD/bundles/ranklens:/bundle:ro" -e RERANK_ALLOW_ANONYMOUS=true eglr-reranker
 #
 # For CUDA, NEVER BUILT AND NEVER RUN ON A GPU. The base must bring what the onnxruntime-gpu of the day
 # asks for (CUDA 13 and cuDNN 9 at 1.31) and a Python >= 3.11, or an apt that has one:
@@ -37,6 +37,10 @@ RUN case "$RUNTIME" in cpu|gpu) ;; *) echo "RUNTIME is cpu or gpu, not '$RUNTIME
     && python3 requirements.py "$RUNTIME" "$EXTRAS" > requirements.txt \
     && /venv/bin/pip install -c constraints.txt -r requirements.txt \
     && /venv/bin/pip uninstall -y pip setuptools
+# The bill of materials, by a tool that stays behind.
+RUN python3 -m venv /sbom \
+    && /sbom/bin/pip install -c constraints.txt cyclonedx-bom==7.5.0 \
+    && /sbom/bin/cyclonedx-py environment --output-format JSON --output-file /venv/sbom.cdx.json /venv/bin/python
 
 
 FROM service-packages AS service-build

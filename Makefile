@@ -1,4 +1,4 @@
-.PHONY: help setup demo test faults prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy container-test clean
+.PHONY: help setup demo test faults soak conformance prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -21,8 +21,15 @@ demo: setup  ## train quickly, export, serve and re-rank real lists
 test: setup prometheus  ## all tests, a real Redis included
 	$(RUN) -m pytest
 
-faults: setup  ## tests in which servers fail over in real time; on an idle machine
+faults: setup  ## break everything around a service of BUNDLE under load, and count; a quarter of an hour, on an idle machine
 	$(RUN) -m pytest -m faults
+	$(RUN) -m faults --bundle $(BUNDLE)
+
+soak: setup  ## good and bad callers for a quarter of an hour; does the service of BUNDLE grow?
+	$(RUN) -m faults.soak --bundle $(BUNDLE)
+
+conformance: setup  ## ten thousand generated requests to every route, held against its own OpenAPI document
+	$(RUN) -m pytest -m conformance
 
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local
@@ -58,6 +65,11 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
 	$(RUN) -m pytest tests/deploy
+
+audit: setup  ## known weaknesses of the pinned packages; says aloud when no source of them answers
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/python -m deploy.audit
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))

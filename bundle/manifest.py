@@ -5,9 +5,9 @@ The exporter writes it, the service reads it; said once here. Standard library a
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeFloat, ValidationError
 
 from bundle.contract import CONTRACT_VERSION, COUNTERS, TensorSpec
 from bundle.errors import RerankerError
@@ -24,6 +24,16 @@ CONFIG, POLICY = "config.json", "policy.pt"
 training can go on from. The service reads neither."""
 
 
+MAX_MANIFEST_BYTES, MAX_FILE_BYTES = 16 * 2**20, 8 * 2**30
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0.001, le=1000)]
+Name = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
+"""Of a file in the bundle's folder itself."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
 GateKind = Literal["normalised", "raw", "margin"]
 
 
@@ -34,12 +44,12 @@ class BundleError(RerankerError):
 class CurvePoint(Frozen):
     """What one threshold gives on held-out lists; `score` is what training selects by."""
 
-    quantile: float
+    quantile: Share
     threshold: float
-    trigger_rate: float
-    tokens_per_list: float
+    trigger_rate: Share
+    tokens_per_list: NonNegativeFloat
     score: float
-    ms_per_list: float
+    ms_per_list: NonNegativeFloat
 
 
 class Calibration(Frozen):
@@ -59,10 +69,10 @@ class Calibration(Frozen):
 
     kind: GateKind
     threshold: float
-    quantile: float
-    trigger_rate: float
-    tokens_per_list: float
-    entropy_by_position: dict[Literal["before", "after"], list[float]]
+    quantile: Share
+    trigger_rate: Share
+    tokens_per_list: NonNegativeFloat
+    entropy_by_position: dict[Literal["before", "after"], list[NonNegativeFloat]]
     reference: Reference | None = None
     curve: tuple[CurvePoint, ...] = ()
 
@@ -77,25 +87,25 @@ class Manifest(Frozen):
         reasoning_budget: most reasoning tokens per position the model was trained with; the default.
     """
 
-    name: str
-    version: str
+    name: Name
+    version: Name
     contract_version: int
     opset: int
     created: str
     reasoner: str
     decoder: str
-    width: int
+    width: Annotated[int, Field(ge=1, le=65_536)]
     memory_axes: dict[str, list[str | int]]
     state_axes: dict[str, list[str | int]]
     gate: Calibration
-    reasoning_budget: int
-    reasoning_temperature: float
-    selection_temperature: float
-    slate_length: int
+    reasoning_budget: Annotated[int, Field(ge=0, le=1000)]
+    reasoning_temperature: Temperature
+    selection_temperature: Temperature
+    slate_length: Annotated[int, Field(ge=1, le=10_000)]
     dataset: str
     training: dict[str, Any]
     versions: dict[str, str]
-    hashes: dict[str, str] = Field(default_factory=dict)
+    hashes: dict[FileName, Sha256] = Field(default_factory=dict)
 
     def state_specs(self) -> tuple[TensorSpec, ...]:
         """The step state's tensors in the graphs' order."""
@@ -115,11 +125,13 @@ def read_manifest(bundle: Path) -> Manifest:
     """Read a bundle's manifest and verify every file against it.
 
     Raises:
-        BundleError: no bundle there, a file is missing or changed, or the contract is another one.
+        BundleError: no bundle there, a value is out of range, a file is missing, changed, too large or
+            elsewhere, or the contract is another one.
     """
     path = bundle / MANIFEST
     if not path.is_file():
         raise BundleError(f"{bundle}: no bundle here ({MANIFEST} is missing)")
+    _check_file(bundle, MANIFEST, MAX_MANIFEST_BYTES)
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -135,6 +147,15 @@ def read_manifest(bundle: Path) -> Manifest:
             raise BundleError(f"{path}: no hash of {name}")
         if not (bundle / name).is_file():
             raise BundleError(f"{bundle}: {name} is missing")
+        _check_file(bundle, name, MAX_FILE_BYTES)
         if sha256(bundle / name) != manifest.hashes[name]:
             raise BundleError(f"{bundle}: {name} does not match its sha256 in {MANIFEST}")
     return manifest
+
+
+def _check_file(bundle: Path, name: str, most_bytes: int) -> None:
+    """Raises: BundleError: it is a link to somewhere else, or too large."""
+    if not (bundle / name).resolve().is_relative_to(bundle.resolve()):
+        raise BundleError(f"{bundle}: {name} is a link that leaves the bundle")
+    if (size := (bundle / name).stat().st_size) > most_bytes:
+        raise BundleError(f"{bundle}: {name} has {size} bytes, more than {most_bytes}")

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import model_validator
+from pydantic import NonNegativeInt, model_validator
 
 from bundle.features.schema import Frozen
 
@@ -27,7 +27,7 @@ class Distribution(Frozen):
     """Counts of values at most each bound (and above the one before), then of those above the last."""
 
     bounds: tuple[float, ...]
-    counts: tuple[int, ...]
+    counts: tuple[NonNegativeInt, ...]
 
     @model_validator(mode="after")
     def _one_more_count_than_bounds(self) -> Self:

@@ -28,6 +28,7 @@ from launch.redis import RedisServer
 from launch.waiting import until_ready
 
 ROOT = Path(__file__).resolve().parents[1]
+ANONYMOUS = ("-e", "RERANK_ALLOW_ANONYMOUS=true")
 IMAGE, LOAD_IMAGE = "localhost/eglr-reranker:container-test", "localhost/eglr-reranker-load:container-test"
 PACKAGES = {
     "buildah": "buildah",
@@ -198,7 +199,9 @@ class Container:
 @contextmanager
 def container(bundle: Path, *options: str) -> Iterator[Container]:
     """The image as docs/deployment.md runs it, ready to answer; its logs are shown if that fails."""
-    name = run("podman", "run", "--detach", *CONFINED, "-v", f"{bundle}:/bundle:ro", *options, IMAGE)
+    name = run(
+        "podman", "run", "--detach", *CONFINED, *ANONYMOUS, "-v", f"{bundle}:/bundle:ro", *options, IMAGE
+    )
     service = Container(name)
     try:
         until_ready("the container", lambda: service.ask("/readyz")[0] == 200)

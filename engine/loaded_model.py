@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pydantic import ValidationError
+
 from bundle.arrays import Arrays
 from bundle.features.assembly import FeatureAssembler, collate
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
-from bundle.manifest import CATALOGUE, FEATURES, Manifest, read_manifest
+from bundle.manifest import CATALOGUE, FEATURES, BundleError, Manifest, read_manifest
 from engine.generation import Controls, Slate, Times, read_slates, stack_controls
 from engine.runner import Runner, open_runner
 from engine.settings import SessionSettings
@@ -31,7 +33,10 @@ class LoadedModel:
             BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
         """
         manifest = read_manifest(bundle)
-        fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+        try:
+            fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+        except ValidationError as error:
+            raise BundleError(f"{bundle / FEATURES}: not features this version can read: {error}") from error
         features = FeatureAssembler(fitted, Catalogue.load(bundle / CATALOGUE, fitted))
         return cls(manifest, features, open_runner(bundle, manifest, settings or SessionSettings()))
 

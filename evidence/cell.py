@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bundle.features.assembly import FeatureAssembler
 from evidence.data import DATA, Data
-from evidence.first_stage import with_scores
 from evidence.grid import Task
 from export.provenance import commit
 from model.data.features import DatasetFeatures
@@ -17,6 +16,7 @@ from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset
 from model.encoder import FeatureSizes
 from model.evaluator import ClickModel, EvaluatorEnsemble
+from model.first_stage import with_scores
 from model.sizes import feature_sizes
 from model.training.beam import search_teachers
 from model.training.config import RunConfig

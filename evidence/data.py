@@ -11,6 +11,10 @@ from model.training.config import RunConfig, read_config, with_changes
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIMULATOR = "simulator"
 WITH_GRPO = ("EGLR + GRPO", "without reasoning + GRPO")  # part of these data sets' own configurations
+FROM_SCORE = ("EGLR, from the initial score", "without reasoning, from the initial score")
+NOT_SIMULATED = ("item CTR", *FROM_SCORE)
+"""Not in the simulator: clicks of items were not counted, and its initial score is no trained ranker's."""
+
 SAME_EVALUATORS = {"CMR-style, same evaluators": "CMR-style", "EG-Rerank, same evaluators": "EG-Rerank"}
 """Baselines that learn from an evaluator have one by default; these have all that the policies have."""
 
@@ -22,13 +26,14 @@ Changes = dict[str, Any]
 @dataclass(frozen=True)
 class Data:
     """A data set of the evidence; `metric` is what its comparisons are made in, `without` names the
-    models it cannot have, `known` says that true values are known, `controls` that its deciding policies
-    are also decoded with the controls of evidence.controls."""
+    models it cannot have, `only` those it is for if not for all, `known` says that true values are known,
+    `controls` that its deciding policies are also decoded with the controls of evidence.controls."""
 
     name: str
     config: str
     metric: str
     without: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     changes: Changes = field(default_factory=dict)
     known: bool = False
     controls: bool = False
@@ -44,7 +49,8 @@ class Data:
 
 
 def _world(name: str, controls: bool = False, **changes: object) -> Data:
-    return Data(name, SIMULATOR, "true_value", ("item CTR",), {"simulator": changes}, True, controls)
+    own: Changes = {"simulator": changes}
+    return Data(name, SIMULATOR, "true_value", NOT_SIMULATED, changes=own, known=True, controls=controls)
 
 
 def _imitating_one(data: Data) -> Data:
@@ -60,6 +66,15 @@ WORLDS = (
     _world("simulator-twice", strength=2.0),
     _world("simulator-none", strength=0.0),
 )
+
+GAIN_ALONE = ("EGLR", "without reasoning")
+WEAKER = (
+    replace(_world("simulator-quarter", strength=0.25), only=GAIN_ALONE),
+    replace(_world("simulator-half", strength=0.5), only=GAIN_ALONE),
+)
+STRENGTHS = ("simulator-none", "simulator-quarter", "simulator-half", "simulator", "simulator-twice")
+"""Worlds of 20 candidates with stronger and stronger effects between them. Gains are compared with one
+evaluator, which is what all of them were run with."""
 
 DATA = {
     data.name: data
@@ -81,6 +96,6 @@ DATA = {
             ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),  # ratings, no rates
             files=(movietweetings.RATINGS, movietweetings.MOVIES),
         ),
-        *(_imitating_one(data) for data in WORLDS),
+        *(_imitating_one(data) for data in (*WORLDS, *WEAKER)),
     )
 }

@@ -1,11 +1,8 @@
 """The figures of docs/results.md. Each takes the results and the PNG to write."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -16,10 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evidence.controls import BUDGETS, QUANTILES
-from evidence.data import DATA, ONE
-
-if TYPE_CHECKING:
-    from evidence.results import Results
+from evidence.data import DATA, ONE, STRENGTHS
+from evidence.results import Results, context_worth
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
@@ -164,6 +159,29 @@ def evaluator(results: Results, path: Path) -> None:
     _save(figure, path)
 
 
+def strengths(results: Results, path: Path) -> None:
+    """Gain of reasoning where order and neighbours of a list are worth more and more: against what they are
+    worth to a click model, or, where that is not known of all worlds, against the strength of the effects."""
+    found = {world: results.gap(f"{world}-{ONE}", (EGLR, None), (PLAIN, None)) for world in STRENGTHS}
+    gaps = {world: gap for world, gap in found.items() if gap is not None}
+    worth = context_worth()
+    known = set(gaps) <= set(worth)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for world, gap in gaps.items():
+        strength = DATA[world].run_config(0).simulator.strength
+        x = worth[world] if known else strength
+        axes.plot([x, x], [gap.low, gap.high], color=RED, lw=2)
+        axes.plot(x, gap.mean, "o", color=RED)
+        axes.annotate(f"  {strength:g}", (x, gap.mean), fontsize=8)
+    axes.axhline(0.0, color="black", lw=0.8)
+    label = "strength of the effects between items"
+    if known:
+        label = f"nats a position that order and neighbours are worth (beside the points: {label})"
+    axes.set_xlabel(label)
+    axes.set_ylabel("gain of reasoning, true value, 95 % interval")
+    _save(figure, path)
+
+
 def _present(results: Results) -> list[str]:
     """Data sets with rows; of a world with both recipes the one of today."""
     found = [data for data in DATA if results.runs(data, EGLR)]
@@ -196,5 +214,6 @@ FIGURES: dict[str, Callable[[Results, Path], None]] = {
     "budget": budget,
     "pareto": pareto,
     "evaluator": evaluator,
+    "strengths": strengths,
 }
 """By the name of the file in docs/images."""

@@ -36,6 +36,9 @@ class Training:
 
 PLAIN: Changes = {"reasoner": {"budget": 0}}
 PAPER: Changes = {"reasoner": {"kind": "paper"}}
+SCORED: Changes = {"features": {"initial_score": True}}
+"""Said of logs whose scores come from `model.first_stage`, too."""
+
 GRPO: Changes = {"reinforcement": {"epochs": 1, "learning_rate": 5e-4, "kl": 0.0}}
 """Beyond one epoch the evaluator's score continued to rise, but the true value did not."""
 
@@ -45,6 +48,8 @@ TRAININGS = {
         Training("EGLR", {}, decides=True),
         Training("without reasoning", PLAIN, decides=True),
         Training("EGLR, paper's token", PAPER),
+        Training("EGLR, from the initial score", {"base_score": True}, changes=SCORED),
+        Training("without reasoning, from the initial score", {"base_score": True, **PLAIN}, changes=SCORED),
         Training("EGLR, LSTM", {"decoder": "lstm"}),
         Training("without reasoning, LSTM", {"decoder": "lstm", **PLAIN}),
         Training("EGLR, Transformer", {"decoder": "transformer"}),
@@ -161,6 +166,7 @@ def tasks(names: list[str], seeds: range = SEEDS, training_seeds: int = 1) -> li
         for name in names
         for model in MODELS
         if model not in DATA[name].without
+        and model in (DATA[name].only or MODELS)
         and (DATA[name].known or model not in REFERENCES)
         and (training_seed == 0 or model in DECIDING)
         for seed in seeds

@@ -114,6 +114,13 @@ def load(target: Path = RESULTS) -> Stored:
         return Stored(rows, dict(values), json.loads((target / "configurations.json").read_text()))
 
 
+def context_worth(target: Path = RESULTS) -> dict[str, float]:
+    """Nats a position that the order and the neighbours of a list are worth to a click model, by data set, as
+    `context.json` has them; empty where it is not there."""
+    path = target / "context.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def difference(values: Values, ours: list[str], others: list[str]) -> Interval:
     """Paired difference over the lists of all runs; each of ours has its pair among the others."""
     return paired_difference([values[a] - values[b] for a, b in zip(ours, others, strict=True)])

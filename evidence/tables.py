@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from evidence.data import DATA, ONE, SAME_EVALUATORS
+from evidence.data import DATA, ONE, SAME_EVALUATORS, STRENGTHS
 from evidence.grid import TRAININGS
 from evidence.intervals import Gap
 from evidence.pages import table
 from evidence.references import REFERENCES
-from evidence.results import RESULTS, Results, Row
+from evidence.results import RESULTS, Results, Row, context_worth
 from model.baselines import BASELINES
 
 OURS, REFERENCE = "EGLR", "without reasoning"
@@ -108,6 +108,23 @@ def steps_table(results: Results, data: str) -> str:
         before = where, control
     header = ["trained as", "runs", "EGLR", "its evaluators say", "without reasoning", "its evaluators say"]
     return table([*header, "gain of reasoning", "EGLR minus the row above"], rows)
+
+
+def strengths_table(results: Results, directory: Path) -> str:
+    """The gain of reasoning where what surrounds an item matters more and more."""
+    worth, rows = context_worth(directory), []
+    for world in STRENGTHS:
+        data = f"{world}-{ONE}"
+        gain = results.gap(data, (OURS, None), (REFERENCE, None))
+        if gain is None:
+            continue
+        mean = results.mean(data, REFERENCE, None, "true_value")
+        strength = f"{DATA[world].run_config(0).simulator.strength:g}"
+        nats = f"{worth[world]:.4f}" if world in worth else ""
+        runs = counted(results.runs(data, OURS))
+        rows.append([strength, nats, runs, f"{mean:.4f}", shown(gain), f"{gain.mean / mean:+.2%}"])
+    header = ["strength of effects", "worth of order and neighbours, nats a position", "runs"]
+    return table([*header, "without reasoning", "gain of EGLR", "relative"], rows)
 
 
 def possible_table(results: Results, data: str) -> str:
@@ -266,6 +283,7 @@ def blocks(results: Results, directory: Path = RESULTS) -> dict[str, str]:
     made = {
         "backbones": backbone_table(results),
         "summary": summary_table(results),
+        "strengths": strengths_table(results, directory),
         "gains": gains(results),
         "bundle": bundle_table(bundle),
         "bundle-source": bundle_source(bundle),

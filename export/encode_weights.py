@@ -60,6 +60,10 @@ def encode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
         "start_weights": decoder.start.weight.T,  # [2 D, D]
         "start_bias": decoder.start.bias,
     }
+    if encoder.base_weights is not None:
+        base = torch.zeros(encoder.candidate.in_features)
+        base[encoder.base_columns] = encoder.base_weights
+        weights["base_weights"] = base  # [numeric]
     folded = {name: np.ascontiguousarray(tensor.numpy(), np.float32) for name, tensor in weights.items()}
     same_field = item.same_field.numpy()
     return {**folded, "slot_fields": same_field.argmax(axis=1).astype(np.int64)}  # first slot of its field

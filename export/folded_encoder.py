@@ -89,7 +89,7 @@ class FoldedEncoder(nn.Module):
             candidates=memory,
             user=user,
             pointer_keys=memory @ self.pointer_weights + self.pointer_shift,
-            pointer_bias=encoder.pointer_bias(memory).squeeze(-1),
+            pointer_bias=encoder.first_logits(memory, candidate_numeric),
             reasoning_memory=encoder.for_reasoning(memory),
         )
 

@@ -151,6 +151,7 @@ def random_requests(
 ) -> list[Request]:
     """Requests with random candidates, histories and controls."""
     rng = np.random.default_rng(seed)
+    (scoring,) = rng.spawn(1)
     ids = np.array(features.catalogue.ids)
     requests = []
     for _ in range(count):
@@ -158,10 +159,20 @@ def random_requests(
         events = rng.choice(ids, size=min(int(rng.integers(0, 40)), len(ids)), replace=False)
         types = rng.choice(["impression", *features.schema.positive_types], size=len(events))
         history = tuple(Interaction(str(i), str(t)) for i, t in zip(events, types, strict=True))
-        candidates = Candidates([str(i) for i in rng.choice(ids, size=n, replace=False)])
+        listed = [str(i) for i in rng.choice(ids, size=n, replace=False)]
+        candidates = Candidates(listed, scores=random_scores(scoring, n))
         arrays = features.request(candidates, UserContext(history=history), {}, timestamp=1.7e9)
         requests.append((arrays, random_controls(rng, manifest, n)))
     return requests
+
+
+def random_scores(rng: np.random.Generator, candidates: int) -> list[float] | None:
+    """Scores with ties, outliers and gaps; none in a quarter of the lists."""
+    if rng.random() < 0.25:
+        return None
+    scores = np.round(rng.standard_t(2, candidates), 1)
+    scores[rng.random(candidates) < rng.choice([0.0, 0.3])] = np.nan
+    return list(scores.tolist())
 
 
 def random_controls(rng: np.random.Generator, manifest: Manifest, candidates: int) -> Controls:

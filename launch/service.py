@@ -22,15 +22,23 @@ class ServiceProcess:
         process: running, or ended.
     """
 
-    def __init__(self, bundle: Path, *arguments: str, log: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        *arguments: str,
+        log: Path | None = None,
+        port: int | None = None,
+        **environment: str,
+    ) -> None:
         """Start it.
 
         Args:
             arguments: of its command line.
             log: where its log goes, instead of this process's stderr.
+            port: instead of a free one.
             environment: variables besides this process's own.
         """
-        self.port, self._log = free_port(), log
+        self.port, self._log = port or free_port(), log
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = ["-m", "service", "--bundle", str(bundle), "--port", str(self.port), *arguments]
         stderr = None if log is None else log.open("w")

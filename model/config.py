@@ -52,10 +52,15 @@ class ReasonerConfig(Frozen):
 
 class PolicyConfig(Frozen):
     """The generator. `decoder` is a name in `model.policy.DECODERS`; `selection_temperature` sharpens the
-    choice when sampling."""
+    choice when sampling.
+
+    With `base_score` a candidate's logit begins as its initial score, and nothing is added to it yet: before
+    any training the greedy list is the initial ranker's own.
+    """
 
     width: Positive = 64
     decoder: str = "gru"
+    base_score: bool = False
     slate_length: Positive = 10
     selection_temperature: Rate = 0.7
     encoder: EncoderConfig = EncoderConfig()

@@ -21,7 +21,8 @@ from model.config import EncoderConfig
 
 
 class FeatureSizes(NamedTuple):
-    """Sizes of the encoder's inputs. `slot_fields` is the field index of each token slot of an item."""
+    """Sizes of the encoder's inputs. `slot_fields` is the field index of each token slot of an item,
+    `initial_score` the numeric column of the initial score, which its list rank follows, if there is one."""
 
     numeric: int
     item_numeric: int
@@ -29,6 +30,12 @@ class FeatureSizes(NamedTuple):
     user_numeric: int
     user_slots: int
     vocabulary: int
+    initial_score: int | None = None
+
+
+BASE_WEIGHTS = (1.0, 0.01)
+"""Of the initial score and its list rank in a base logit, before any training. The score alone, which is
+clipped and rounded, would leave candidates level that are not; the rank only tells those apart."""
 
 
 class Memory(NamedTuple):
@@ -79,10 +86,21 @@ class ItemTower(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Writes the memory. `reasoning_blocks` is (R, E), as the reasoner wants it."""
+    """Writes the memory. `reasoning_blocks` is (R, E), as the reasoner wants it.
+
+    With `base_score` the pointer starts from the initial score: what is learned on top of it begins at zero.
+
+    Raises:
+        ValueError: a base score is asked for, but the features have no initial score.
+    """
 
     def __init__(
-        self, sizes: FeatureSizes, width: int, reasoning_blocks: tuple[int, int], config: EncoderConfig
+        self,
+        sizes: FeatureSizes,
+        width: int,
+        reasoning_blocks: tuple[int, int],
+        config: EncoderConfig,
+        base_score: bool = False,
     ) -> None:
         super().__init__()
         self.reasoning_blocks = reasoning_blocks
@@ -110,6 +128,14 @@ class Encoder(nn.Module):
         self.pointer_keys = nn.Linear(width, width)
         self.pointer_bias = nn.Linear(width, 1)
         self.reasoning_memory = nn.Linear(width, math.prod(reasoning_blocks))
+        self.base_weights: nn.Parameter | None = None  # [2]
+        if base_score:
+            if sizes.initial_score is None:
+                raise ValueError("policy.base_score needs the initial score: set features.initial_score")
+            self.base_columns = slice(sizes.initial_score, sizes.initial_score + len(BASE_WEIGHTS))
+            self.base_weights = nn.Parameter(torch.tensor(BASE_WEIGHTS))
+            for learned in (*self.pointer_keys.parameters(), *self.pointer_bias.parameters()):
+                nn.init.zeros_(learned)
 
     def forward(
         self,
@@ -150,9 +176,16 @@ class Encoder(nn.Module):
             candidates=memory,
             user=user,
             pointer_keys=self.pointer_keys(memory) / math.sqrt(memory.shape[-1]),
-            pointer_bias=self.pointer_bias(memory).squeeze(-1),
+            pointer_bias=self.first_logits(memory, candidate_numeric),
             reasoning_memory=self.for_reasoning(memory),
         )
+
+    def first_logits(self, memory: Tensor, candidate_numeric: Tensor) -> Tensor:
+        """What a candidate scores whatever was chosen before. `[B, N, D]`, `[B, N, numeric]` -> `[B, N]`."""
+        learned = self.pointer_bias(memory).squeeze(-1)
+        if self.base_weights is None:
+            return learned
+        return learned + candidate_numeric[..., self.base_columns] @ self.base_weights
 
     def for_reasoning(self, memory: Tensor) -> Tensor:
         """`[B, N, D]` -> `[B, R, N, E]`."""

@@ -57,7 +57,8 @@ class Policy(nn.Module):
     """Encoder, decoder and reasoner.
 
     Raises:
-        ValueError: the configuration names a decoder that is not in `DECODERS`.
+        ValueError: the configuration names a decoder that is not in `DECODERS`, or wants a base score that
+            the features do not have.
     """
 
     def __init__(self, config: PolicyConfig, sizes: FeatureSizes) -> None:
@@ -66,7 +67,9 @@ class Policy(nn.Module):
             raise ValueError(f"policy.decoder: {config.decoder!r} is not one of {', '.join(DECODERS)}")
         self.config, self.sizes = config, sizes
         self.reasoner: Reasoner = REASONERS[config.reasoner.kind](config.width, config.reasoner)
-        self.encoder = Encoder(sizes, config.width, self.reasoner.memory_blocks, config.encoder)
+        self.encoder = Encoder(
+            sizes, config.width, self.reasoner.memory_blocks, config.encoder, config.base_score
+        )
         self.decoder: Decoder = DECODERS[config.decoder](config.width)
 
     def encode(self, inputs: dict[str, Tensor]) -> Memory:

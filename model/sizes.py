@@ -12,4 +12,5 @@ def feature_sizes(features: FeatureAssembler) -> FeatureSizes:
         user_numeric=features.user_columns,
         user_slots=features.user_slots,
         vocabulary=features.fitted.vocabulary_size,
+        initial_score=features.initial_score_column,
     )

@@ -52,6 +52,7 @@ def train(config: RunConfig, run: Path) -> None:
         DataUnavailableError: the data is unavailable.
         EvaluatorRejectedError: the evaluator failed its checks.
         CheckpointError: `run` holds a run with another configuration.
+        ValueError: the policy is to start from scores, and no training list came with any.
     """
     run.mkdir(parents=True, exist_ok=True)
     if (run / CONFIG).exists() and load_config(run) != config:
@@ -67,6 +68,10 @@ def train(config: RunConfig, run: Path) -> None:
 
     dataset = open_dataset(config)
     log.say(dataset.summary())
+    if config.policy.base_score and all(slate.scores is None for slate in dataset.slates["train"]):
+        raise ValueError(
+            "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
+        )
     features = DatasetFeatures.fit(dataset, config.features)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)

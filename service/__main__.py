@@ -31,11 +31,12 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     try:
         return Settings(**vars(parser.parse_args(arguments)))
     except ValidationError as error:
-        faults = [
-            f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg'].removeprefix('Value error, ')}"
+        faults = [  # of several settings the message names one
+            ": ".join(str(part).replace("_", "-") for part in (*e["loc"][:1], ""))
+            + e["msg"].removeprefix("Value error, ")
             for e in error.errors()
         ]
-        parser.exit(2, f"{parser.prog}: error: {'; '.join(faults)}\n")
+        parser.exit(2, f"{parser.prog}: error: {'; '.join(f'--{fault}' for fault in faults)}\n")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,12 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service.api import openapi, rerank, status, users
+from service.api.access import Access
 from service.api.answers import HANDLERS
 from service.api.front import in_front
+from service.api.hosts import AllowedHosts
 from service.api.middleware import Observed
 from service.api.request import Service
 from service.context.memory import MemoryContextStore
@@ -43,6 +48,8 @@ def create_app(
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
+
+    `app.state.admin` is the application of `admin_port`, if that is set.
     """
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
@@ -50,7 +57,7 @@ def create_app(
     lag = LoopLag(clock)
     models = Models(settings, metrics, clock, lambda: lag.seconds)
     reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
-    service = Service(settings, metrics, contexts, models, reranker)
+    service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -65,20 +72,42 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
+    app = _application(service, lifespan=lifespan)
+    app.include_router(users.router)
+    app.include_router(status.router)
+    if settings.admin_port is None:
+        app.include_router(status.inside)
+    else:
+        app.state.admin = _application(service)
+        app.state.admin.include_router(status.inside)
+        app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
+    openapi.install(app, rerank.router)
+    app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
+    return app
+
+
+def _application(service: Service, **named: Any) -> FastAPI:
     app = FastAPI(
         title="EGLR re-ranker",
         version="1",
         description=DESCRIPTION,
-        lifespan=lifespan,
         exception_handlers=HANDLERS,
+        openapi_url=None,  # see `openapi`
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        **named,
     )
     app.state.service = service
-    app.include_router(users.router)
-    app.include_router(status.router)
-    openapi.install(app, rerank.router)
-    app.middleware_stack = Observed(in_front(rerank.router, app), metrics, tracer)
+    return app
+
+
+def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Behind what browsers are told, and the Host names that are answered; where nothing is set, nothing."""
+    if settings.allowed_hosts:
+        app = AllowedHosts(app, settings.allowed_hosts)
+    if settings.cors_origins:
+        methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
+        app = CORSMiddleware(app, settings.cors_origins, methods, (*headers, "x-request-id"))
     return app
 
 

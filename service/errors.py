@@ -4,7 +4,8 @@ Knows nothing of HTTP, and nothing of what goes wrong where. Faults of the model
 too, so that whoever handles them finds all on one page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from math import ceil
 from typing import Literal, NamedTuple
 
@@ -25,18 +26,49 @@ class Fault(NamedTuple):
     message: str
 
 
+MOST_FAULTS = 100
+"""No more are looked for; `max_faults` of them are told."""
+
+MOST_CHARACTERS = 200
+"""Of a field and of a message: both may quote what was sent."""
+
+
 class InvalidRequestError(ServiceError):
     """The request cannot be understood.
 
     Attributes:
-        faults: every field that is wrong.
+        faults: the first fields that are wrong, at most `MOST_FAULTS`.
     """
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__(
-            "the request is not valid: " + "; ".join(f"{f.field}: {f.message}" for f in faults[:3])
-        )
-        self.faults = list(faults)
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        """Takes no more of `faults` than are kept."""
+        self.faults = [Fault(*map(_shortened, fault)) for fault in islice(faults, MOST_FAULTS)]
+        told = "; ".join(f"{field}: {message}" for field, message in self.faults[:3])
+        super().__init__(f"the request is not valid: {told}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+
+
+class UnauthenticatedError(ServiceError):
+    """No API key, or none that is known."""
+
+
+class ForbiddenError(ServiceError):
+    """The API key is not for this."""
+
+
+class RateLimitedError(ServiceError):
+    """The caller asks for more than its key may.
+
+    Attributes:
+        retry_after_s: when it may ask again.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("this key's limit is reached")
+        self.retry_after_s = retry_after_s
 
 
 class BodyTooLargeError(ServiceError):

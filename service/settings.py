@@ -5,10 +5,12 @@ fields and takes precedence. Does not know what uses a setting.
 """
 
 from importlib import import_module
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -17,13 +19,31 @@ from pydantic import (
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.settings import Decoding, Provider, SessionSettings
+from service.errors import MOST_FAULTS
+from service.keys import read_grants
 
 ENV_PREFIX = "RERANK_"
 DAY_S = 24 * 3600.0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -36,6 +56,26 @@ class Settings(BaseSettings):
     bundle: Path = Field(description="directory of the bundle to serve")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
+    admin_host: str = Field("127.0.0.1", description="address of `admin_port`")
+    admin_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="port for /metrics, which `port` then does not answer; if absent, it does"
+    )
+
+    api_keys_file: Path | None = Field(
+        None, description="file of API keys, see service/keys.py; read again when it changes"
+    )
+    api_keys: SecretStr | None = Field(None, description="the same as text, instead of a file")
+    allow_anonymous: bool = Field(
+        False, description="serve without API keys on an address that others may reach"
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="values of Host that are answered, such as api.example.com,*.example.org; if absent, all",
+    )
+    cors_origins: Names = Field(
+        (), description="origins whose pages may call, such as https://shop.example.com; if absent, none"
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="lowest level that is logged"
     )
@@ -87,7 +127,10 @@ class Settings(BaseSettings):
         2000, description="number of recent lists that drift metrics compare with the held-out lists"
     )
 
-    max_body_bytes: PositiveInt = Field(4_194_304, description="largest request body")
+    max_body_bytes: PositiveInt = Field(1_048_576, description="largest request body")
+    max_faults: Annotated[int, Field(ge=1, le=MOST_FAULTS)] = Field(
+        20, description="most faults told of a body that is not valid"
+    )
     max_items: PositiveInt = Field(2000, description="most items in a request")
     max_top_n: PositiveInt = Field(
         200, description="most items of a request that are re-ranked, if its `top_n` asks for as many"
@@ -169,6 +212,19 @@ class Settings(BaseSettings):
         if url is not None:
             import_module("service.context.address").parse_address(url)
         return url
+
+    @model_validator(mode="after")
+    def _strangers_need_keys(self) -> Self:
+        if self.api_keys_file is not None or self.api_keys is not None:
+            if self.api_keys_file is not None and self.api_keys is not None:
+                raise ValueError("api_keys: there is an api_keys_file, too; give one of the two")
+            text = None if self.api_keys is None else self.api_keys.get_secret_value()
+            read_grants(self.api_keys_file, text)
+        elif not self.allow_anonymous:
+            hosts = (self.host, *([] if self.admin_port is None else [self.admin_host]))
+            if outside := [host for host in hosts if not is_loopback(host)]:
+                raise ValueError(f"host: others may reach {outside[0]}: set api_keys_file or allow_anonymous")
+        return self
 
     @field_validator("workers")
     @classmethod

@@ -65,12 +65,14 @@ def tiny_config(
     decoder: str = "gru",
     attention: str = "full",
     gate: GateKind = "normalised",
+    base_score: bool = False,
 ) -> RunConfig:
     """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
     reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
     policy = PolicyConfig(
         width=16,
         decoder=decoder,
+        base_score=base_score,
         encoder=EncoderConfig.model_validate(
             {"token_width": 4, "self_attention_layers": layers, "attention": attention}
         ),
@@ -87,10 +89,11 @@ def tiny_policy(
     decoder: str = "gru",
     attention: str = "full",
     gate: GateKind = "normalised",
+    base_score: bool = False,
 ) -> Policy:
     """An untrained policy whose logits are spread enough for the gate to have something to decide."""
     torch.manual_seed(seed)
-    config = tiny_config(reasoner, layers, decoder, attention, gate)
+    config = tiny_config(reasoner, layers, decoder, attention, gate, base_score)
     policy = Policy(config.policy, feature_sizes(features))
     with torch.no_grad():
         policy.encoder.pointer_keys.weight *= 8.0
@@ -130,11 +133,12 @@ def build_tiny_bundle(
     layers: int = 0,
     decoder: str = "gru",
     gate: GateKind = "normalised",
+    base_score: bool = False,
 ) -> Path:
     """Write the bundle and return its directory."""
     features = tiny_features()
-    policy = tiny_policy(features, reasoner, layers, decoder=decoder, gate=gate)
-    config = tiny_config(reasoner, layers, decoder, gate=gate)
+    policy = tiny_policy(features, reasoner, layers, decoder=decoder, gate=gate, base_score=base_score)
+    config = tiny_config(reasoner, layers, decoder, gate=gate, base_score=base_score)
     write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory, version="1")
     return directory
 
@@ -147,11 +151,16 @@ class TinyBundles:
         self._root = root
 
     def __call__(
-        self, reasoner: str = "deep", layers: int = 0, decoder: str = "gru", gate: GateKind = "normalised"
+        self,
+        reasoner: str = "deep",
+        layers: int = 0,
+        decoder: str = "gru",
+        gate: GateKind = "normalised",
+        base_score: bool = False,
     ) -> Path:
-        directory = self._root / f"{reasoner}-{layers}-{decoder}-{gate}"
+        directory = self._root / f"{reasoner}-{layers}-{decoder}-{gate}{'-base' * base_score}"
         if not (directory / MANIFEST).exists():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
-                build_tiny_bundle(directory, reasoner, layers, decoder, gate)
+                build_tiny_bundle(directory, reasoner, layers, decoder, gate, base_score)
         return directory

@@ -83,6 +83,11 @@ class FeatureAssembler:
         """Names of all columns of `candidate_numeric`, in order."""
         return list(chain(*self._column_groups()))
 
+    @property
+    def initial_score_column(self) -> int | None:
+        """Where the initial score is in `candidate_numeric`, its list rank behind it; None without one."""
+        return self._ends[1] if self.schema.initial_score else None
+
     def _column_groups(self) -> list[list[str]]:
         """`candidate_columns` by where they come from."""
         numeric, tokens = self.catalogue.encoder.numeric_fields, self.catalogue.encoder.token_fields

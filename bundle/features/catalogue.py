@@ -10,8 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.arrays import read_arrays
 from bundle.features.derived import write_ages
 from bundle.features.fitting import FittedFeatures, RecordEncoder, key
+from bundle.manifest import BundleError
 
 UNKNOWN = -1
 """Row of an unknown item: the last one, all zeros."""
@@ -107,8 +109,24 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path, fitted: FittedFeatures) -> Self:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        """Raises: BundleError: it does not fit what was learned."""
+        arrays, encoder = read_arrays(path, may_be_absent=("born",)), RecordEncoder(fitted, "item")
+        rows = len(arrays.get("ids", ())) + 1
+        ages = sum(field.kind == "age" for field, _ in encoder.numeric_fields)
+        expected = {
+            "ids": ((rows - 1,), "U"),
+            "numbers": ((rows, encoder.columns), "f"),
+            "tokens": ((rows, encoder.slots), "i"),
+            "born": ((rows, ages), "f"),
+            "clicks": ((rows,), "f"),
+            "impressions": ((rows,), "f"),
+        }
+        found = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
+        if found != expected:
+            raise BundleError(f"{path}: expected {expected}, got {found}")
+        tokens = arrays["tokens"]
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < fitted.vocabulary_size:
+            raise BundleError(f"{path}: tokens: not all are below {fitted.vocabulary_size}")
         return cls(fitted, arrays.pop("ids").tolist(), **arrays)
 
 

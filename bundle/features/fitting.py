@@ -8,10 +8,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from bundle.features.schema import FeatureSchema, FieldSpec, Frozen, Scope
 
@@ -26,7 +27,7 @@ class Scale(Frozen):
     """Mean and standard deviation of a numeric field after its logarithm, if any."""
 
     mean: float
-    std: float
+    std: PositiveFloat
 
 
 class FittedFeatures(Frozen):
@@ -38,8 +39,19 @@ class FittedFeatures(Frozen):
     feature_schema: FeatureSchema
     vocabulary: dict[str, dict[str, int]]
     scales: dict[str, Scale]
-    mean_ctr: float
-    vocabulary_size: int
+    mean_ctr: NonNegativeFloat
+    vocabulary_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for field in self.feature_schema.fields:
+            learned = self.vocabulary if field.is_token else self.scales
+            if field.kind != "vector" and key(field) not in learned:
+                raise ValueError(f"nothing was learned of {key(field)}")
+        for name, ids in self.vocabulary.items():
+            if not all(0 < token < self.vocabulary_size for token in ids.values()):
+                raise ValueError(f"vocabulary of {name}: an id is not within 1 to {self.vocabulary_size - 1}")
+        return self
 
 
 def key(field: FieldSpec) -> str:

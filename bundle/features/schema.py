@@ -15,9 +15,9 @@ TOKEN_KINDS = ("categorical", "multivalued")
 
 
 class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error."""
+    """Immutable. An unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FieldSpec(Frozen):
@@ -34,9 +34,9 @@ class FieldSpec(Frozen):
     log: bool = False
     list_rank: bool = False
     affinity: bool = False
-    max_values: Annotated[int, Field(ge=1)] = 8
+    max_values: Annotated[int, Field(ge=1, le=1024)] = 8
     min_count: Annotated[int, Field(ge=1)] = 1
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=1, le=65_536)] | None = None
 
     @property
     def is_token(self) -> bool:
@@ -77,7 +77,7 @@ class FeatureSchema(Frozen):
 
     fields: tuple[FieldSpec, ...]
     positive_types: tuple[str, ...] = ("click",)
-    history_length: Annotated[int, Field(ge=1)] = 50
+    history_length: Annotated[int, Field(ge=1, le=10_000)] = 50
     item_ctr: bool = True
     ctr_prior_impressions: Annotated[float, Field(gt=0)] = 10.0
     initial_score: bool = False

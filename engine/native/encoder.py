@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bundle.arrays import Named
+from bundle.arrays import Named, read_arrays
 from bundle.compiled import compiled
 from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 from engine.native.kernel import add_weighted, exp
@@ -30,8 +30,8 @@ class NativeEncoder:
 
     def __init__(self, weights: Path, threads: int) -> None:
         threadpool_limits(threads, user_api="blas")
-        with np.load(weights) as stored:
-            self._weights = SimpleNamespace(**{name: stored[name] for name in stored.files})
+        # A policy that does not start from the initial score has no base weights.
+        self._weights = SimpleNamespace(**{"base_weights": None, **read_arrays(weights)})
 
     def run(self, inputs: Named) -> list[NDArray[Any]]:
         """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""
@@ -63,6 +63,8 @@ class NativeEncoder:
         reasoning_memory = memory[:, None] @ w.reasoning_weights
         reasoning_memory += w.reasoning_bias
         pointer_bias = memory @ w.score_weights + w.score_bias
+        if w.base_weights is not None:
+            pointer_bias += inputs["candidate_numeric"] @ w.base_weights
         return [memory, user, pointer_keys, pointer_bias, reasoning_memory, np.tanh(start)]
 
     def _items(self, vectors: Floats, bias: Floats, kinds: NDArray[Any], tokens: NDArray[np.int32]) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Arrays, Named
+from bundle.arrays import Arrays, Named, read_arrays
 from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.generation import Times
@@ -59,9 +59,11 @@ class NativeRunner:
             session = open_session(bundle / ENCODER, settings)
             self._encode = partial(session.run, [*(spec.name for spec in MEMORY), past("readout")])
             self.provider = session.get_providers()[0]
-        with np.load(bundle / DECODE) as stored:
-            names = (name if name in stored else FORMER_NAMES[name] for name in DecodeWeights._fields)
-            self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
+        stored = read_arrays(bundle / DECODE)
+        names = [name if name in stored else FORMER_NAMES.get(name, name) for name in DecodeWeights._fields]
+        if lacking := [name for name in names if name not in stored]:
+            raise BundleError(f"{bundle / DECODE}: {', '.join(lacking)} missing")
+        self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         times = times or Times.unlimited(len(inputs["candidate_mask"]))

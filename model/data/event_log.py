@@ -9,15 +9,17 @@ This is how users bring their own logs. One JSON object a line, gzip or plain:
     {"event": "interaction", "ranking": "r1", "item": "i1", "type": "click"}
 
 Timestamps are in milliseconds. Rankings of a user are read in the order of the file, items of a ranking
-in the order shown; a `relevancy` that is not the same for all items is the initial ranker's score.
+in the order shown; a `relevancy` that is not the same for all items is the initial ranker's score, which
+some items may lack.
 """
 
 import gzip
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -83,9 +85,25 @@ def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("clic
     return Dataset(name, items, slates, dict(dropped))
 
 
+def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float]]) -> None:
+    """Copy a log, with other `relevancy` in the rankings that `scores` has, one a ranking's item."""
+    with _opened(out, "wt") as file:
+        for _, event in _events(path):
+            own = scores.get(str(event.get("id"))) if event["event"] == "ranking" else None
+            for item, score in zip(event["items"], own, strict=True) if own else ():
+                fields = [field for field in item.get("fields", []) if field["name"] != "relevancy"]
+                item["fields"] = [*fields, {"name": "relevancy", "value": score}]
+            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+
+def _opened(path: Path, mode: Literal["rt", "wt"]) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, mode, encoding="utf-8")
+    return path.open(mode, encoding="utf-8")
+
+
 def _events(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
+    with _opened(path, "rt") as file:
         for line, text in enumerate(file, start=1):
             if text.strip():
                 try:
@@ -117,8 +135,8 @@ def _slate(
             )
         if kind in positive:
             labels[index[item_id]] = 1.0
-    scores = [_fields(item).get("relevancy") for item in ranking["items"]]
-    known = tuple(float(score) for score in scores if score is not None)
+    sent = [_fields(item).get("relevancy") for item in ranking["items"]]
+    scores = tuple(math.nan if score is None else float(score) for score in sent)
     return LoggedSlate(
         request_id=ranking_id,
         user_id=user_id,
@@ -126,7 +144,7 @@ def _slate(
         shown=np.arange(len(shown)),
         labels=labels,
         timestamp=float(ranking["timestamp"]) / 1000.0,
-        scores=known if len(known) == len(scores) and len(set(known)) > 1 else None,
+        scores=scores if len({score for score in sent if score is not None}) > 1 else None,
         user=UserContext(profiles.get(user_id, {}), tuple(histories[user_id])),
         context=_fields(ranking),
     )

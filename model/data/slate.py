@@ -25,7 +25,7 @@ class LoggedSlate:
         candidates: item ids in the initial order.
         shown: indices into candidates in the order they were shown, `[L] int64`.
         labels: `[N] float32`, 1 = clicked (liked), 0 = not clicked or not shown.
-        scores: the initial ranker's scores, or None.
+        scores: the initial ranker's scores, NaN where an item has none, or None.
         user: profile and history before this list.
         timestamp: unix seconds.
     """

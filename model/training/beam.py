@@ -5,6 +5,7 @@ Legend: B requests, N candidates, K slate length, W beams, D width.
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,12 +20,21 @@ TAKEN = -1e6
 
 
 @torch.no_grad()
-def best_slates(evaluator: ClickModel, candidates: Tensor, mask: Tensor, length: int, width: int) -> Tensor:
+def best_slates(
+    evaluator: ClickModel,
+    candidates: Tensor,
+    mask: Tensor,
+    length: int,
+    width: int,
+    any_click: bool = False,
+) -> Tensor:
     """The best slate of each request among those that `width` beams come across.
 
     Args:
         candidates: `[B, N, D]`, from `ClickModel.encode`.
         mask: `[B, N] bool, True = a real candidate`.
+        any_click: best is the slate with the highest probability of at least one click, 1 - prod(1 - p), not
+            the one with the highest reward.
 
     Returns:
         `[B, K] int64`, NO_ITEM past the end of a list with fewer than K candidates.
@@ -35,8 +45,10 @@ def best_slates(evaluator: ClickModel, candidates: Tensor, mask: Tensor, length:
     free, so_far = mask.unsqueeze(1), evaluator.start(candidates)
     for position in range(min(length, count)):
         beams = slates.shape[1]
-        clicks = evaluator.next_logits(candidates.repeat_interleave(beams, 0), so_far).sigmoid()
-        gain = clicks.view(rows, beams, count) * evaluator.worth(position)
+        odds = evaluator.next_logits(candidates.repeat_interleave(beams, 0), so_far)
+        # softplus(odds) = -log(1 - p): of no click, log probabilities add up
+        gain = F.softplus(odds) if any_click else odds.sigmoid() * evaluator.worth(position)
+        gain = gain.view(rows, beams, count)
         # What is taken comes after everything that is free, and is worth nothing where nothing is free.
         grown = value.unsqueeze(-1) + gain.where(free, TAKEN * free.any(-1, keepdim=True))
         value, best = grown.flatten(1).topk(min(width, beams * count), dim=1)

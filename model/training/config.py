@@ -110,6 +110,8 @@ class RunConfig(DataConfig):
     def _trains(self) -> Self:
         if not (self.supervised.epochs or self.learns_from_evaluator):
             raise ValueError("nothing to train: every phase of the policy has epochs or rounds = 0")
+        if self.policy.base_score and not self.features.initial_score:
+            raise ValueError("policy.base_score needs the initial score: set features.initial_score")
         return self
 
     @property

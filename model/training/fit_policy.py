@@ -35,17 +35,22 @@ def fit_policy(
     score: Score,
     taught: list[Example] | None = None,
 ) -> dict[str, float]:
-    """Every configured phase in order; the policy ends with the best weights of them all.
+    """Every configured phase in order; the policy ends with the best weights of them all. One that starts
+    from an initial ranker's order keeps it until an epoch beats it.
 
     Args:
         taught: what `search_teachers` gives, where it is already known.
 
     Returns:
-        The best held-out score after each phase.
+        The best held-out score after each phase, before them the initial ranker's where there is one.
     """
     scores: dict[str, float] = {}
+    if config.policy.base_score:
+        scores["initial ranker"], _ = _validate(policy, held_out, score)
+        log.say(f"[bold]initial ranker[/] held-out score {scores['initial ranker']:.4f}")
     if config.supervised.epochs:
-        scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score)
+        best = max(scores.values(), default=None)
+        scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score, best)
     if config.imitation.epochs:
         taught, best = taught or search_teachers(config, evaluator, train), max(scores.values(), default=None)
         scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)
@@ -66,8 +71,10 @@ def warm_start(
     train: list[Example],
     held_out: list[Example],
     score: Score,
+    score_before: float | None = None,
 ) -> float:
-    """Supervised training on logged labels, reasoning on from the start. Returns the best held-out score."""
+    """Supervised training on logged labels, reasoning on from the start. The policy keeps the weights it has
+    unless an epoch beats their score, if that is given. Returns the best held-out score."""
     settings = config.supervised
     phase = Phase("warm_start", run, log, policy, train, settings, config.seed, config.weight_averaging)
 
@@ -80,7 +87,7 @@ def warm_start(
             losses.append(loss.item())
         return {"loss": float(np.mean(losses))}
 
-    return phase.run(train_epoch, lambda module: _validate(module, held_out, score))
+    return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
 
 
 def imitate(

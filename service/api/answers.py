@@ -4,23 +4,26 @@
 """
 
 from collections.abc import Callable, Coroutine, Mapping
+from math import ceil
 from typing import Any, NamedTuple
 
 from fastapi import Request, Response
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.request import service_of
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
-    Fault,
+    ForbiddenError,
     InvalidRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
+    RateLimitedError,
     StoreUnavailableError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
 )
@@ -36,10 +39,13 @@ class Answer(NamedTuple):
 
 ANSWERS: Mapping[type[Exception], Answer] = {
     ClientDisconnect: Answer(400, "validation", "The caller disconnected while sending the body."),
+    UnauthenticatedError: Answer(401, "unauthenticated", "An API key is needed."),
+    ForbiddenError: Answer(403, "forbidden", "The API key lacks the scope."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
     InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
+    RateLimitedError: Answer(429, "overloaded", "The API key's limit is reached."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
     Exception: Answer(500, "unavailable", "An internal error."),
     ModelError: Answer(503, "unavailable", "The model failed (strict requests only)."),
@@ -52,21 +58,6 @@ ANSWERS: Mapping[type[Exception], Answer] = {
 BODY_ERRORS = (BodyTooLargeError, InvalidRequestError)
 """What reading and checking a body may end in."""
 
-_FEATURE_FIELDS = ("features", "context", "profile")
-FEATURE_MESSAGE = "expected a finite number, a string, or a list of one of them"
-
-
-def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Pydantic's errors by field; one fault per feature instead of one per type it might have had."""
-    faults: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path, message = list(detail["loc"]), detail["msg"]
-        depth = next((i + 2 for i, part in enumerate(path) if part in _FEATURE_FIELDS), len(path))
-        if len(path) > depth:
-            path, message = path[:depth], FEATURE_MESSAGE
-        faults.setdefault(".".join(map(str, path)) or "body", message)
-    return InvalidRequestError([Fault(field, message) for field, message in faults.items()])
-
 
 def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that may end in these errors."""
@@ -76,7 +67,7 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
     }
-    if OverloadedError in errors:
+    if OverloadedError in errors or RateLimitedError in errors:
         schema = {"type": "integer", "minimum": 1, "example": 1}
         headers = {"Retry-After": {"description": "The wait predicted, in seconds.", "schema": schema}}
         responses[ANSWERS[OverloadedError].status]["headers"] = headers
@@ -96,8 +87,13 @@ async def answer(request: Request, error: Exception) -> Response:
         message = str(error) if is_foreseen(error) else "internal error"
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, RateLimitedError):
+        headers["retry-after"] = str(ceil(error.retry_after_s))
+    if isinstance(error, UnauthenticatedError):
+        headers["www-authenticate"] = "Bearer"
     if isinstance(error, InvalidRequestError):
-        fields = {"fields": [FieldError(field=field, message=text) for field, text in error.faults]}
+        told = error.faults[: service_of(request).settings.max_faults]
+        fields = {"fields": [FieldError(field=field, message=text) for field, text in told]}
     body = ErrorResponse(error=message, error_type=error_type, request_id=request.state.request_id, **fields)
     return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
 

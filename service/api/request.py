@@ -1,6 +1,7 @@
 """What a handler asks of its request: the service behind it, its body and its id."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -13,6 +14,9 @@ from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
 
+if TYPE_CHECKING:  # it asks for the service itself
+    from service.api.access import Access
+
 
 @dataclass
 class Service:
@@ -23,6 +27,7 @@ class Service:
     contexts: ContextStore
     models: Models
     reranker: Reranker
+    access: "Access"
     draining: bool = False
 
 
@@ -30,12 +35,6 @@ def service_of(request: Request) -> Service:
     """The service that a request was sent to."""
     service: Service = request.app.state.service
     return service
-
-
-def caller_of(request: Request) -> str:
-    """Who shares the engine's time with others: a connection, by the address at its other end."""
-    client = request.scope["client"]
-    return f"{client[0]}:{client[1]}" if client else ""
 
 
 async def read_body(request: Request) -> bytearray:

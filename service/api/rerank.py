@@ -5,11 +5,13 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
+from service.api.access import ACCESS_ERRORS, caller_of, needs
 from service.api.answers import BODY_ERRORS, declared
+from service.api.decoding import parse
 from service.api.front import FrontRoute
 from service.api.openapi import request_body
-from service.api.request import caller_of, identify, read_body, service_of
-from service.api.validation import check_rerank, parse
+from service.api.request import identify, read_body, service_of
+from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.errors import (
     DeadlineExceededError,
@@ -21,9 +23,9 @@ from service.errors import (
 
 RERANK, RERANK_WITH = "/v1/rerank", "/v1/models/{model}/rerank"
 
-ERRORS = (*BODY_ERRORS, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
+ERRORS = (*ACCESS_ERRORS, *BODY_ERRORS, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 
-router = APIRouter(tags=["rerank"], route_class=FrontRoute)
+router = APIRouter(tags=["rerank"], route_class=FrontRoute, dependencies=[needs("rerank")])
 
 
 @router.post(
@@ -63,5 +65,6 @@ async def _rerank(request: Request, model: str | None) -> Response:
             body = parse(RerankRequest, content)
             request_id = identify(request, body)
             check_rerank(body, service.settings)
-        answer = await service.reranker.rerank(served, body, request_id, arrived, caller_of(request))
+        caller = caller_of(request).name
+        answer = await service.reranker.rerank(served, body, request_id, arrived, caller)
     return Response(msgspec.json.encode(answer), media_type="application/json")

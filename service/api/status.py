@@ -3,13 +3,24 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.api.access import ACCESS_ERRORS, needs
+from service.api.answers import declared
 from service.api.request import service_of
 from service.bodies.models import Health, ModelList
 
 router = APIRouter()
 
+inside = APIRouter()
+"""What is for those who run the service, on `admin_port` if it is set."""
 
-@router.get("/v1/models", tags=["models"], summary="Served models")
+
+@router.get(
+    "/v1/models",
+    tags=["models"],
+    summary="Served models",
+    dependencies=[needs("rerank")],
+    responses=declared(*ACCESS_ERRORS),
+)
 async def models(request: Request) -> ModelList:
     """Every served model, with its gate and the defaults a request may override."""
     return ModelList(models=[served.info for served in service_of(request).models.all()])
@@ -36,12 +47,16 @@ async def readyz(request: Request, response: Response) -> Health:
     return Health(status="draining" if service.draining else "starting")
 
 
-@router.get(
+@inside.get(
     "/metrics",
     tags=["health"],
     summary="Prometheus metrics",
+    dependencies=[needs("metrics")],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **declared(*ACCESS_ERRORS),
+    },
 )
 async def metrics(request: Request) -> Response:
     """The exposition format."""

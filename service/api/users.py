@@ -9,10 +9,12 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from bundle.features.history import Interaction, UserContext
+from service.api.access import ACCESS_ERRORS, needs
 from service.api.answers import BODY_ERRORS, declared
+from service.api.decoding import parse
 from service.api.openapi import request_body
 from service.api.request import identify, read_body, service_of
-from service.api.validation import check_context, check_feedback, check_user_id, parse
+from service.api.validation import check_context, check_feedback, check_user_id
 from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
 from service.context.store import Appended, is_anonymous
 from service.context.store import Event as StoreEvent
@@ -71,7 +73,8 @@ UserId = Annotated[str, Depends(_valid_user_id)]
     "/v1/feedback",
     summary="Report what became of a recommendation",
     status_code=202,
-    responses=declared(UnknownRecommendationError, *BODY_ERRORS, StoreUnavailableError),
+    dependencies=[needs("feedback")],
+    responses=declared(*ACCESS_ERRORS, UnknownRecommendationError, *BODY_ERRORS, StoreUnavailableError),
     openapi_extra=request_body(FeedbackRequest),
 )
 async def feedback(request: Request) -> FeedbackResponse:
@@ -104,7 +107,8 @@ async def feedback(request: Request) -> FeedbackResponse:
     CONTEXT,
     summary="Replace a user's context",
     status_code=204,
-    responses=declared(*BODY_ERRORS, UnavailableError, StoreUnavailableError),
+    dependencies=[needs("users")],
+    responses=declared(*ACCESS_ERRORS, *BODY_ERRORS, UnavailableError, StoreUnavailableError),
     openapi_extra=request_body(ContextBody),
 )
 async def put_context(request: Request, user_id: UserId) -> None:
@@ -113,14 +117,15 @@ async def put_context(request: Request, user_id: UserId) -> None:
     body = parse(ContextBody, await read_body(request))
     check_context(body, service.settings)
     check_profile(service.models.get().model.features, body.profile)
-    history = tuple(_interaction(event) for event in body.history)
+    history = tuple(_interaction(event) for event in body.history[-service.settings.max_history :])
     await service.contexts.replace(user_id, UserContext(body.profile, history))
 
 
 @router.get(
     CONTEXT,
     summary="What is known of a user",
-    responses=declared(NotFoundError, InvalidRequestError, StoreUnavailableError),
+    dependencies=[needs("users")],
+    responses=declared(*ACCESS_ERRORS, NotFoundError, InvalidRequestError, StoreUnavailableError),
 )
 async def get_context(request: Request, user_id: UserId) -> ContextBody:
     """The stored profile and history, oldest first."""
@@ -135,7 +140,8 @@ async def get_context(request: Request, user_id: UserId) -> ContextBody:
     CONTEXT,
     summary="Forget a user",
     status_code=204,
-    responses=declared(InvalidRequestError, StoreUnavailableError),
+    dependencies=[needs("users")],
+    responses=declared(*ACCESS_ERRORS, InvalidRequestError, StoreUnavailableError),
 )
 async def delete_context(request: Request, user_id: UserId) -> None:
     """Delete everything about a person, known or not. Feedback on earlier recommendations then gets 404."""

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field
 
-Integer = Annotated[int, Strict(), Field(ge=-(2**63), le=2**63 - 1)]
-Float = Annotated[float, Strict()]
-Text = Annotated[str, Strict()]
-FeatureValue = Integer | Float | Text | list[Text | Integer | Float] | None
+MAX_NUMBER = 2**63 - 1024
+"""The largest number of a feature, up or down: the largest that is a float64 and an int64."""
+
+Integer = Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Float = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+FeatureValue = Integer | Float | str | list[str | Integer | Float] | None
 Features = dict[str, FeatureValue]
 
 MAX_TIMESTAMP = 1e11
@@ -25,9 +27,9 @@ RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
 
 
 class Body(BaseModel):
-    """Unknown keys and numbers that are not finite are errors."""
+    """Unknown keys and numbers that are not finite are errors, and so are values of another JSON type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class IdentifiedBody(Body):

@@ -6,7 +6,9 @@ from pydantic import Field
 
 from service.bodies.common import Body, example
 
-ErrorType = Literal["validation", "overloaded", "deadline", "not_found", "unavailable"]
+ErrorType = Literal[
+    "validation", "unauthenticated", "forbidden", "not_found", "overloaded", "deadline", "unavailable"
+]
 
 
 class FieldError(Body):

@@ -1,9 +1,8 @@
 """A list of candidates in, the re-ranked list out."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from engine.generation import Stop
 from service.bodies.common import Body, Features, Id, IdentifiedBody, example
@@ -19,7 +18,9 @@ class Item(Body):
 
     id: Id
     score: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(
-        None, description="The caller's own score; higher is better."
+        None,
+        description="The caller's own score; higher is better. For a model that uses it, an item without one "
+        "counts as having the mean of the others'.",
     )
     features: Features | None = Field(
         None,
@@ -99,13 +100,6 @@ class RerankRequest(IdentifiedBody):
     )
     reasoning: ReasoningOverrides | None = None
     sampling: Sampling | None = None
-    constraints: Any = Field(None, description="Reserved. Rejected with 422 by this version.")
-
-    @field_validator("constraints")
-    @classmethod
-    def _unsupported(cls, _: Any) -> None:
-        raise PydanticCustomError("unsupported", "not supported by this version")
-
     model_config = example(
         {"items": [{"id": "i1"}, {"id": "i2"}, {"id": "i3"}]},
         {
@@ -185,8 +179,8 @@ class RerankResponse(Body):
     model_version: str
     results: list[Result]
     missing_ids: list[str] = Field(
-        description="Items that are not in the catalogue. Those sent with features are ranked by them, the "
-        "others put last."
+        description="Items that are not in the catalogue. Those sent with features, or with a score "
+        "that the model uses, are ranked by them, the others put last."
     )
     fallback: Fallback | None = Field(description="Why this is the caller's order; null if it is not.")
     context: ContextResult | None = Field(

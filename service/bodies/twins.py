@@ -1,12 +1,11 @@
 """Fast twins of the pydantic models in `service.bodies`, which remain the only definition of every body.
 
 A twin is a msgspec struct generated from a model: the same fields, constraints and defaults, decoded and
-encoded about eight times faster. It accepts nothing that its model rejects, and reads the same values; a body
-that it rejects is parsed by the model, which decides and names the faults. tests/service/bodies/test_twins.py
-compares the two.
+encoded about eight times faster. It alone judges what is sent, for pydantic looks for every fault of a body
+before it answers; the models are what the OpenAPI document shows. tests/service/bodies/test_twins.py holds
+the two to the same judgement.
 
 What differs: a twin is not a pydantic object (no `model_dump`), and constructing one validates nothing.
-Fields of type Any are omitted, so that a body with such a field is parsed by the model.
 """
 
 from collections.abc import Iterable
@@ -37,8 +36,6 @@ def twin(model: type[Model]) -> type[Model]:
 def _struct(model: type[BaseModel]) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, field in model.model_fields.items():
-        if field.annotation is Any:
-            continue
         kind = _counterpart(field.annotation, field.metadata)
         if field.default_factory is not None:
             fields.append((name, kind, msgspec.field(default_factory=cast(Any, field.default_factory))))

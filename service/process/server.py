@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.process import admin
 from service.settings import Settings
 
 
@@ -72,6 +73,7 @@ def serve(settings: Settings, listener: socket | None = None, figures: Path | No
         SystemExit: with `uvicorn.config.STARTUP_FAILURE`, when the port or the bundle cannot be opened.
     """
     app = create_app(settings, figures=figures)
+    admin.attach(app, settings)
     config = uvicorn.Config(
         app,
         host=settings.host,

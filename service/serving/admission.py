@@ -3,7 +3,7 @@
 Knows nothing of how a queue is worked off, but that it is fair. Times are seconds of its clock.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from service.errors import OverloadedError
 from service.serving.cost import Price
@@ -21,7 +21,7 @@ class Admission:
     ) -> None:
         self._lanes, self._max_queue, self._lag_s, self._clock = lanes, max_queue, lag_s, clock
 
-    def check(self, lane: Lane, price: Price, deadline: float, caller: str) -> None:
+    def check(self, lane: Lane, price: Price, deadline: float, caller: Hashable) -> None:
         """One that nobody is before is tried whatever is predicted, so that a wrong prediction is found out.
 
         Raises:

@@ -6,7 +6,7 @@ nothing of batches, lengths or clocks.
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
@@ -20,7 +20,7 @@ class Work(Protocol):
     """What may be queued."""
 
     @property
-    def caller(self) -> str: ...
+    def caller(self) -> Hashable: ...
 
     @property
     def deadline(self) -> float: ...
@@ -48,8 +48,8 @@ class FairQueue(Generic[W]):
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._lines: dict[str, _Line[W]] = {}
-        self._finished: dict[str, float] = {}  # where callers without a line ended
+        self._lines: dict[Hashable, _Line[W]] = {}
+        self._finished: dict[Hashable, float] = {}  # where callers without a line ended
         self._now = 0.0
         self._count = 0
 
@@ -95,7 +95,7 @@ class FairQueue(Generic[W]):
                 heappush(due, (line.start, place, line))
         return taken
 
-    def ahead_s(self, caller: str, cost_s: float) -> float:
+    def ahead_s(self, caller: Hashable, cost_s: float) -> float:
         """Seconds of work that goes before a job of this caller's and cost, if it came now: its own, and of
         each other caller no more than it would then have had itself."""
         own = self._lines.get(caller)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from bundle.arrays import Arrays
@@ -20,7 +21,7 @@ class Job:
     controls: Controls
     candidates: int
     price: Price
-    caller: str
+    caller: Hashable
     deadline: float
     queued_at: float
     slate: "asyncio.Future[Slate]"

@@ -7,6 +7,7 @@ import logging
 import math
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from time import time
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ class Selection(NamedTuple):
     """Which items of a request the model can rank. Both hold indices in the caller's order.
 
     Attributes:
-        candidates: in the catalogue, or sent with features.
-        unrankable: neither; nothing is known of them but their id.
+        candidates: in the catalogue, or sent with features, or with a score that the model uses.
+        unrankable: none of these; nothing is known of them but their id.
         missing_ids: every item the catalogue lacks.
         rows: the candidates' rows of the catalogue.
         matrix: the candidates' features that were sent as a matrix.
@@ -56,7 +57,7 @@ def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
         return Selection(range(len(items)), [], [], rows, matrix)
     told = set() if matrix is None else set(np.flatnonzero((~np.isnan(matrix.values)).any(axis=1)).tolist())
     unrankable = [
-        index for index in unknown if index not in told and not _says_anything(items[index].features)
+        index for index in unknown if index not in told and not _says_anything(assembler, items[index])
     ]
     left_out = set(unrankable)
     candidates = [index for index in range(len(items)) if index not in left_out]
@@ -94,8 +95,10 @@ def _read_matrix(assembler: FeatureAssembler, request: RerankRequest) -> Matrix 
     return Matrix(sent.names, values)
 
 
-def _says_anything(features: Features | None) -> bool:
-    return features is not None and any(value is not None for value in features.values())
+def _says_anything(assembler: FeatureAssembler, item: Item) -> bool:
+    if item.score is not None and assembler.schema.initial_score:
+        return True
+    return item.features is not None and any(value is not None for value in item.features.values())
 
 
 def assemble(
@@ -115,9 +118,9 @@ def assemble(
         try:
             arrays = assembler.request(listed, user, request.context, timestamp)
         except ValueError:
-            faults = list(_request_faults(assembler, request, selection.candidates, timestamp))
-            if faults:
-                raise InvalidRequestError(faults) from None
+            faults = _request_faults(assembler, request, selection.candidates, timestamp)
+            if (first := next(faults, None)) is not None:
+                raise InvalidRequestError(chain([first], faults)) from None
             logger.warning("a stored profile does not fit the model and was left out")
             arrays = assembler.request(listed, UserContext({}, user.history), request.context, timestamp)
     if listed.features is None and listed.matrix is None and not (user.profile or request.context):
@@ -146,7 +149,7 @@ def _candidates(assembler: FeatureAssembler, request: RerankRequest, selection: 
 
 def check_profile(assembler: FeatureAssembler, profile: Features) -> None:
     """Raises: InvalidRequestError: a value is not of its declared kind."""
-    faults = list(_record_faults(assembler.user, "profile", profile, time()))
+    faults = list(_record_faults(assembler.user, [("profile", profile)], time()))
     if faults:
         raise InvalidRequestError(faults)
 
@@ -159,20 +162,37 @@ def _timestamp(context: Mapping[str, Any]) -> float:
 def _request_faults(
     assembler: FeatureAssembler, request: RerankRequest, candidates: Sequence[int], timestamp: float
 ) -> Iterator[Fault]:
-    for index in candidates:
-        features = request.items[index].features or {}
-        yield from _record_faults(assembler.catalogue.encoder, f"items.{index}.features", features, timestamp)
-    yield from _record_faults(assembler.context, "context", request.context, timestamp)
+    items = [(f"items.{index}.features", request.items[index].features) for index in candidates]
+    sent = [(path, features) for path, features in items if features]
+    yield from _record_faults(assembler.catalogue.encoder, sent, timestamp)
+    yield from _record_faults(assembler.context, [("context", request.context)], timestamp)
 
 
-def _record_faults(encoder: RecordEncoder, path: str, record: Features, timestamp: float) -> Iterator[Fault]:
-    """Each feature of a record written alone, to find those that do not fit."""
-    numbers, tokens = np.zeros(encoder.columns, np.float32), np.zeros(encoder.slots, np.int32)
-    for name, value in record.items():
-        try:
-            encoder.write({name: value}, numbers, tokens, timestamp)
-        except ValueError as fault:
-            yield Fault(f"{path}.{name}", str(fault))
+def _record_faults(
+    encoder: RecordEncoder, records: Sequence[tuple[str, Features]], timestamp: float
+) -> Iterator[Fault]:
+    """The features that do not fit, of records by their path: those of halves that do not."""
+    if len(records) == 1:
+        ((path, record),) = records
+        declared = {field.name for field, _ in (*encoder.numeric_fields, *encoder.token_fields)}
+        for name in declared & record.keys():
+            if fault := _misfit(encoder, [{name: record[name]}], timestamp):
+                yield Fault(f"{path}.{name}", fault)
+    elif _misfit(encoder, [record for _, record in records], timestamp):
+        middle = len(records) // 2
+        yield from _record_faults(encoder, records[:middle], timestamp)
+        yield from _record_faults(encoder, records[middle:], timestamp)
+
+
+def _misfit(encoder: RecordEncoder, records: Sequence[Features], timestamp: float) -> str | None:
+    """Why records cannot be written, if they cannot."""
+    rows = len(records)
+    numbers, tokens = np.zeros((rows, encoder.columns), np.float32), np.zeros((rows, encoder.slots), np.int32)
+    try:
+        encoder.write_rows(records, numbers, tokens, timestamp)
+    except ValueError as fault:
+        return str(fault)
+    return None
 
 
 def _invalid(field: str, message: str) -> InvalidRequestError:

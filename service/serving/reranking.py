@@ -6,7 +6,7 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
@@ -57,7 +57,7 @@ class _Rerank:
     request: RerankRequest
     request_id: str
     served: ServedModel
-    caller: str
+    caller: Hashable
     arrived: float
     deadline: float
     selection: Selection
@@ -96,7 +96,7 @@ class Reranker:
         request: RerankRequest,
         request_id: str,
         arrived: float,
-        caller: str = "",
+        caller: Hashable = "",
     ) -> RerankResponse:
         """Answer a valid request.
 
@@ -132,7 +132,7 @@ class Reranker:
         return response
 
     def _begin(
-        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float, caller: str
+        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float, caller: Hashable
     ) -> _Rerank:
         selection = select(served.model.features, request)
         served.metrics.list_size.observe(len(request.items))

@@ -17,7 +17,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
@@ -93,7 +93,7 @@ class Scheduler:
         now = self._clock()
         return max(lane.overdue_s(now) for lane in self._lanes)
 
-    def admit(self, candidates: int, controls: Controls, deadline: float, caller: str) -> Price:
+    def admit(self, candidates: int, controls: Controls, deadline: float, caller: Hashable) -> Price:
         """Asked before any work is done for a request.
 
         Raises:
@@ -112,7 +112,7 @@ class Scheduler:
         inputs: Arrays,
         controls: Controls,
         deadline: float,
-        caller: str = "",
+        caller: Hashable = "",
         price: Price | None = None,
     ) -> Slate:
         """Queue a request and wait for its slate, at most until its deadline.

@@ -5,12 +5,13 @@ Nobody pays for first allocations, and what lists take is known (`service.servin
 
 from dataclasses import replace
 from itertools import cycle, islice
-from math import inf
+from math import inf, isfinite
 from time import perf_counter, process_time, time
 
 from bundle.arrays import Arrays
 from bundle.features.assembly import Candidates
 from bundle.features.history import ANONYMOUS
+from bundle.manifest import BundleError
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
@@ -24,7 +25,11 @@ PATIENCE_S = 0.1
 
 
 def warm_up(model: LoadedModel, max_items: int) -> CostModel:
-    """Time lists of a few lengths, the longest that is accepted among them."""
+    """Time lists of a few lengths, the longest that is accepted among them.
+
+    Raises:
+        BundleError: the model's weights are not finite.
+    """
     lengths = [length for length in LENGTHS if length < max_items]
     timings = [_timing(model, length) for length in (*lengths, max_items)]
     one = _inputs(model, min(BATCH_LENGTH, max_items))
@@ -55,10 +60,12 @@ def _least_s(model: LoadedModel, inputs: list[Arrays], positions: int, tokens: i
     least, spent = inf, 0.0
     for round_ in range(1 + ROUNDS):
         started, cpu = perf_counter(), process_time()
-        model.generate(inputs, controls)
+        slates = model.generate(inputs, controls)
         took = perf_counter() - started
         least = min(least, took, process_time() - cpu if on_cpu else inf)
         spent += took if round_ else 0.0
+        if not all(isfinite(position.probability) for slate in slates for position in slate.positions):
+            raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
         if spent > PATIENCE_S:
             break
     return least

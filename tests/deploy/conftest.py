@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 import yaml
-from dockerfile import ROOT
+from dockerfile import ROOT, command
+
+from service.__main__ import read_settings
+from service.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +19,15 @@ def kubernetes() -> dict[str, Any]:
     return {
         part["kind"]: part for name in applied for part in yaml.safe_load_all((folder / name).read_text())
     }
+
+
+@pytest.fixture
+def image_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of the image's command, with what everybody has to say besides."""
+    with pytest.raises(SystemExit):
+        read_settings(command()[3:])
+    monkeypatch.setenv("RERANK_ALLOW_ANONYMOUS", "true")
+    return read_settings(command()[3:])
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,15 @@ from typing import Any
 import yaml
 from dockerfile import ROOT, argument, command, stages
 
-from service.__main__ import read_settings
 from service.settings import ENV_PREFIX, Settings
 
 
-def test_compose_fits_the_images(compose: dict[str, Any]) -> None:
+def test_compose_fits_the_images(compose: dict[str, Any], image_settings: Settings) -> None:
     services = compose["services"]
     for name in ("service", "trainer", "load"):
         assert services[name]["build"]["target"] in stages(), name
     (volume,) = services["service"]["volumes"]
-    assert Path(volume["target"]) == read_settings(command()[3:]).bundle
+    assert Path(volume["target"]) == image_settings.bundle
     assert volume["read_only"] is True
     assert services["service"]["environment"]["RERANK_REDIS_URL"].startswith("redis://redis:6379/")
     assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
@@ -93,7 +92,7 @@ def test_compose_gives_no_more_than_needed(compose: dict[str, Any]) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert "privileged" not in service
         for port in service.get("ports", []):
-            assert port.split(":")[0] == "127.0.0.1", "not reachable from outside: there is no access control"
+            assert port.split(":")[0] == "127.0.0.1", "not reachable from outside: nobody is asked for a key"
         if "build" not in service:
             assert re.search(r":v?\d+\.\d+\.\d+(-\S+)?$", service["image"]), f"{name} is not pinned"
     assert "ports" not in compose["services"]["redis"]

@@ -14,7 +14,6 @@ import pytest
 from dockerfile import ROOT, argument, command, sources, stages
 
 from launch.waiting import free_port
-from service.__main__ import read_settings
 from service.app import create_app
 from service.settings import Settings
 
@@ -49,13 +48,11 @@ def without(*modules: str) -> str:
     return f"import sys\nfor name in {modules!r}: sys.modules[name] = None\n"
 
 
-def test_the_command_starts_the_service_on_the_exposed_port() -> None:
-    python, dash_m, package, *arguments = command()
-    assert [python, dash_m, package] == ["python", "-m", "service"]
-    settings = read_settings(arguments)
-    assert settings.port == int(argument("EXPOSE"))
-    assert settings.host == "0.0.0.0"
-    assert settings.bundle == Path("/bundle")
+def test_the_command_starts_the_service_on_the_exposed_port(image_settings: Settings) -> None:
+    assert command()[:3] == ["python", "-m", "service"]
+    assert image_settings.port == int(argument("EXPOSE"))
+    assert image_settings.host == "0.0.0.0"
+    assert image_settings.bundle == Path("/bundle")
 
 
 def test_the_service_is_the_image_built_by_default() -> None:

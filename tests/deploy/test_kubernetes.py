@@ -1,11 +1,11 @@
 """deploy/kubernetes: its objects fit each other and the image."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
-from dockerfile import ROOT, argument, command
+from dockerfile import ROOT, argument
 
-from service.__main__ import read_settings
 from service.app import create_app
 from service.settings import Settings
 
@@ -26,7 +26,7 @@ def test_kubernetes_objects_find_each_other(kubernetes: dict[str, Any]) -> None:
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
-def test_kubernetes_fits_the_image(kubernetes: dict[str, Any]) -> None:
+def test_kubernetes_fits_the_image(kubernetes: dict[str, Any], image_settings: Settings) -> None:
     pod = kubernetes["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["ports"][0]["containerPort"] == int(argument("EXPOSE"))
@@ -36,7 +36,9 @@ def test_kubernetes_fits_the_image(kubernetes: dict[str, Any]) -> None:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in paths
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert str(read_settings(command()[3:]).bundle) in mounts
+    assert str(image_settings.bundle) in mounts
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert str(Path(environment["RERANK_API_KEYS_FILE"]).parent) in mounts
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert container["image"] == f"eglr-reranker:{version}"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

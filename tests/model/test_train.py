@@ -1,5 +1,6 @@
 """Whole small runs: what they leave, that a seed repeats, and that a killed one resumes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -124,4 +125,18 @@ def test_a_run_is_not_overwritten_by_another_configuration(finished: Path) -> No
 def test_an_event_log_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = small_config(dataset="event_log", event_log=tmp_path / "gone.jsonl")
     with pytest.raises(DataUnavailableError, match=r"gone\.jsonl"):
+        train.train(config, tmp_path / "run")
+
+
+def test_a_base_score_wants_lists_that_came_with_scores(tmp_path: Path) -> None:
+    items = [{"id": item, "fields": [{"name": "relevancy", "value": 0}]} for item in "ab"]
+    events = [
+        {"event": "ranking", "id": f"r{n}", "user": f"u{n}", "timestamp": "1", "items": items}
+        for n in range(20)
+    ]
+    events += [{"event": "interaction", "ranking": f"r{n}", "item": "a", "type": "click"} for n in range(20)]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    config = small_config(dataset="event_log", event_log=log, policy={"base_score": True})
+    with pytest.raises(ValueError, match="no training list came with scores"):
         train.train(config, tmp_path / "run")

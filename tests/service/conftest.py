@@ -32,8 +32,13 @@ def serve(bundle: Path) -> Serve:
 
     @asynccontextmanager
     async def serving(clock: Callable[[], float] = monotonic, **settings: Any) -> AsyncIterator[Client]:
-        given = {"default_deadline_ms": PATIENCE_MS, "max_deadline_ms": PATIENCE_MS, **settings}
-        app = create_app(Settings(bundle=bundle, **given), clock=clock)
+        given = {
+            "bundle": bundle,
+            "default_deadline_ms": PATIENCE_MS,
+            "max_deadline_ms": PATIENCE_MS,
+            **settings,
+        }
+        app = create_app(Settings(**given), clock=clock)
         async with app.router.lifespan_context(app), Client(app) as client:
             yield client
 

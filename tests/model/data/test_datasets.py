@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from bundle.features.schema import FeatureSchema
 from model.data import location, ranklens
-from model.data.event_log import EventLogError, read_event_log
+from model.data.event_log import EventLogError, read_event_log, write_with_scores
 from model.data.features import DatasetFeatures
 from model.data.location import DataUnavailableError, PublicFile, locate
 from model.data.simulator import SimulatorConfig, World, item_numbers, load
@@ -89,18 +90,33 @@ def test_a_log_becomes_slates_with_the_history_before_each(tmp_path: Path, name:
     assert dataset.items["a"] == {"price": 1.0, "genres": ["x"]}
 
 
-def test_scores_are_read_only_where_every_item_has_one_and_they_differ(tmp_path: Path) -> None:
+def test_scores_are_read_where_they_differ(tmp_path: Path) -> None:
     def scored(*scores: float | None) -> tuple[float, ...] | None:
         extra = {
             item: {"fields": fields(relevancy=score)} if score is not None else {}
-            for item, score in zip("ab", scores, strict=True)
+            for item, score in zip("abc", scores, strict=True)
         }
-        events = [ranking("r", "u", ["a", "b"], 1000, **extra), click("r", "a")]
+        events = [ranking("r", "u", ["a", "b", "c"], 1000, **extra), click("r", "a")]
         return read_event_log(write(tmp_path / "l", events), "l").slates[split_of("u")][0].scores
 
-    assert scored(0.5, 0.25) == (0.5, 0.25)
-    assert scored(0.0, 0.0) is None
-    assert scored(0.5, None) is None
+    assert scored(0.5, 0.25, 0.5) == (0.5, 0.25, 0.5)
+    assert scored(0.5, None, 0.25) == pytest.approx((0.5, math.nan, 0.25), nan_ok=True)
+    assert scored(0.0, 0.0, 0.0) is None
+    assert scored(0.5, None, 0.5) is None
+    assert scored(None, None, None) is None
+
+
+def test_a_log_is_written_again_with_other_scores(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl.gz", EVENTS)
+    write_with_scores(log, tmp_path / "out.jsonl", {"r1": (0.25, 1.5, -2.0)})
+    before, after = (
+        read_event_log(path, "l").slates[split_of("u")] for path in (log, tmp_path / "out.jsonl")
+    )
+    assert [slate.scores for slate in before] == [None, None]
+    assert [slate.scores for slate in after] == [(0.25, 1.5, -2.0), None]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines[3]["items"][0] == {"id": "a", "fields": fields(relevancy=0.25)}
+    assert [line for line in lines if line.get("id") != "r1"] == [e for e in EVENTS if e.get("id") != "r1"]
 
 
 @pytest.mark.parametrize(

@@ -28,5 +28,10 @@ def test_beam_search_finds_the_best_slate_when_wide_enough(data) -> None:
                 orders = torch.tensor(list(itertools.permutations(range(5), 3)))
                 values = evaluator.reward(candidates[[row]].expand(60, -1, -1), orders)
                 assert found[row].tolist() == orders[values.argmax()].tolist()
+            likeliest = best_slates(evaluator, candidates, mask, 3, 60, any_click=True)
+            for row in (0, 1, 3):
+                clicks = evaluator.logits(candidates[[row]].expand(60, -1, -1), orders).sigmoid()
+                any_click = 1 - (1 - clicks).prod(1)
+                assert likeliest[row].tolist() == orders[any_click.argmax()].tolist()
             narrow = best_slates(evaluator, candidates, mask, 3, 1)
             assert (evaluator.reward(candidates, narrow) <= evaluator.reward(candidates, found) + 1e-5).all()

@@ -16,17 +16,20 @@ from starlette.requests import ClientDisconnect
 from service import errors
 from service.api import rerank
 from service.api.answers import ANSWERS
-from service.bodies.common import MAX_TIMESTAMP
+from service.bodies.common import MAX_NUMBER, MAX_TIMESTAMP
 from service.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
     Fault,
+    ForbiddenError,
     InvalidRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
+    RateLimitedError,
     ServiceError,
     StoreUnavailableError,
+    UnauthenticatedError,
     UnknownRecommendationError,
 )
 
@@ -59,7 +62,7 @@ def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
         (b'{"items": [{"id": "i1", "score": NaN}]}', "items.0.score"),
         (b'{"items": [{"id": "i1", "score": 1e999}]}', "items.0.score"),
         (b'{"items": [{"id": "i1", "features": {"price": Infinity}}]}', "items.0.features.price"),
-        (b'{"items": [{"id": "i1", "features": {"embedding": [1, NaN]}}]}', "items.0.features.embedding"),
+        (b'{"items": [{"id": "i1", "features": {"embedding": [1, NaN]}}]}', "items.0.features.embedding.1"),
         ({}, "items"),
         ({"items": []}, "items"),
         ({"items": [{}]}, "items.0.id"),
@@ -88,6 +91,8 @@ def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
         ({"items": ONE, "context": {"timestamp": -5}}, "context.timestamp"),
         ({"items": ONE, "context": {"timestamp": MAX_TIMESTAMP * 1.01}}, "context.timestamp"),
         (item(price=True), "items.1.features.price"),
+        (item(price=MAX_NUMBER + 1), "items.1.features.price"),
+        (item(price=-1e19), "items.1.features.price"),
         (item(genres=["drama", 1]), "items.1.features.genres"),
         (item(price="cheap"), "items.1.features.price"),
         (item(price=[1, 2]), "items.1.features.price"),
@@ -151,7 +156,7 @@ async def test_undeclared_features_are_ignored(client: Client) -> None:
 
 
 async def test_extreme_numbers_are_scaled_and_clipped(client: Client) -> None:
-    body = item(price=-(2**63), embedding=[1e18, -1e18, 0, 0])
+    body = item(price=-MAX_NUMBER, embedding=[1e18, -1e18, 0, 0])
     body["items"][0]["score"] = 1e30
     answer = (await client.post("/v1/rerank", json=body)).json()
     assert answer["fallback"] is None
@@ -194,6 +199,7 @@ RAISED: dict[type[Exception], Exception] = {
     UnknownRecommendationError: UnknownRecommendationError(),
     InvalidRequestError: InvalidRequestError([Fault("items", "are odd")]),
     DeadlineExceededError: DeadlineExceededError("infer"),
+    RateLimitedError: RateLimitedError(0.5),
     Exception: KeyError("secret"),
 }
 """Errors of kinds that are not made from a message alone."""
@@ -215,7 +221,7 @@ async def test_every_error_is_answered_as_the_table_says(
         response = await client.post(route.format(model="eglr"), json={})
         body = refused(response, kind)
         assert body["error"] == ("internal error" if kind is Exception else str(error))
-        assert ("retry-after" in response.headers) == (kind is OverloadedError)
+        assert ("retry-after" in response.headers) == (kind in (OverloadedError, RateLimitedError))
     for status in {row.status for row in ANSWERS.values()}:
         counted = await client.metric(f'rerank_requests_total{{code="{status}",endpoint="{route}"}}')
         assert counted == sum(row.status == status for row in ANSWERS.values())
@@ -292,10 +298,13 @@ def test_what_callers_rely_on() -> None:
         UnknownRecommendationError: (404, "not_found"),
         NotFoundError: (404, "not_found"),
         InvalidRequestError: (422, "validation"),
+        RateLimitedError: (429, "overloaded"),
         OverloadedError: (429, "overloaded"),
         Exception: (500, "unavailable"),
         ModelError: (503, "unavailable"),
         DeadlineExceededError: (504, "deadline"),
     }
+    assert ANSWERS[UnauthenticatedError][:2] == (401, "unauthenticated")
+    assert ANSWERS[ForbiddenError][:2] == (403, "forbidden")
     assert ANSWERS[BodyTooLargeError][:2] == (413, "validation")
     assert ANSWERS[StoreUnavailableError][:2] == (503, "unavailable")

@@ -13,18 +13,22 @@ from service.bodies import errors, models, rerank, users
 from service.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
+    ForbiddenError,
     InvalidRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
+    RateLimitedError,
     StoreUnavailableError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
 )
 
 Errors = tuple[type[Exception], ...]
 
-BODY: Errors = (BodyTooLargeError, InvalidRequestError)
+ACCESS: Errors = (UnauthenticatedError, ForbiddenError, RateLimitedError)
+BODY: Errors = (*ACCESS, BodyTooLargeError, InvalidRequestError)
 RERANK: Errors = (*BODY, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/rerank", "post"): (200, RERANK),
@@ -33,13 +37,13 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "get"): (
         200,
-        (NotFoundError, InvalidRequestError, StoreUnavailableError),
+        (*ACCESS, NotFoundError, InvalidRequestError, StoreUnavailableError),
     ),
-    ("/v1/users/{user_id}/context", "delete"): (204, (InvalidRequestError, StoreUnavailableError)),
-    ("/v1/models", "get"): (200, ()),
+    ("/v1/users/{user_id}/context", "delete"): (204, (*ACCESS, InvalidRequestError, StoreUnavailableError)),
+    ("/v1/models", "get"): (200, ACCESS),
     ("/livez", "get"): (200, ()),
     ("/readyz", "get"): (200, (UnavailableError,)),
-    ("/metrics", "get"): (200, ()),
+    ("/metrics", "get"): (200, ACCESS),
 }
 """Each route with its status of success and the errors it may end in."""
 
@@ -66,7 +70,7 @@ async def test_every_route_and_status_is_there(client: Client) -> None:
         route: {str(success), *(str(ANSWERS[error].status) for error in ending)}
         for route, (success, ending) in ROUTES.items()
     }
-    assert declared["/v1/rerank", "post"] == {"200", "413", "422", "429", "503", "504"}
+    assert declared["/v1/rerank", "post"] == {"200", "401", "403", "413", "422", "429", "503", "504"}
     for operations in paths.values():
         for operation in operations.values():
             assert operation["summary"]

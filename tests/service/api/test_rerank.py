@@ -4,7 +4,7 @@ import asyncio
 import math
 from base64 import b64encode
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from error_answers import faulty_fields, refused
 from rerank_client import Client, Serve
 
 from service.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from tiny_bundle import TinyBundles
 
 ITEMS = [f"i{n}" for n in range(24)]
 
@@ -65,6 +68,21 @@ async def test_return_all_appends_the_rest_in_the_callers_order(client: Client) 
     assert ids(answer)[:4] == ids((await client.rerank(ITEMS, top_n=4)).json())
     assert [r["id"] for r in rest] == [item for item in ITEMS if item not in {r["id"] for r in top}]
     assert {(r["score"], r["propensity"]) for r in rest} == {(None, None)}
+
+
+async def test_a_model_that_starts_from_the_callers_scores(serve: Serve, tiny_bundles: "TinyBundles") -> None:
+    """Untrained it goes by nothing else: who has no score is where their mean is, equals keep their order."""
+    scores = [0.1, None, 0.5, 0.5, None, 0.9]  # 0.5 in the mean
+    items = [{"id": f"i{n}"} | ({} if score is None else {"score": score}) for n, score in enumerate(scores)]
+    async with serve(bundle=tiny_bundles(base_score=True)) as client:
+        answer = (await client.rerank(items)).json()
+        assert ids(answer) == ["i5", "i1", "i2", "i3", "i4", "i0"]
+        assert answer["fallback"] is None
+        assert ids((await client.rerank(ITEMS)).json()) == ITEMS[:10], "no scores: the caller's order"
+        new = {"id": "new", "score": 0.7}  # now the mean is 0.54
+        answer = (await client.rerank([{"id": "nobody"}, *items, new])).json()
+        assert ids(answer) == ["i5", "new", "i1", "i4", "i2", "i3", "i0", "nobody"]
+        assert answer["missing_ids"] == ["nobody", "new"]
 
 
 async def test_one_item_is_certain(client: Client) -> None:
@@ -228,7 +246,7 @@ async def test_a_request_id_in_the_header(client: Client) -> None:
 
 
 async def test_two_thousand_items_with_their_features_fit_the_default_limits(client: Client) -> None:
-    features = {f"feature_{n:02}": math.sqrt(n) for n in range(31)} | {"price": 12.5}
+    features = {f"feature_{n:02}": math.sqrt(n) for n in range(13)} | {"price": 12.5}
     items = [{"id": f"unknown-{n:04}", "features": features} for n in range(2000)]
     response = await client.post("/v1/rerank", json={"items": items})
     assert response.status_code == 200

@@ -1,0 +1,231 @@
+"""`python -m bench.hostile_bodies BUNDLE`: what the worst bodies cost, on every route that takes one.
+
+Each body is as long as `max_body_bytes` allows, or as what is listed of a refused one. CPU is the process's,
+the median of some requests to the application without a server; memory is the most that Python had allocated
+at a time, the body included. Prints a table; docs/performance.md has it.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Any, NamedTuple
+
+from service.api.decoding import LISTED_BYTES
+from service.app import create_app
+from service.settings import Settings
+
+RERANK, FEEDBACK, CONTEXT = ("POST", "/v1/rerank"), ("POST", "/v1/feedback"), ("PUT", "/v1/users/u/context")
+ROUNDS, SHOWN = 5, 12
+
+UNITS = (
+    "{}",
+    "[]",
+    '""',
+    "0",
+    "null",
+    "NaN",
+    "1e400",
+    "[[]]",
+    '"\\ud800"',
+    '{"a":{}}',
+    "12345678901234567890",
+)
+"""Values that a hostile list is made of."""
+
+
+class Hostile(NamedTuple):
+    """A body made of as many copies of something as fit."""
+
+    name: str
+    route: tuple[str, str]
+    body: bytes
+
+
+def hostile(size: int) -> Iterator[Hostile]:
+    """Bodies of about `size` bytes."""
+    for route, before, after in (
+        (RERANK, '{"items":[', "]}"),
+        (RERANK, '{"items":[{"id":"i1","features":{"price":[', "]}}]}"),
+        (RERANK, '{"items":[{"id":"i1"}],"features_f32":{"data":"","names":[', "]}}"),
+        (RERANK, '{"items":[{"id":"i1"}],"context":{"device":[', "]}}"),
+        (FEEDBACK, '{"recommendation_id":"r","events":[', "]}"),
+        (CONTEXT, '{"history":[', "]}"),
+        (CONTEXT, '{"profile":{"taste":[', "]}}"),
+    ):
+        for unit in UNITS:
+            yield Hostile(f"{before}{unit},...", route, _filled(size, before, unit + ",", after))
+    for route, before, unit, after in (
+        (RERANK, '{"items":[', '{"id":"i1"},', "]}"),
+        (RERANK, '{"items":[', '{"id":"i%d"},', "]}"),
+        (RERANK, '{"items":[', '{"id":"i%d","features":{"price":"x"}},', "]}"),
+        (RERANK, '{"items":[', '{"id":"i%d","features":{"price":1,"genres":["drama"]}},', "]}"),
+        (RERANK, '{"items":[', '{"id":"i%d","rank":1},', "]}"),
+        (RERANK, '{"items":[{"id":"i1","features":{', '"%d":{},', "}}]}"),
+        (RERANK, '{"items":[{"id":"i1","features":{', '"%d":1,', "}}]}"),
+        (RERANK, '{"items":[{"id":"i1","features":{', '"%d":"x",', "}}]}"),
+        (RERANK, '{"items":[{"id":"i1"}],', '"%d":1,', "}"),
+        (RERANK, '{"items":[{"id":"i1"}],', '"top_n":1,', "}"),
+        (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"","type":"X"},', "]}"),
+        (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"a","type":"click"},', "]}"),
+        (CONTEXT, '{"history":[', '{"item_id":"a","type":"b"},', "]}"),
+        (CONTEXT, '{"history":[', '{"item_id":"","type":"","timestamp":false},', "]}"),
+        (CONTEXT, '{"profile":{', '"%d":1,', "}}"),
+        (CONTEXT, '{"profile":{', '"%d":[{}],', "}}"),
+    ):
+        yield Hostile(f"{before}{unit}...", route, _filled(size, before, unit, after))
+    for name, body in (
+        ("[[[...", b"[" * size),
+        ('{"a":{"a":...', b'{"a":' * (size // 5)),
+        ('{"items":[[[...', b'{"items":' + b"[" * size),
+        ("9999...", b'{"top_n":' + b"9" * (size - 10) + b"}"),
+        ('"i1i1...', b'{"items":[{"id":"' + b"i1" * (size // 2 - 20) + b'"}]}'),
+        ("an unknown key without end", b'{"' + b"k" * (size - 10) + b'":1}'),
+        ("blanks", b" " * size),
+        ("\\u0000...", b'{"user_id":"' + b"\\u0000" * (size // 6 - 10) + b'"}'),
+        ("no UTF-8, at the end", b'{"user_id":"' + b"x" * (size - 20) + b'\xff"}'),
+        ("base64 that is none", _matrix("A" * (size - 80) + "?")),
+        ("base64 of infinities", _matrix("AACAfwAAgH8AAIB/" * ((size - 80) // 16))),
+        ("texts as long as allowed", _texts(size)),
+        ("as many items as allowed, one value that does not fit", _one_misfit(size)),
+        ("as many items as allowed, each with text for a number", _all_misfits(size)),
+    ):
+        for route in (RERANK, FEEDBACK, CONTEXT) if name in ("[[[...", "blanks", "9999...") else (RERANK,):
+            yield Hostile(name, route, body[: size + 1000])
+
+
+def _filled(size: int, before: str, unit: str, after: str) -> bytes:
+    room = size - len(before) - len(after)
+    if "%d" in unit:
+        copies = [unit % n for n in range(room // (len(unit) + 4))]
+    else:
+        copies = [unit] * (room // len(unit))
+    return (before + "".join(copies).rstrip(",") + after).encode()
+
+
+def _matrix(data: str) -> bytes:
+    return json.dumps({"items": [{"id": "i1"}], "features_f32": {"names": ["price"], "data": data}}).encode()
+
+
+def _texts(size: int) -> bytes:
+    """Every limit on features kept."""
+    features = {f"f{n}": ["abc"] * 1024 for n in range(63)} | {"genres": ["drama"] * 1024}
+    items = [{"id": f"i{n}", "features": features} for n in range(max(1, size // 1_000_000))]
+    return json.dumps({"items": items, "top_n": 1}, separators=(",", ":")).encode()
+
+
+def _items(size: int, price: Callable[[int], Any]) -> bytes:
+    wide = max(0, size // 2000 - 60)
+    items = [
+        {"id": f"i{n}", "features": {"price": price(n), "genres": ["drama"] * min(8, wide // 8)}}
+        for n in range(min(2000, size // 60))
+    ]
+    return json.dumps({"items": items}, separators=(",", ":")).encode()
+
+
+def _one_misfit(size: int) -> bytes:
+    last = min(2000, size // 60) - 1
+    return _items(size, lambda n: "x" if n == last else 1.5)
+
+
+def _all_misfits(size: int) -> bytes:
+    return _items(size, lambda n: "x")
+
+
+Ask = Callable[[Hostile], Awaitable[tuple[int, bytes]]]
+
+
+def asking(app: Any) -> Ask:
+    """Sends a body to an application, and returns the status and the body of the answer."""
+
+    async def ask(sent: Hostile) -> tuple[int, bytes]:
+        method, path = sent.route
+        status, answer = 0, b""
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": sent.body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            nonlocal status, answer
+            status = message.get("status", status)
+            answer += message.get("body", b"")
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [],
+        }
+        await app(scope, receive, send)
+        return status, answer
+
+    return ask
+
+
+class Cost(NamedTuple):
+    name: str
+    route: str
+    size: int
+    status: int
+    cpu_ms: float
+    memory_mb: float
+    answer: int
+
+
+async def cost(ask: Ask, sent: Hostile) -> Cost:
+    times: list[float] = []
+    for _ in range(ROUNDS):
+        started = process_time()
+        status, answer = await ask(sent)
+        times.append(process_time() - started)
+        if len(times) > 1 and times[0] < 0.01:
+            break
+    gc.collect()
+    tracemalloc.start()
+    await ask(sent)
+    memory = tracemalloc.get_traced_memory()[1] + len(sent.body)
+    tracemalloc.stop()
+    method, path = sent.route
+    return Cost(
+        sent.name, f"{method} {path}", len(sent.body), status, 1000 * median(times), memory / 1e6, len(answer)
+    )
+
+
+async def measure(bundle: Path) -> list[Cost]:
+    """Dearest first."""
+    settings = Settings(bundle=bundle, default_deadline_ms=60_000)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        ask = asking(app)
+        bodies = [*hostile(settings.max_body_bytes), *hostile(LISTED_BYTES)]
+        found = [await cost(ask, body) for body in bodies if len(body.body) <= settings.max_body_bytes]
+    return sorted(found, key=lambda one: -one.cpu_ms)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.hostile_bodies", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    found = asyncio.run(measure(parser.parse_args().bundle.resolve()))
+    print(f"{len(found)} bodies; the dearest:\n")
+    print("| body | route | bytes | status | CPU ms | memory MB | answer, bytes |")
+    print("|---|---|---|---|---|---|---|")
+    for one in found[:SHOWN]:
+        print(
+            f"| `{one.name}` | {one.route} | {one.size:,} | {one.status} "
+            f"| {one.cpu_ms:.1f} | {one.memory_mb:.1f} | {one.answer:,} |"
+        )
+    print(
+        f"\nMost of all: {found[0].cpu_ms:.1f} ms, {max(one.memory_mb for one in found):.1f} MB, "
+        f"{max(one.answer for one in found):,} bytes of answer."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What callers see of a running service while something breaks: `python -m faults`."""

@@ -1,0 +1,87 @@
+"""`python -m faults` (or `make faults`): every fault under load, and a table of what callers saw.
+
+Each fault has servers of its own, real ones. Results are in docs/results/faults.json, their table is in
+docs/reliability.md, and the services' logs stay in build/faults/.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evidence import pages
+from export.provenance import commit, hardware
+from faults import callers, processes, store
+from faults.processes import NotInstalledError
+from faults.scene import Scene
+from faults.traffic import Tally
+from model.progress import console
+
+Fault = Callable[[Scene], None]
+
+ROOMS = {"Processes": processes.FAULTS, "Callers": callers.FAULTS, "Context store": store.FAULTS}
+FAULTS: dict[str, Fault] = {fault.__name__: fault for faults in ROOMS.values() for fault in faults}
+RESULTS, PAGE = pages.ROOT / "docs/results/faults.json", "docs/reliability.md"
+LOGS = pages.ROOT / "build/faults"
+COLUMNS = ("sent", "answered", "degraded", "failed", "p99_ms", "accepted", "lost", "doubled")
+
+
+def suffer(fault: Fault, bundle: Path, seconds: float, logs: Path = LOGS) -> Tally:
+    """Run one fault.
+
+    Raises:
+        NotInstalledError: this machine lacks what it needs.
+    """
+    own = logs / fault.__name__
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    scene = Scene(bundle, own, seconds)
+    try:
+        fault(scene)
+    finally:
+        scene.close()
+    return scene.tally
+
+
+def row(fault: Fault, tally: Tally) -> dict[str, Any]:
+    """What is kept of a fault."""
+    numbers = {name: getattr(tally, name) for name in COLUMNS} | {"p99_ms": round(tally.p99_ms, 1)}
+    return {"fault": fault.__doc__, **numbers, "repeated": tally.repeated, "reasons": dict(tally.reasons)}
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Of docs/reliability.md."""
+    header = ["fault", "sent", "answered", "degraded", "failed", "p99 ms", "events", "lost", "doubled", "why"]
+    lines = []
+    for name in FAULTS:
+        if name in rows:
+            why = ", ".join(f"{reason} {count}" for reason, count in sorted(rows[name]["reasons"].items()))
+            lines.append([rows[name]["fault"], *(rows[name][column] for column in COLUMNS), why])
+    return pages.table(header, lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__.split("\n\n")[0])
+    parser.add_argument("faults", nargs="*", choices=[[], *FAULTS], help="only these")
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/ranklens"), help="what is served")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of traffic before and after each fault")
+    arguments = parser.parse_args()
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"faults": {}}
+    chosen = arguments.faults or list(FAULTS)
+    for number, name in enumerate(chosen, start=1):
+        console.print(f"{number}/{len(chosen)}  {FAULTS[name].__doc__}")
+        try:
+            found = row(FAULTS[name], suffer(FAULTS[name], arguments.bundle, arguments.seconds))
+        except NotInstalledError as missing:
+            console.print(f"  skipped: no {missing} here")
+            continue
+        stored["faults"][name] = {**found, "commit": commit(), "hardware": hardware()}
+        console.print(f"  {', '.join(f'{column} {found[column]}' for column in COLUMNS)}  {found['reasons']}")
+        RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+    pages.write([PAGE], {"faults": table(stored["faults"])})
+
+
+if __name__ == "__main__":
+    main()
