@@ -1,4 +1,4 @@
-"""`make bench`: engine, service, stages and memory, one after the other, then the report. A few minutes."""
+"""`make bench`: engine, service, overload, stages and memory, then the report. A few minutes."""
 
 import argparse
 import subprocess
@@ -10,7 +10,7 @@ from bench.machine import ROOT
 from bundle.manifest import BundleError, read_manifest
 from model.progress import console
 
-PARTS = ("engine", "serving", "stages", "memory")
+PARTS = ("engine", "serving", "overload", "stages", "memory")
 
 
 def main() -> int:

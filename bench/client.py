@@ -41,6 +41,7 @@ class Run:
 
     Attributes:
         latencies_ms: of every answer; open loop: since the request was due.
+        good_ms: of those that were good.
         lags_ms: open loop: how much later than due each request was sent, waiting for a connection included.
         seconds: from the first request to the last answer.
         failed: answers that were not good.
@@ -48,6 +49,7 @@ class Run:
     """
 
     latencies_ms: NDArray[np.float64]
+    good_ms: NDArray[np.float64]
     lags_ms: NDArray[np.float64]
     seconds: float
     failed: int
@@ -123,8 +125,8 @@ class Connections:
             self._poller.register(number, EPOLLIN)
         self.idle = list(self._all)
         self.latencies: list[float] = []
+        self.good: list[float] = []
         self.lags: list[float] = []
-        self.failed = 0
 
     def __enter__(self) -> Self:
         return self
@@ -151,13 +153,14 @@ class Connections:
             connection = self._by_number[number]
             if connection.receive():
                 self.latencies.append(perf_counter() - connection.since)
-                self.failed += not self._judge(connection.status, connection.body)
+                if self._judge(connection.status, connection.body):
+                    self.good.append(self.latencies[-1])
                 self.idle.append(connection)
         return len(events)
 
     def run(self, seconds: float, cpu_s: float) -> Run:
-        latencies, lags = np.array(self.latencies) * 1000, np.array(self.lags) * 1000
-        return Run(latencies, lags, seconds, self.failed, cpu_s / seconds)
+        times = (np.array(found) * 1000 for found in (self.latencies, self.good, self.lags))
+        return Run(*times, seconds, len(self.latencies) - len(self.good), cpu_s / seconds)
 
 
 def send_all(port: int, requests: Iterable[bytes], connections: int = 1, judge: Judge = is_ok) -> Run:

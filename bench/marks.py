@@ -20,6 +20,7 @@ CONNECTIONS = (1, 8, 32, 64)
 COMMANDS = {
     "engine": "python -m bench.engine --bundle DIR",
     "serving": "python -m bench.serving --bundle DIR",
+    "overload": "python -m bench.overload --bundle DIR",
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
@@ -76,6 +77,20 @@ def specs() -> list[Spec]:
             "service, open loop at 70 % of saturation: p99 / p50",
             4.0,
             itemgetter("p99_over_p50_at_70"),
+        ),
+        Spec(
+            "overload",
+            "goodput, deadlines of 20 ms: answers/s of 200 connections over 5",
+            0.7,
+            itemgetter("goodput_ratio"),
+            True,
+        ),
+        Spec("overload", "p50 beside a greedy client over that alone", 2.0, itemgetter("greedy_ratio")),
+        Spec(
+            "overload",
+            "stalls of 50 ms at 70 % of saturation: failed answers",
+            0.0,
+            itemgetter("stall_failed"),
         ),
         Spec("stages", f"{cpu}: ids only", 150.0, _other_cpu("ids, anonymous")),
         Spec("stages", f"{cpu}: full features", 230.0, _other_cpu("features, anonymous")),

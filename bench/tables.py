@@ -1,5 +1,6 @@
 """Stored results as Markdown: the blocks of docs/performance.md, and those on speed on other pages."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,13 +76,15 @@ def closed_table(serving: Results) -> str:
             number(row["p50_ms"], 2),
             number(row["p99_ms"], 2),
             f"{row['server_cpu_us']:.0f}",
+            row["failed"],
         )
         for row in sorted(
             rows,
             key=lambda row: (row["kind"] != "ids", -list(VARIANTS).index(row["variant"]), row["connections"]),
         )
     ]
-    return table(("payload", "c", "requests/s", "p50 ms", "p99 ms", "server CPU µs a request"), lines)
+    head = ("payload", "c", "requests/s", "p50 ms", "p99 ms", "server CPU µs a request", "failed")
+    return table(head, lines)
 
 
 def open_table(serving: Results) -> str:
@@ -98,8 +101,39 @@ def open_table(serving: Results) -> str:
         )
         for row in serving["open"]
     ]
-    head = ("of saturation", "offered/s", "answered/s", "p50 ms", "p90 ms", "p99 ms", "p99/p50", "fallbacks")
+    head = ("of saturation", "offered/s", "answered/s", "p50 ms", "p90 ms", "p99 ms", "p99/p50", "failed")
     return table(head, lines)
+
+
+def overload_table(overload: Results) -> str:
+    at_20 = [
+        (
+            row["connections"],
+            f"{row['per_second']:.0f}",
+            f"{row['in_time_per_second']:.0f}",
+            *_latencies(row),
+            row["requests"],
+            row["failed"],
+        )
+        for row in overload["goodput"]
+    ]
+    others = [
+        (case, f"{row['per_second']:.0f}", *_latencies(row), row["requests"], row["failed"])
+        for case, row in (
+            ("8 connections alone", overload["greedy"][0]),
+            ("beside a client with 17 huge requests always under way", overload["greedy"][1]),
+            ("beside 17 huge requests that come once", overload["burst"][0]),
+            ("these 17", overload["burst"][1]),
+            ("open loop at 70 % of saturation, a stall of 50 ms every second", overload["stall"]),
+        )
+    ]
+    times = ("p50 ms", "p99 ms", "requests", "failed")
+    head = ("c, deadlines of 20 ms", "answers of the model/s", "within 20 ms, by the client", *times)
+    return table(head, at_20) + "\n\n" + table(("deadlines of 1 s", "answers of the model/s", *times), others)
+
+
+def _latencies(row: Row) -> tuple[str, str]:
+    return number(row["p50_ms"], 2), number(row["p99_ms"], 2)
 
 
 def stages_table(stages: Results) -> str:
@@ -110,11 +144,12 @@ def stages_table(stages: Results) -> str:
             row["connections"],
             f"{row['other_cpu_us']:.0f}",
             f"{row['engine_cpu_us']:.0f}",
+            row["failed"],
             *(f"{row['stages_us'][name]:.0f}" if name in row["stages_us"] else "-" for name in names),
         )
         for row in stages["rows"]
     ]
-    return table(("request", "c", "CPU without inference", "CPU of inference", *names), lines)
+    return table(("request", "c", "CPU without inference", "CPU of inference", "failed", *names), lines)
 
 
 def peers_table(peers: Results) -> str:
@@ -122,15 +157,18 @@ def peers_table(peers: Results) -> str:
     for decoding in RACES:
         rates = best_rates(peers["rows"], decoding)
         ours = rates.pop("ours")
-        lines.append(
-            (f"this service, while peers run {ENGINES[decoding]}", *(f"{ours[c]:.0f}" for c in sorted(ours)))
-        )
+        failed = Counter[str]()
+        for row in peers["rows"]:
+            failed[row["server"]] += row["failed"] if row["decoding"] == decoding else 0
+        name = f"this service, while peers run {ENGINES[decoding]}"
+        lines.append((name, *(f"{ours[c]:.0f}" for c in sorted(ours)), str(failed["ours"])))
         for server, of_server in rates.items():
             name = f"{PEER_NAMES[server]} {peers['peers'][server]['version']}, {ENGINES[decoding]}"
             cells = (f"{of_server[c]:.0f} ({ours[c] / of_server[c]:.1f} x)" for c in sorted(ours))
-            lines.append((name, *cells))
+            lines.append((name, *cells, str(failed[server])))
     tuning = [f"- {PEER_NAMES[name]}: {about['tuning']}" for name, about in peers["peers"].items()]
-    return table(("requests/s", *(f"c = {c}" for c in CONNECTIONS)), lines) + "\n\n" + "\n".join(tuning)
+    head = ("requests/s", *(f"c = {c}" for c in CONNECTIONS), "failed, all rounds")
+    return table(head, lines) + "\n\n" + "\n".join(tuning)
 
 
 def memory_table(memory: Results) -> str:
@@ -183,6 +221,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "padding": ("engine", padding_table),
     "closed": ("serving", closed_table),
     "open": ("serving", open_table),
+    "overload": ("overload", overload_table),
     "stages": ("stages", stages_table),
     "peers": ("peers", peers_table),
     "rates": ("peers", rates_table),

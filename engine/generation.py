@@ -6,7 +6,7 @@ Legend: B requests, N candidates, M micro-steps, P noise positions.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ class Controls:
         reasoning_budget: most reasoning tokens per position.
         seed: sample with this seed; None decodes greedily.
         micro_step_budget: reason only while the slate still fits in this many micro-steps.
-        deadline: `time.monotonic()` seconds, for a runner that sees the clock between micro-steps.
+        reason_until: reason only before this time, `time.monotonic()` seconds.
+        deadline: at this time the slate is left as it is, with fewer items than `slate_length`. The slate
+            graph sees no clock, and heeds neither time.
     """
 
     slate_length: int
@@ -37,6 +39,7 @@ class Controls:
     selection_temperature: float
     seed: int | None = None
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
+    reason_until: float = math.inf
     deadline: float = math.inf
 
     @classmethod
@@ -49,6 +52,21 @@ class Controls:
             reasoning_temperature=manifest.reasoning_temperature,
             selection_temperature=manifest.selection_temperature,
         )
+
+
+class Times(NamedTuple):
+    """`Controls.reason_until` and `Controls.deadline` of a batch, `[B] float64` each."""
+
+    reason_until: NDArray[np.float64]
+    deadline: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, requests: Sequence[Controls]) -> "Times":
+        return cls(*(np.array([getattr(request, name) for request in requests]) for name in cls._fields))
+
+    @classmethod
+    def unlimited(cls, batch: int) -> "Times":
+        return cls(*(np.full(batch, np.inf) for _ in cls._fields))
 
 
 @dataclass(slots=True)  # not frozen, which would make ten of them cost a list 10 microseconds
@@ -74,7 +92,8 @@ class Slate:
     """A request's generated list and why its reasoning stopped where it did.
 
     `stop` is `entropy` when the gate was content at every position, `budget` when some position used
-    all its tokens and was still above the threshold, `deadline` when the micro-step budget cut it.
+    all its tokens and was still above the threshold, `deadline` when the micro-step budget or time
+    cut it.
     """
 
     positions: tuple[Position, ...]

@@ -25,6 +25,7 @@ from bundle.contract import (
     present,
 )
 from bundle.manifest import ENCODER, SLATE, STEP, Manifest
+from engine.generation import Times
 from engine.sessions import PROVIDERS, open_session
 from engine.settings import SessionSettings
 
@@ -37,7 +38,7 @@ class SlateRunner:
         self._outputs = [spec.name for spec in RECORD]
         self.provider = self._session.get_providers()[0]
 
-    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+    def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         records = self._session.run(self._outputs, {**inputs, **controls})
         return dict(zip(self._outputs, records, strict=True))
 
@@ -59,7 +60,7 @@ class StepRunner:
         self._state = [spec.name for spec in manifest.state_specs()]
         self.provider = self._step.get_providers()[0]
 
-    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+    def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         device = "cuda" if self.provider == PROVIDERS["cuda"] else "cpu"
         step = self._step.io_binding()
         self._bind_start(step, inputs, device)
@@ -68,14 +69,14 @@ class StepRunner:
         state_outputs = [present(name) for name in self._state]
         rows: list[list[NDArray[Any]]] = []
         length, budget = controls["slate_length"], controls["micro_step_budget"]
-        position, started = np.zeros_like(length), monotonic()
-        while (position < length).any():
-            if deadlines is not None:
+        position = np.zeros_like(length)
+        while (position < length).any() or not rows:
+            if times is not None:
                 now = monotonic()
-                a_step = (now - started) / max(1, len(rows))
-                late = now + (length - position) * a_step >= deadlines
-                budget = np.where(late, 0, budget)
+                budget = np.where(now >= times.reason_until, 0, budget)
+                length = np.where(now >= times.deadline, position, length)
                 step.bind_cpu_input("micro_step_budget", budget)
+                step.bind_cpu_input("slate_length", length)
             for name in state_outputs:
                 step.bind_output(name, device)
             for name in self._reported:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from pydantic import ValidationError
 
 from bundle.arrays import Arrays
@@ -13,7 +12,7 @@ from bundle.features.assembly import FeatureAssembler, collate
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, FEATURES, BundleError, Manifest, read_manifest
-from engine.generation import Controls, Slate, read_slates, stack_controls
+from engine.generation import Controls, Slate, Times, read_slates, stack_controls
 from engine.runner import Runner, open_runner
 from engine.settings import SessionSettings
 
@@ -42,7 +41,7 @@ class LoadedModel:
         return cls(manifest, features, open_runner(bundle, manifest, settings or SessionSettings()))
 
     def generate(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
-        """Write the slates of a batch.
+        """Write the slates of a batch. One whose deadline passes meanwhile is left short.
 
         Args:
             inputs: one `FeatureAssembler.request` result a request, of any N.
@@ -50,6 +49,5 @@ class LoadedModel:
         """
         candidates = [len(request["candidate_numeric"]) for request in inputs]
         assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
-        deadlines = np.array([request.deadline for request in controls])
-        records = self.runner.run(collate(inputs), stack_controls(controls, candidates), deadlines)
+        records = self.runner.run(collate(inputs), stack_controls(controls, candidates), Times.of(controls))
         return read_slates(controls, records)

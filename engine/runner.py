@@ -7,12 +7,10 @@ All take the same inputs and return the same records: the graphs (`engine.graphs
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.arrays import Arrays, Named
 from bundle.manifest import Manifest
 from engine.allocator import keep_freed
+from engine.generation import Times
 from engine.graphs import SlateRunner, StepRunner
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.settings import SessionSettings
@@ -23,15 +21,14 @@ class Runner(Protocol):
 
     provider: str
 
-    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
-        """Run a batch to the end of every slate.
+    def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
+        """Run a batch to the end of every slate, or to its deadline.
 
         Args:
             inputs: one array for each of `ENCODER_INPUTS`.
             controls: one array for each of `CONTROLS`.
-            deadlines: `[B]`, `time.monotonic()` seconds. A runner that comes back to the host between
-                micro-steps spends no more reasoning tokens in a row whose slate would else be late; the
-                others have only the micro-step budget among the controls.
+            times: when to stop reasoning, and when to stop, for runners that see a clock. The slate graph
+                has only the micro-step budget among the controls.
 
         Returns:
             One array for each of `RECORD`, stacked over micro-steps: `[M, B]`.

@@ -23,7 +23,7 @@ from bundle.errors import RerankerError
 from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
-from engine.generation import Controls, stack_controls
+from engine.generation import Controls, Times, stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
@@ -56,7 +56,7 @@ class TorchRunner:
         self._policy = policy.eval()
 
     @torch.no_grad()
-    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+    def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         step = StepControls(*(torch.from_numpy(controls[spec.name]) for spec in CONTROLS))
         memory = self._policy.encode(tensors)

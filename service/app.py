@@ -23,6 +23,7 @@ from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
+from service.serving.loop_lag import LoopLag
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
@@ -53,16 +54,19 @@ def create_app(
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
-    models = Models(settings, metrics, clock)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock)
+    lag = LoopLag(clock)
+    models = Models(settings, metrics, clock, lambda: lag.seconds)
+    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.load(settings.bundle)
+        lag.start()
         async with metrics.kept_written():
             yield
         service.draining = True
+        lag.stop()
         await models.stop()
         await contexts.close()
         if tracer is not None:

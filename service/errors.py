@@ -6,6 +6,7 @@ too, so that whoever handles them finds all on one page.
 
 from collections.abc import Iterable
 from itertools import islice
+from math import ceil
 from typing import Literal, NamedTuple
 
 from bundle.errors import RerankerError
@@ -107,7 +108,15 @@ class GenerationError(ServiceError):
 
 
 class OverloadedError(GenerationError):
-    """More requests than `max_concurrency` are queued or in inference."""
+    """Those before this request leave it no time.
+
+    Attributes:
+        retry_after_s: whole seconds after which they are predicted to be done; at least 1.
+    """
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        self.retry_after_s = max(1, ceil(wait_s))
+        super().__init__(f"{message}; try again in {self.retry_after_s} s")
 
 
 class DeadlineExceededError(GenerationError):

@@ -126,13 +126,16 @@ class Settings(BaseSettings):
         description="most freed memory to keep for the next batch, in MiB; 0 leaves this to the system",
     )
     max_batch_size: PositiveInt = Field(16, description="most requests in one inference")
-    inline_ms: NonNegativeFloat = Field(
-        5.0, description="a batch expected to take less time runs on the event loop, a longer one in a thread"
+    batch_ms: NonNegativeFloat = Field(
+        3.0,
+        description="longest that a batch is predicted to take, at the speed measured at start-up; a request "
+        "that takes longer by itself is generated in a thread, beside the others",
     )
-    max_concurrency: PositiveInt = Field(
-        64, description="most requests queued or in inference; beyond that, overload"
+    max_queue: PositiveInt = Field(
+        1024, description="most requests that wait for a model, whatever wait is predicted; then overload"
     )
     default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that do not set one")
+    max_deadline_ms: PositiveFloat = Field(10_000.0, description="longest deadline a request may set")
 
     drift_window: PositiveInt = Field(
         2000, description="number of recent lists that drift metrics compare with the held-out lists"
@@ -161,6 +164,9 @@ class Settings(BaseSettings):
         20, description="most faults told of a body that is not valid"
     )
     max_items: PositiveInt = Field(2000, description="most items in a request")
+    max_top_n: PositiveInt = Field(
+        200, description="most items of a request that are re-ranked, if its `top_n` asks for as many"
+    )
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")

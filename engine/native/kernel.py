@@ -2,7 +2,8 @@
 
 GRU decoder and deep reasoner, as `model.policy`, `model.decoders.gru` and `model.reasoning` define them; the
 tests compare whole lists with the step graph. Matrix products run along rows of transposed weights, which
-LLVM turns into vector instructions; candidates already chosen are left out instead of masked.
+LLVM turns into vector instructions; candidates already chosen are left out instead of masked. The clock is
+looked at while slates are written, so that work nobody waits for any more stops.
 
 Legend: B requests, N candidates, D width, H attention heads, P noise positions, M micro-steps.
 """
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.compiled import compiled
+from bundle.compiled import CLOCK_MONOTONIC, clock_gettime, compiled
 from bundle.contract import NO_ITEM, StepControls, StepMemory, StepRecord
 from bundle.manifest import GateKind
 
@@ -41,6 +42,10 @@ class DecodeWeights(NamedTuple):
     write_weights: Weights  # [2 D, D]
     write_bias: Weights  # [D]
 
+
+A_LOOK = 256
+"""Candidates that are gone over before the clock is looked at again: some 50 microseconds' work, while a look
+takes 0.03 to 0.3."""
 
 # Where each group of `decode`'s arrays ends.
 MEMORY_END = len(StepMemory._fields)
@@ -152,13 +157,21 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
 
 
 @compiled
-def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
-    """Write every slate of a batch.
+def monotonic(reading):  # type: ignore[no-untyped-def]
+    """`time.monotonic()`. `reading`, `[2] int64`, is to be overwritten."""
+    clock_gettime(CLOCK_MONOTONIC, reading.ctypes)
+    return np.float64(reading[0]) + np.float64(reading[1]) * 1e-9
+
+
+@compiled
+def decode(kind, mask, start, reason_until, deadlines, *arrays):  # type: ignore[no-untyped-def]
+    """Write every slate of a batch, or as much of it as its deadline allows.
 
     Args:
         kind: what is compared with the threshold, of `UNCERTAINTIES`.
         mask: `[B, N] bool, True = a real candidate`.
         start: `[B, D]`, the decoder's first state.
+        reason_until, deadlines: `[B] float64`, seconds of `monotonic`, as in `engine.generation.Controls`.
         arrays: those of `StepMemory`, of `StepControls`, of `DecodeWeights`, and of `StepRecord`, each
             `[B, M]`, to be written: NO_ITEM and False where a slate is full, and no probabilities where a
             token was spent. One by one, because Numba is slow to tell the type of a tuple.
@@ -182,6 +195,9 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
     mixed, for_user = weights.mix_bias[0].copy(), weights.mix_bias[0].copy()
     hidden, readout = start[0].copy(), start[0].copy()
     one = np.float32(1.0)
+    reading = np.empty(2, np.int64)
+    since_look = A_LOOK
+    now = -np.inf
     for row in range(batch):
         count = 0
         for j in range(n):
@@ -193,6 +209,12 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
         readout[:] = hidden
         position, here, step, knows_user = 0, 0, 0, False
         while position < controls.slate_length[row]:
+            if since_look >= A_LOOK:
+                now = monotonic(reading)
+                since_look = 0
+            if now >= deadlines[row]:
+                break
+            since_look += count
             _products(keys, left, count, readout, logits)
             for j in range(count):
                 logits[j] += bias[left[j]]
@@ -223,6 +245,7 @@ def decode(kind, mask, start, *arrays):  # type: ignore[no-untyped-def]
                 and doubt > controls.entropy_threshold[row]
                 and here < controls.reasoning_budget[row]
                 and controls.micro_step_budget[row] - step - (controls.slate_length[row] - position) > 0
+                and now < reason_until[row]
             ):
                 if not knows_user:
                     for_user[:] = 0.0

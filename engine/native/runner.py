@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bundle.arrays import Arrays, Named, read_arrays
 from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
+from engine.generation import Times
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
 from engine.sessions import PROVIDERS, open_session
@@ -64,21 +65,23 @@ class NativeRunner:
             raise BundleError(f"{bundle / DECODE}: {', '.join(lacking)} missing")
         self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
 
-    def run(self, inputs: Named, controls: Named, deadlines: NDArray[np.float64] | None = None) -> Arrays:
+    def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
+        times = times or Times.unlimited(len(inputs["candidate_mask"]))
         most = int((controls["slate_length"] * (1 + controls["reasoning_budget"])).max())
         groups = alike(inputs["candidate_mask"])
         if len(groups) == 1:
-            record, steps = self._write(inputs, controls, most)
+            record, steps = self._write(inputs, controls, times, most)
         else:
             record, steps = _room(len(inputs["candidate_mask"]), most), 0
             for rows in groups:
-                part, taken = self._write(*_cut(inputs, controls, rows), most)
+                of_rows = Times(*(array[rows] for array in times))
+                part, taken = self._write(*_cut(inputs, controls, rows), of_rows, most)
                 steps = max(steps, taken)
                 for whole, array in zip(record, part, strict=True):
                     whole[rows] = array
         return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}
 
-    def _write(self, inputs: Named, controls: Named, most: int) -> tuple[Record, int]:
+    def _write(self, inputs: Named, controls: Named, times: Times, most: int) -> tuple[Record, int]:
         """The record of some rows, each `[B, most]`, and the micro-steps of the longest."""
         record = _room(len(inputs["candidate_mask"]), most)
         *memory, start = self._encode(inputs)
@@ -86,6 +89,7 @@ class NativeRunner:
             self._kind,
             inputs["candidate_mask"],
             start,
+            *times,
             *memory,
             *[controls[spec.name] for spec in CONTROLS],
             *self._weights,

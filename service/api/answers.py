@@ -71,8 +71,6 @@ BODY_ERRORS = (
 )
 """What reading and checking a body may end in."""
 
-RETRY_AFTER_S = 1
-
 
 def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that may end in these errors."""
@@ -83,8 +81,8 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
         status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
     }
     for error in {OverloadedError, RateLimitedError, BusyError}.intersection(errors):
-        schema = {"type": "integer", "example": RETRY_AFTER_S}
-        headers = {"Retry-After": {"description": "Seconds.", "schema": schema}}
+        schema = {"type": "integer", "minimum": 1, "example": 1}
+        headers = {"Retry-After": {"description": "The wait predicted, in seconds.", "schema": schema}}
         responses[ANSWERS[error].status]["headers"] = headers
     return responses
 
@@ -105,8 +103,10 @@ def error_response(error: Exception, request_id: str, max_faults: int = 0) -> Re
     else:
         status, error_type, _ = ANSWERS[_row_of(error)]
         message = str(error) if is_foreseen(error) else "internal error"
-    if isinstance(error, OverloadedError | BusyError):
-        headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, OverloadedError):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, BusyError):
+        headers["retry-after"] = "1"
     if isinstance(error, RateLimitedError):
         headers["retry-after"] = str(ceil(error.retry_after_s))
     if isinstance(error, UnauthenticatedError):

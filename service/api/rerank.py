@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
-from service.api.access import ACCESS_ERRORS, needs
+from service.api.access import ACCESS_ERRORS, caller_of, needs
 from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
 from service.api.front import FrontRoute
@@ -58,7 +58,7 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 async def _rerank(request: Request, model: str | None) -> Response:
     service = service_of(request)
-    arrived = service.reranker.clock()
+    arrived = service.reranker.arrival()
     content = await read_body(request)
     with service.models.get(model) as served:  # not before: a body that is half sent would hold the model
         with service.metrics.stage("parse"):
@@ -66,5 +66,6 @@ async def _rerank(request: Request, model: str | None) -> Response:
             del content  # which waits for the model no longer than its parsed form
             request_id = identify(request, body)
             check_rerank(body, service.settings)
-        answer = await service.reranker.rerank(served, body, request_id, arrived)
+        caller = caller_of(request).name
+        answer = await service.reranker.rerank(served, body, request_id, arrived, caller)
     return Response(msgspec.json.encode(answer), media_type="application/json")

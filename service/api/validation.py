@@ -40,6 +40,11 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     if len(request.items) > settings.max_items:
         yield Fault("items", f"at most {settings.max_items} items, got {len(request.items)}")
         return
+    wanted = min(request.top_n or 0, len(request.items))
+    if wanted > settings.max_top_n:
+        yield Fault("top_n", f"at most {settings.max_top_n} items are re-ranked, got {wanted}")
+    if request.deadline_ms is not None and request.deadline_ms > settings.max_deadline_ms:
+        yield Fault("deadline_ms", f"at most {settings.max_deadline_ms:g}")
     ids = [item.id for item in request.items]
     if len(set(ids)) < len(ids) or max(map(len, ids)) > settings.max_id_length:
         yield from _item_id_faults(ids, settings)

@@ -88,14 +88,14 @@ class RerankRequest(IdentifiedBody):
     )
     top_n: Positive | None = Field(
         None,
-        description="How many items are wanted; more than there are is no error. The model's slate length if "
-        "absent.",
+        description="How many items are wanted, up to a limit of the service; more than there are is no "
+        "error. The model's slate length if absent.",
     )
     return_all: bool = Field(False, description="Append the other items, in the caller's order.")
-    deadline_ms: Annotated[float, Field(gt=0, le=600_000)] | None = Field(
+    deadline_ms: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Time allowed for the whole request. Short of time, reasoning is cut first; past the "
-        "deadline the caller's order is returned.",
+        description="Time allowed for the whole request, up to a limit of the service. Short of time, "
+        "reasoning is cut first; past the deadline the caller's order is returned.",
     )
     explain: bool = Field(False, description="Return a trace of every position.")
     strict: bool = Field(

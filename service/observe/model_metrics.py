@@ -37,7 +37,7 @@ class ModelMetrics(Stages):
 
         self.queue_depth = make.gauge("queue_depth", "Requests waiting for inference.", "sum")
         self.concurrency_limit = make.gauge(
-            "concurrency_limit", "Most requests queued or in inference.", "sum"
+            "concurrency_limit", "Most requests that may wait for inference.", "sum"
         )
         self.shed = make.counters(
             "shed_total",

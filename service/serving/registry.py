@@ -9,15 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic
 from typing import NamedTuple, Self
 
-from bundle.arrays import Arrays
-from bundle.features.assembly import Candidates
-from bundle.features.history import ANONYMOUS
-from bundle.manifest import BundleError
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -28,10 +23,9 @@ from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
+from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
-
-WARM_UP_ROUNDS, WARM_UP_ITEMS = 3, 50
 
 PROBE_S = 1.0
 """For a model that is asked whether it answers again."""
@@ -77,7 +71,8 @@ class ServedModel:
             return False
         if self.watched.failed:
             with suppress(GenerationError):
-                await self.scheduler.generate(*warm_up_request(self.model, 1), now + PROBE_S)
+                inputs, controls = catalogue_request(self.model, 1), Controls.default(self.model.manifest, 1)
+                await self.scheduler.generate(inputs, controls, now + PROBE_S)
         return not self.watched.failed
 
     @property
@@ -108,8 +103,15 @@ class Models:
     answers for the name loaded first.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
-        self._settings, self._metrics, self._clock = settings, metrics, clock
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], float] = monotonic,
+        lag_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`lag_s` tells how far the event loop is behind, by the clock."""
+        self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
@@ -192,17 +194,18 @@ class Models:
             keep_freed_mib=settings.keep_freed_mib,
         )
         model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
-        seconds_per_micro_step = await asyncio.to_thread(warm_up, model)
+        costs = await asyncio.to_thread(warm_up, model, settings.max_items)
         manifest = model.manifest
         metrics = self._metrics.for_model(manifest.name, manifest.version)
         watched = Watched(model.generate)
         scheduler = Scheduler(
             watched,
             metrics,
+            costs,
             max_batch_size=settings.max_batch_size,
-            max_concurrency=settings.max_concurrency,
-            inline_ms=settings.inline_ms,
-            seconds_per_micro_step=seconds_per_micro_step,
+            batch_s=settings.batch_ms / 1000,
+            max_queue=settings.max_queue,
+            lag_s=self._lag_s,
             clock=self._clock,
         )
         scheduler.start()
@@ -227,31 +230,3 @@ class Models:
             await leaving[-1].retire()
             self._metrics.model_gone(leaving.pop().metrics)
             gc.collect()  # reference cycles hold it, and would for several swaps
-
-
-def warm_up(model: LoadedModel) -> float:
-    """Run lists of the catalogue through every path, so that no caller pays for first allocations.
-
-    Returns:
-        Seconds per micro-step of the last run.
-
-    Raises:
-        BundleError: the model's weights are not finite.
-    """
-    seconds = 0.0
-    for _ in range(WARM_UP_ROUNDS):
-        for length in (1, WARM_UP_ITEMS):
-            inputs, controls = warm_up_request(model, length)
-            started = perf_counter()
-            (slate,) = model.generate([inputs], [controls])
-            seconds = (perf_counter() - started) / slate.micro_steps
-            if not all(isfinite(position.probability) for position in slate.positions):
-                raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
-    return seconds
-
-
-def warm_up_request(model: LoadedModel, items: int) -> tuple[Arrays, Controls]:
-    """A request of nobody's for the first items of the catalogue, if it has so many."""
-    ids = model.features.catalogue.ids[:items] or ["unknown"]
-    inputs = model.features.request(Candidates(ids), ANONYMOUS, {}, time())
-    return inputs, Controls.default(model.manifest, min(model.manifest.slate_length, len(ids)))

@@ -6,7 +6,7 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
@@ -30,6 +30,7 @@ from service.errors import (
 from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, assemble, select
 
@@ -38,6 +39,9 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
+
+REFUSALS_A_TURN = 4
+"""Of 1 to 16 and no limit, the one with most answers in time at 200 connections."""
 
 Response = twin(RerankResponse)
 Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
@@ -53,6 +57,7 @@ class _Rerank:
     request: RerankRequest
     request_id: str
     served: ServedModel
+    caller: Hashable
     arrived: float
     deadline: float
     selection: Selection
@@ -62,11 +67,7 @@ class _Rerank:
 
 
 class Reranker:
-    """The use case. Holds no state of its own between requests.
-
-    Attributes:
-        clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
-    """
+    """The use case."""
 
     def __init__(
         self,
@@ -74,23 +75,40 @@ class Reranker:
         metrics: Metrics,
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
+        lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._contexts, self._metrics, self.clock = contexts, metrics, clock
+        """
+        Args:
+            clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
+            lag_s: how far the event loop is behind, by the clock.
+        """
+        self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
         self._default_deadline_ms = default_deadline_ms
+        self._refusals = Refusals(REFUSALS_A_TURN)
+
+    def arrival(self) -> float:
+        """When a request that is seen now came, at the earliest: its deadline counts from then."""
+        return self._clock() - self._lag_s()
 
     async def rerank(
-        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float
+        self,
+        served: ServedModel,
+        request: RerankRequest,
+        request_id: str,
+        arrived: float,
+        caller: Hashable = "",
     ) -> RerankResponse:
         """Answer a valid request.
 
         Args:
-            arrived: `clock()` when the request came, which its deadline counts from.
+            arrived: `arrival()` when the request came.
+            caller: whose share of the engine's time it takes.
 
         Raises:
             InvalidRequestError: a feature does not fit the model.
             GenerationError: the request is strict and no slate was generated.
         """
-        rerank = self._begin(served, request, request_id, arrived)
+        rerank = self._begin(served, request, request_id, arrived, caller)
         fallback: Fallback | None = None
         slate: Slate | None = None
         try:
@@ -99,6 +117,8 @@ class Reranker:
             raise
         except Exception as error:
             fault = self._fault(served, error)
+            if isinstance(fault, OverloadedError | DeadlineExceededError):
+                await self._refusals.turn()
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
@@ -106,36 +126,40 @@ class Reranker:
         with served.metrics.stage("post"):
             if slate is not None:
                 served.metrics.slate(slate)
-            took_ms = round((self.clock() - rerank.arrived) * 1000, 3)
+            took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
             response = _respond(rerank, slate, fallback, took_ms)
         _report(rerank, slate, response)
         return response
 
-    def _begin(self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float) -> _Rerank:
+    def _begin(
+        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float, caller: Hashable
+    ) -> _Rerank:
         selection = select(served.model.features, request)
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
-        return _Rerank(request, request_id, served, arrived, deadline, selection, controls)
+        return _Rerank(request, request_id, served, caller, arrived, deadline, selection, controls)
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
         self._check_deadline(rerank, "parse")
-        rerank.served.scheduler.admit()
+        scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
+        if candidates:
+            price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
         user = await self._user_context(rerank)
-        if not rerank.selection.candidates:
+        if not candidates:
             return None
         with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         self._check_deadline(rerank, "features")
-        slate = await rerank.served.scheduler.generate(inputs, rerank.controls, rerank.deadline)
+        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
 
     def _check_deadline(self, rerank: _Rerank, stage: Stage) -> None:
-        if self.clock() >= rerank.deadline:
+        if self._clock() >= rerank.deadline:
             raise DeadlineExceededError(stage)
 
     async def _user_context(self, rerank: _Rerank) -> UserContext:
@@ -154,9 +178,9 @@ class Reranker:
                 rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
             else:
                 try:
-                    recommended = await self._contexts.recommend(user_id, rerank.deadline - self.clock())
+                    recommended = await self._contexts.recommend(user_id, rerank.deadline - self._clock())
                 except StoreUnavailableError:
-                    if self.clock() >= rerank.deadline:
+                    if self._clock() >= rerank.deadline:
                         self._metrics.context_lookups.labels("timeout").inc()
                         raise DeadlineExceededError("context") from None
                     rerank.context = "unavailable"

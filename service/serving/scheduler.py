@@ -1,11 +1,13 @@
-"""Which requests are generated next: an admission limit, a queue, and one worker.
+"""Which requests are generated next: two lanes, each a fair queue and a worker that runs one batch at a time.
 
-The worker runs whatever is queued as one batch, up to `max_batch_size`, and never waits for more: under
-light load a request is alone and fast, under heavy load batches form by themselves. A batch that is expected
-to be short runs on the event loop, because handing it to a thread and back takes longer than a lone
-request's inference; a long one runs in a thread, so that health checks and deadlines go on. Time is shed in
-this order: reasoning (through the micro-step budget), then requests whose deadline passed in the queue. A
-batch's slates are written together, so a request may wait for a longer one beside it.
+The short lane runs on the event loop, because handing a batch to a thread and back takes longer than a lone
+request's inference. A batch is whatever is queued of like lengths, as far as it is predicted to end within
+`batch_s`; nobody waits for more to come. A request that would take longer than that by itself goes to the
+long lane, in a thread of lower priority, beside the short ones, because compiled decoding and ONNX Runtime
+hold no lock of Python's. It has company there only if that is cheaper than being alone.
+
+Time is shed in this order: reasoning, where the deadline of somebody in the batch or behind it needs the
+time; then requests that would be late, at admission; then those that are.
 
 Knows nothing of HTTP, users or the caller's order. Times are seconds of its clock.
 """
@@ -13,10 +15,11 @@ Knows nothing of HTTP, users or the caller's order. Times are seconds of its clo
 import asyncio
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Sequence
+import os
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 from bundle.arrays import Arrays
@@ -24,25 +27,16 @@ from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
 from service.observe.model_metrics import ModelMetrics
-from service.observe.tracing import RequestRecord, current
+from service.observe.tracing import current
+from service.serving.admission import Admission
+from service.serving.cost import CostModel, Price
+from service.serving.lane import Batch, Job, Lane
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
-SMOOTHING = 0.2
-"""Weight of the newest batch in the running estimate of seconds per micro-step."""
+LONG_LANE_NICENESS = 5
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    inputs: Arrays
-    controls: Controls
-    deadline: float
-    queued_at: float
-    slate: "asyncio.Future[Slate]"
-    record: RequestRecord | None
-    taken_at: float = math.inf
 
 
 class Scheduler:
@@ -52,136 +46,198 @@ class Scheduler:
         self,
         generate: Generate,
         metrics: ModelMetrics,
+        costs: CostModel,
         *,
         max_batch_size: int,
-        max_concurrency: int,
-        seconds_per_micro_step: float,
-        inline_ms: float = 0.0,
+        batch_s: float,
+        max_queue: int,
+        lag_s: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = monotonic,
+        engine_clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`seconds_per_micro_step` is a first estimate, as measured by a warm-up; batches refine it. A batch
-        expected to take less than `inline_ms` runs on the event loop. Deadlines are of `clock`, which the
-        event loop's own time keeps pace with."""
-        self._generate, self._metrics, self._clock = generate, metrics, clock
-        self._max_batch_size, self._max_concurrency = max_batch_size, max_concurrency
-        self._inline_s = inline_ms / 1000
-        self._queue: deque[_Job] = deque()
-        self._running: list[_Job] = []
-        self._wake = asyncio.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._worker: asyncio.Task[None] | None = None
-        self._seconds_per_micro_step = seconds_per_micro_step
-        metrics.queued = lambda: len(self._queue)
-        metrics.concurrency_limit.set(max_concurrency)
+        """
+        Args:
+            costs: as measured by a warm-up; batches refine it.
+            max_queue: requests that may wait, whatever is predicted: a limit for safety.
+            lag_s: how far the event loop is behind.
+            clock: of deadlines; the event loop's own time keeps pace with it.
+            engine_clock: what the engine looks at while it writes.
+        """
+        self._generate, self._metrics, self._costs, self._clock = generate, metrics, costs, clock
+        self._max_batch_size, self._batch_s = max_batch_size, batch_s
+        self._lag_s, self._engine_clock = lag_s, engine_clock
+        self._short, self._long = self._lanes = Lane(), Lane()
+        self._admission = Admission(self._lanes, max_queue, lag_s, clock)
+        self._executor = ThreadPoolExecutor(1, "inference", initializer=_yield_to_others)
+        self._workers: list[asyncio.Task[None]] = []
+        metrics.queued = lambda: sum(len(lane.queue) for lane in self._lanes)
+        metrics.concurrency_limit.set(max_queue)
 
     def start(self) -> None:
-        self._worker = asyncio.create_task(self._work())
+        self._workers = [asyncio.create_task(self._work(lane)) for lane in self._lanes]
 
     async def stop(self) -> None:
-        """Stop after the batch in inference; whoever still waits gets a `ModelError`."""
-        assert self._worker is not None
-        self._worker.cancel()
-        await asyncio.wait([self._worker])
-        for job in (*self._queue, *self._running):
-            _fail(job, ModelError("the service is shutting down"))
+        """Stop after the batches in inference; whoever still waits gets a `ModelError`."""
+        assert self._workers
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.wait(self._workers)
+        for lane in self._lanes:
+            for job in (*lane.queue, *lane.running):
+                job.fail(ModelError("the service is shutting down"))
         await asyncio.to_thread(self._executor.shutdown)
 
-    def admit(self) -> None:
-        """Raises: OverloadedError: the limit is reached; asked before any work is done for a request."""
-        if len(self._queue) + len(self._running) >= self._max_concurrency:
-            self._metrics.shed.labels("overload").inc()
-            raise OverloadedError(f"{self._max_concurrency} requests are already waiting")
+    @property
+    def overdue_s(self) -> float:
+        """By how much a batch in inference is past its predicted end, with all the reasoning it may do."""
+        now = self._clock()
+        return max(lane.overdue_s(now) for lane in self._lanes)
 
-    async def generate(self, inputs: Arrays, controls: Controls, deadline: float) -> Slate:
+    def admit(self, candidates: int, controls: Controls, deadline: float, caller: Hashable) -> Price:
+        """Asked before any work is done for a request.
+
+        Raises:
+            OverloadedError: as `Admission.check`.
+        """
+        price = self._costs.price(candidates, controls.slate_length, controls.reasoning_budget)
+        try:
+            self._admission.check(self._lane_of(price), price, deadline, caller)
+        except OverloadedError:
+            self._metrics.shed.labels("overload").inc()
+            raise
+        return price
+
+    async def generate(
+        self,
+        inputs: Arrays,
+        controls: Controls,
+        deadline: float,
+        caller: Hashable = "",
+        price: Price | None = None,
+    ) -> Slate:
         """Queue a request and wait for its slate, at most until its deadline.
 
         Args:
             inputs: one `FeatureAssembler.request` result.
+            caller: whose share of the engine's time it takes.
+            price: what `admit` returned; without it, admits first.
 
         Raises:
-            OverloadedError: the queue is full.
-            DeadlineExceededError: the deadline passed, queued or in inference (which goes on, unheard).
+            OverloadedError: as `admit`.
+            DeadlineExceededError: the deadline passed, queued or in inference.
             ModelError: the model failed on this very request.
         """
-        self.admit()
+        candidates = len(inputs["candidate_numeric"])
+        price = price or self.admit(candidates, controls, deadline, caller)
+        lane = self._lane_of(price)
         loop, now = asyncio.get_running_loop(), self._clock()
-        job = _Job(inputs, controls, deadline, now, loop.create_future(), current())
-        self._queue.append(job)
-        self._wake.set()
-        timer = loop.call_later(max(0.0, deadline - now), self._expire, job)
+        slate: asyncio.Future[Slate] = loop.create_future()
+        job = Job(inputs, controls, candidates, price, caller, deadline, now, slate, current())
+        lane.queue.push(job)
+        lane.wake.set()
+        timer = loop.call_later(max(0.0, deadline - now), self._expire, lane, job)
         try:
-            return await job.slate
+            return await slate
         finally:
             timer.cancel()
-            if job.taken_at == math.inf and job in self._queue:  # its caller left
-                self._queue.remove(job)
+            if job.taken_at == math.inf:  # its caller left
+                lane.queue.remove(job)
 
-    def _expire(self, job: _Job) -> None:
+    def _lane_of(self, price: Price) -> Lane:
+        return self._short if price.most_s <= self._batch_s else self._long
+
+    def _expire(self, lane: Lane, job: Job) -> None:
         """The job's deadline passed, queued or in inference."""
         if job.slate.done():
             return
-        if job in self._queue:
-            self._queue.remove(job)
-            _fail(job, self._too_late(job))
+        if job.taken_at == math.inf:
+            lane.queue.remove(job)
+            self._too_late(job)
             return
         if job.record is not None:
             job.record.stage("infer", job.taken_at, self._clock(), failed=True)
-        _fail(job, DeadlineExceededError("infer"))
+        job.fail(DeadlineExceededError("infer"))
 
-    async def _work(self) -> None:
+    async def _work(self, lane: Lane) -> None:
         while True:
-            await self._wake.wait()
-            self._running = self._next_batch()
-            if not self._running:
-                self._wake.clear()
-                continue
-            self._metrics.batch_size.observe(len(self._running))
-            await self._run_batch(self._running)
-            self._running = []
+            await lane.wake.wait()
+            lane.running = self._next_batch(lane)
+            if lane.running:
+                self._metrics.batch_size.observe(len(lane.running))
+                await self._run_batch(lane, lane.running)
+                lane.running = []
+                await asyncio.sleep(0)  # answers go out, and requests come in, before the next batch
+            elif not lane.queue:
+                lane.queue.rest()
+                lane.wake.clear()
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self, lane: Lane) -> list[Job]:
+        """The next in fair order, and others of like length as far as the batch stays short and nobody in it
+        becomes late. Who would be late by itself is dropped on the way, unless nobody else waits."""
         now = self._clock()
-        batch: list[_Job] = []
-        while self._queue and len(batch) < self._max_batch_size:
-            job = self._queue.popleft()
-            if job.deadline <= now:
-                _fail(job, self._too_late(job))
-            else:
-                job.taken_at = now
-                self._metrics.stage_took("queue", job.queued_at, now, job.record)
-                batch.append(job)
-        return batch
+        only = len(lane.queue) == 1
+        batch = Batch(self._costs.marginal)
+        late: list[Job] = []
 
-    def _too_late(self, job: _Job) -> DeadlineExceededError:
-        """A job that leaves the queue without inference."""
+        def wanted(job: Job) -> bool:
+            least = lane.least_s(job.price)
+            if job.deadline <= now or (not only and job.deadline <= now + least):
+                late.append(job)
+                return True
+            expected = lane.expected_s(job.price)
+            if batch.jobs:
+                longest = self._batch_s
+                if lane is self._long:  # only if that costs less than by itself
+                    longest = batch.longest_s / self._costs.marginal
+                if not batch.fits(job, expected, least, longest, now):
+                    return False
+            batch.add(job, expected, least)
+            return True
+
+        lane.queue.take(wanted, self._max_batch_size)
+        for job in late:
+            self._too_late(job)
+        for job in batch.jobs:
+            job.taken_at = now
+            self._metrics.stage_took("queue", job.queued_at, now, job.record)
+        return batch.jobs
+
+    def _too_late(self, job: Job) -> None:
+        """A job leaves the queue without inference."""
         self._metrics.stage_took("queue", job.queued_at, self._clock(), job.record, failed=True)
         self._metrics.shed.labels("deadline").inc()
-        return DeadlineExceededError("queue")
+        job.taken_at = -math.inf
+        job.fail(DeadlineExceededError("queue"))
 
-    async def _run_batch(self, batch: list[_Job]) -> None:
+    async def _run_batch(self, lane: Lane, batch: list[Job]) -> None:
         """Answer every job of the batch. A failed batch is tried again one by one, so that one request
         the model fails on costs the others time but not their slates."""
         try:
-            for job, slate in zip(batch, await self._infer(batch), strict=True):
-                if not job.slate.done():
+            for job, slate in zip(batch, await self._infer(lane, batch), strict=True):
+                if job.slate.done():
+                    continue
+                if len(slate.positions) < job.controls.slate_length:
+                    job.fail(DeadlineExceededError("infer"))
+                else:
                     job.slate.set_result(slate)
         except Exception as fault:
             # The fault's own text may be logged, because the model is given no ids.
             logger.error("inference failed for a batch of %d: %s", len(batch), fault, exc_info=fault)
             if len(batch) == 1:
-                _fail(batch[0], ModelError("the model failed on this request"))
+                batch[0].fail(ModelError("the model failed on this request"))
                 return
             for job in batch:
                 if not job.slate.done():
-                    await self._run_batch([job])
+                    await self._run_batch(lane, [job])
 
-    async def _infer(self, batch: list[_Job]) -> list[Slate]:
+    async def _infer(self, lane: Lane, batch: list[Job]) -> list[Slate]:
         started = self._clock()
-        controls = [self._within_deadline(job, started) for job in batch]
+        controls = self._within_time(lane, batch, started)
         inputs = [job.inputs for job in batch]
+        lane.ends_at = started + lane.pace.factor * self._costs.batch_s(job.price.most_s for job in batch)
         failed = True
         try:
-            if self._longest(controls) < self._inline_s:
+            if lane is self._short:
                 slates = self._generate(inputs, controls)
             else:
                 loop = asyncio.get_running_loop()
@@ -191,23 +247,44 @@ class Scheduler:
             ended = self._clock()
             for job in batch:
                 self._metrics.stage_took("infer", started, ended, job.record, failed)
-        newest = (ended - started) / max(slate.micro_steps for slate in slates)
-        self._seconds_per_micro_step += SMOOTHING * (newest - self._seconds_per_micro_step)
+        self._learn(lane, batch, slates, ended - started)
         return slates
 
-    def _longest(self, controls: Sequence[Controls]) -> float:
-        """Seconds a batch takes if it spends every reasoning token it may."""
-        micro_steps = max(request.slate_length * (1 + request.reasoning_budget) for request in controls)
-        return micro_steps * self._seconds_per_micro_step
+    def _within_time(self, lane: Lane, batch: list[Job], now: float) -> list[Controls]:
+        """Controls that let the batch reason only while it ends in time for all it holds, as its slates come
+        together, and for all who wait behind it."""
+        factor = lane.pace.factor
+        least = factor * self._costs.batch_s(job.price.least_s for job in batch)
+        end = min(job.deadline for job in batch)
+        if lane.queue:
+            end = min(end, min(job.deadline for job in lane.queue) - factor * lane.queue.seconds)
+        reason_until = end - least - self._lag_s()
+        a_token = max(1e-9, factor * sum(job.price.token_s for job in batch))
+        tokens = int(min(max(0.0, reason_until - now) / a_token, UNLIMITED_MICRO_STEPS))
+        ahead = self._engine_clock() - now
+        return [
+            replace(
+                job.controls,
+                micro_step_budget=min(job.controls.slate_length + tokens, UNLIMITED_MICRO_STEPS),
+                reason_until=reason_until + ahead,
+                deadline=job.deadline + ahead,
+            )
+            for job in batch
+        ]
 
-    def _within_deadline(self, job: _Job, now: float) -> Controls:
-        """Controls whose micro-step budget is what the estimate fits into the remaining time."""
-        fitting = int((job.deadline - now) / self._seconds_per_micro_step)
-        budget = min(max(job.controls.slate_length, fitting), UNLIMITED_MICRO_STEPS)
-        return replace(job.controls, micro_step_budget=budget, deadline=job.deadline)
+    def _learn(self, lane: Lane, batch: list[Job], slates: Sequence[Slate], seconds: float) -> None:
+        """What the batch took, if it was written to its end."""
+        spent = [slate.reasoning_tokens for slate in slates]
+        if any(len(s.positions) < job.controls.slate_length for job, s in zip(batch, slates, strict=True)):
+            return
+        alone = (job.price.least_s + n * job.price.token_s for job, n in zip(batch, spent, strict=True))
+        allowed = sum(job.price.tokens for job in batch)
+        lane.pace.took(self._costs.batch_s(alone), seconds, sum(spent) / allowed if allowed else 0.0)
 
 
-def _fail(job: _Job, fault: Exception) -> None:
-    if not job.slate.done():
-        job.slate.set_exception(fault)
-        job.slate.exception()  # seen, even if nobody waits for it any more
+def _yield_to_others() -> None:
+    """Lower the priority of this thread, so that short requests go first where cores are few."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LONG_LANE_NICENESS)
+    except OSError:
+        logger.warning("the priority of the inference thread could not be lowered")

@@ -1,6 +1,7 @@
 """Whether a model answers: how long a batch has been in it, and whether the last one came to anything."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -11,7 +12,7 @@ Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
 
 class Watched:
-    """A model's `generate`, watched. Called by one thread at a time; asked by any.
+    """A model's `generate`, watched, for any threads.
 
     Attributes:
         generate: what is watched.
@@ -20,19 +21,21 @@ class Watched:
 
     def __init__(self, generate: Generate) -> None:
         self.generate, self.failed = generate, False
-        self._begun: float | None = None
+        self._begun: dict[int, float] = {}  # by thread
 
     def __call__(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
-        self._begun, finite = monotonic(), False
+        thread, finite = threading.get_ident(), False
+        self._begun[thread] = monotonic()
         try:
             slates = self.generate(inputs, controls)
             finite = math.isfinite(sum(p.probability for slate in slates for p in slate.positions))
         finally:
-            self._begun, self.failed = None, not finite
+            del self._begun[thread]
+            self.failed = not finite
         return slates
 
     @property
     def busy_s(self) -> float:
-        """How long the batch that is in the model has been there; 0 without one."""
-        begun = self._begun
-        return 0.0 if begun is None else monotonic() - begun
+        """How long the batch that has been in the model for longest has been there; 0 without one."""
+        begun = tuple(self._begun.values())
+        return monotonic() - min(begun) if begun else 0.0

@@ -56,6 +56,15 @@ def results() -> dict[str, Any]:
             ],
             "open": [run_row(fraction=0.7, offered_per_second=700.0)],
         },
+        "overload": {
+            "goodput": [run_row(connections=c, requests=9, in_time_per_second=800.0) for c in (5, 200)],
+            "goodput_ratio": 0.8,
+            "greedy": [run_row(requests=9), run_row(requests=9, failed=3)],
+            "greedy_ratio": 2.5,
+            "burst": [run_row(requests=9), run_row(requests=17)],
+            "stall": run_row(requests=9),
+            "stall_failed": 0,
+        },
         "stages": {
             "rows": [
                 {
@@ -63,6 +72,7 @@ def results() -> dict[str, Any]:
                     "connections": 1,
                     "other_cpu_us": us,
                     "engine_cpu_us": 400.0,
+                    "failed": 0,
                     "stages_us": {"parse": 20.0, "infer": 400.0},
                 }
                 for case, us in {"ids, anonymous": 140.0, "features, anonymous": 400.0}.items()
@@ -73,6 +83,7 @@ def results() -> dict[str, Any]:
                     "connections": 1,
                     "other_cpu_us": 70.0,
                     "engine_cpu_us": 0.0,
+                    "failed": 0,
                     "stages_us": {},
                 }
             ]
@@ -102,13 +113,14 @@ def results() -> dict[str, Any]:
 
 def test_every_mark_is_judged(results: dict[str, Any]) -> None:
     made = {mark["name"]: mark for mark in marks.marks(results)}
-    assert len(made) == 24
+    assert len(made) == 27
     missed = {name for name, mark in made.items() if not mark["holds"]}
     assert missed == {
         "engine, N = 50: time over the arithmetic floor, batch of 16",
         "large-list encoder: p50 at N = 1000, ms",
         *(f"service over Ray Serve, c = {c}: requests/s" for c in (1, 8, 32, 64)),
         "service, open loop at 70 % of saturation: p99 / p50",
+        "p50 beside a greedy client over that alone",
         "CPU a request without inference, µs: full features",
         "resident memory, 100 bundle swaps: growth, %",
         "price of reasoning, N = 50: time at S_max = 3 over S_max = 0",
@@ -127,14 +139,14 @@ def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> N
 
 def test_what_was_not_measured_holds_nothing() -> None:
     made = marks.marks({})
-    assert len(made) == 24
+    assert len(made) == 27
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 
 def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     made = blocks(results)
     assert "250 (4.0 x)" in made["peers"]
-    assert "14 of 24 hold" in made["marks"]
+    assert "16 of 27 hold" in made["marks"]
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
     assert "| a tenth | 900 | +12% |" in made["tracing"]

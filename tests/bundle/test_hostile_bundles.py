@@ -27,7 +27,7 @@ from bundle.manifest import (
 )
 from engine.loaded_model import LoadedModel
 from engine.settings import SessionSettings
-from service.serving.registry import warm_up
+from service.serving.warm_up import warm_up
 
 Arrays = dict[str, Any]
 
@@ -157,7 +157,7 @@ def test_weights_in_graphs_are_finite(broken: Path) -> None:
     onnx.save(graph, broken / SLATE)
     sign(broken)
     with pytest.raises(BundleError, match="not finite"):
-        warm_up(LoadedModel.open(broken, SessionSettings(decoding="graph")))
+        warm_up(LoadedModel.open(broken, SessionSettings(decoding="graph")), 50)
 
 
 TAMPERS: list[Callable[[Arrays], Any]] = [

@@ -32,7 +32,12 @@ def serve(bundle: Path) -> Serve:
 
     @asynccontextmanager
     async def serving(clock: Callable[[], float] = monotonic, **settings: Any) -> AsyncIterator[Client]:
-        given = {"bundle": bundle, "default_deadline_ms": PATIENCE_MS, **settings}
+        given = {
+            "bundle": bundle,
+            "default_deadline_ms": PATIENCE_MS,
+            "max_deadline_ms": PATIENCE_MS,
+            **settings,
+        }
         app = create_app(Settings(**given), clock=clock)
         async with app.router.lifespan_context(app), Client(app) as client:
             yield client

@@ -70,5 +70,5 @@ def held(client: Client) -> Gate:
     """What inference waits for from now on."""
     gate, served = Gate(), client.service.models.get()
     put_runner(client, Held(served.model.runner, gate))
-    served.scheduler._inline_s = 0.0  # a model known to be slow
+    served.scheduler._batch_s = 0.0  # a model known to be slow
     return gate

@@ -129,6 +129,8 @@ async def test_every_fault_is_listed(client: Client) -> None:
     ("limit", "body", "field"),
     [
         ({"max_items": 2}, {"items": [{"id": "a"}, {"id": "b"}, {"id": "c"}]}, "items"),
+        ({"max_top_n": 2}, {"items": [{"id": "a"}, {"id": "b"}, {"id": "c"}], "top_n": 3}, "top_n"),
+        ({"max_deadline_ms": 500}, {"items": ONE, "deadline_ms": 500.5}, "deadline_ms"),
         ({"max_id_length": 3}, {"items": [{"id": "abcd"}]}, "items.0.id"),
         ({"max_id_length": 3}, {"items": ONE, "user_id": "abcd"}, "user_id"),
         ({"max_features": 1}, item(a=1, b=2), "items.1.features"),

@@ -43,7 +43,7 @@ async def test_a_reranks_metrics(client: Client) -> None:
         "rerank_cold_users_total": 1,
         "rerank_queue_depth": 0,
         "rerank_inflight_requests": 1,  # the one that asks
-        "rerank_concurrency_limit": 64,
+        "rerank_concurrency_limit": 1024,
         'rerank_model_loaded{model="eglr",version="1"}': 1,
         'rerank_provider_active{provider="CPUExecutionProvider"}': 1,
         'rerank_held_out_entropy_nats{position="9",when="after"}': 1.0,

@@ -136,13 +136,14 @@ async def test_a_failing_model_is_an_error(trace: Trace) -> None:
 async def test_a_missed_deadline_says_in_which_stage(trace: Trace) -> None:
     async with trace() as traced:
         gate, scheduler = held(traced.client), traced.client.service.models.get().scheduler
-        inferring = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
-        await eventually(lambda: bool(scheduler._running))
-        queued = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=60_000))
-        await eventually(lambda: bool(scheduler._queue))
-        scheduler._expire(scheduler._queue[0])  # as their deadlines do
+        lane = scheduler._long
+        inferring = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=9_999))
+        await eventually(lambda: bool(lane.running))
+        queued = asyncio.create_task(traced.client.rerank(ITEMS, deadline_ms=9_999))
+        await eventually(lambda: bool(lane.queue))
+        scheduler._expire(lane, next(iter(lane.queue)))  # as their deadlines do
         await queued
-        scheduler._expire(scheduler._running[0])
+        scheduler._expire(lane, lane.running[0])
         await inferring
         gate.set()
     in_queue, in_inference = traced.requests

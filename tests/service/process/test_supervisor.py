@@ -104,7 +104,7 @@ async def test_figures_of_all_workers_add_up(workers: Workers) -> None:
     assert workers.metric("rerank_worker_restarts_total") >= 0, "told before there is any"
     assert not (workers.figures / f"worker-7{SUFFIX}").exists(), "figures of an earlier run do not count"
     assert (workers.figures / "notes").exists(), "nothing else is deleted"
-    assert workers.metric('rerank_concurrency_limit{model="eglr",version="1"}') == 128, "gauges add up too"
+    assert workers.metric('rerank_concurrency_limit{model="eglr",version="1"}') == 2048, "gauges add up too"
 
 
 async def test_feedback_through_one_worker_is_seen_by_all(workers: Workers) -> None:

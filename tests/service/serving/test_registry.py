@@ -69,7 +69,7 @@ async def samples(client: Client, name: str, **labels: str) -> dict[ModelKey, fl
 def hold(client: Client, key: ModelKey) -> Gate:
     """Keep a model's inferences waiting for the event."""
     served, gate = client.service.models.get(*key), Gate()
-    served.scheduler._inline_s = 0.0  # a model known to be slow
+    served.scheduler._batch_s = 0.0  # a model known to be slow
     served.scheduler._generate = replace(served.model, runner=Held(served.model.runner, gate)).generate
     return gate
 
@@ -112,12 +112,12 @@ async def test_each_has_a_queue_of_its_own(client: Client) -> None:
     gates = [hold(client, key) for key in (SECOND, OTHER)]
     schedulers = [client.service.models.get(*key).scheduler for key in (SECOND, OTHER)]
     waiting = [asyncio.create_task(rerank(client, key)) for key in (SECOND, OTHER)]
-    await eventually(lambda: all(scheduler._running for scheduler in schedulers))
+    await eventually(lambda: all(scheduler._long.running for scheduler in schedulers))
     waiting += [asyncio.create_task(rerank(client, key)) for key in (SECOND, SECOND, OTHER)]
-    await eventually(lambda: [len(scheduler._queue) for scheduler in schedulers] == [2, 1])
+    await eventually(lambda: [len(scheduler._long.queue) for scheduler in schedulers] == [2, 1])
     expected = {FIRST: 0, SECOND: 2, OTHER: 1}
     assert await samples(client, "rerank_queue_depth") == expected
-    assert await samples(client, "rerank_concurrency_limit") == dict.fromkeys(expected, 64)
+    assert await samples(client, "rerank_concurrency_limit") == dict.fromkeys(expected, 1024)
     assert (await rerank(client, FIRST)).fallback is None, "nothing waits there"
     for gate in gates:
         gate.set()
@@ -145,7 +145,7 @@ async def test_an_unloaded_model_takes_its_series_with_it(client: Client) -> Non
     gate = hold(client, SECOND)
     last = asyncio.create_task(rerank(client, SECOND))
     scheduler = client.service.models.get(*SECOND).scheduler
-    await eventually(lambda: bool(scheduler._running))
+    await eventually(lambda: bool(scheduler._long.running))
     unloading = asyncio.create_task(client.service.models.unload(SECOND))
     await asyncio.sleep(0)
     with pytest.raises(NotFoundError):

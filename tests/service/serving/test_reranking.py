@@ -9,6 +9,8 @@ from faulty_runners import Confused, Failing, held, put_runner
 from rerank_client import Client, Serve
 from steered_clock import SteeredClock, turns
 
+from service.serving.cost import CostModel, Pace, Timing
+
 ITEMS = [f"i{n}" for n in range(12)]
 IN_ORDER = [{"id": item, "index": n, "score": None, "propensity": None} for n, item in enumerate(ITEMS[:10])]
 
@@ -78,21 +80,47 @@ async def test_requests_without_a_deadline_get_the_default(serve: Serve, clock: 
 
 
 async def test_overload(serve: Serve) -> None:
-    async with serve(max_concurrency=2) as client:
+    async with serve(max_queue=1) as client:
         gate = held(client)
-        waiting = [asyncio.create_task(client.rerank(ITEMS)) for _ in range(2)]
+        waiting = [asyncio.create_task(client.rerank(ITEMS))]
         await eventually(gate.reached.is_set)
+        waiting.append(asyncio.create_task(client.rerank(ITEMS)))
         await turns()
         answer = await client.rerank(ITEMS)
         assert answer.status_code == 200
         assert_fallback(answer.json(), "overload")
+        assert answer.json()["context"] is None, "refused before anything was done for it"
         strict = await client.rerank(ITEMS, strict=True)
         assert (strict.status_code, strict.json()["error_type"]) == (429, "overloaded")
         assert int(strict.headers["retry-after"]) >= 1
+        assert f"try again in {strict.headers['retry-after']} s" in strict.json()["error"]
         assert (await client.get("/livez")).status_code == 200, "health is not limited"
         gate.set()
         assert all(answer.json()["fallback"] is None for answer in await asyncio.gather(*waiting))
         assert await client.metric('rerank_shed_total{reason="overload"}') == 2
+
+
+async def test_retry_after_is_the_predicted_wait(serve: Serve, clock: SteeredClock) -> None:
+    async with serve(clock) as client:
+        gate = held(client)
+        first = asyncio.create_task(client.rerank(ITEMS))
+        await eventually(gate.reached.is_set)
+        client.service.models.get().scheduler._long.ends_at = clock() + 6.5
+        strict = await client.rerank(ITEMS, strict=True, deadline_ms=5000)
+        assert (strict.status_code, strict.headers["retry-after"]) == (429, "7")
+        gate.set()
+        await first
+
+
+async def test_waiting_in_the_socket_is_part_of_the_deadline(serve: Serve, clock: SteeredClock) -> None:
+    """What is read after the event loop stood still for 50 ms may have waited for as long."""
+    async with serve(clock) as client:
+        await clock.advance(0.05)
+        hurried = (await client.rerank(ITEMS, deadline_ms=20)).json()
+        assert_fallback(hurried, "deadline")
+        patient = (await client.rerank(ITEMS, deadline_ms=30_000)).json()
+        assert patient["fallback"] is None
+        assert patient["took_ms"] == pytest.approx(45, abs=5)
 
 
 @pytest.mark.parametrize("fault", [Failing, Confused])
@@ -121,11 +149,15 @@ async def test_a_fault_of_our_own_is_a_fallback_too(client: Client, monkeypatch:
 async def test_tight_deadlines_shed_reasoning_first(serve: Serve, clock: SteeredClock) -> None:
     """With the estimate of a slow model, the slate still comes, without most of its reasoning tokens."""
     eager = {"entropy_threshold": 0.0, "max_tokens": 8}
+    slow = CostModel([Timing(1, 0.0, 0.5, 0.5), Timing(50, 0.0, 0.5, 0.5)], marginal=1.0)
     async with serve(clock) as client:
         free = (await client.rerank(ITEMS, reasoning=eager)).json()
         assert (free["reasoning"]["tokens"], free["reasoning"]["stop"]) == (80, "budget")
-        client.service.models.get().scheduler._seconds_per_micro_step = 0.0625
-        tight = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=1000)).json()
+        scheduler = client.service.models.get().scheduler
+        scheduler._costs = slow
+        for lane in scheduler._lanes:
+            lane.pace = Pace()  # by the standing clock the first list took no time
+        tight = (await client.rerank(ITEMS, reasoning=eager, deadline_ms=8000)).json()
     assert tight["fallback"] is None
     assert len(tight["results"]) == 10
     assert (tight["reasoning"]["tokens"], tight["reasoning"]["stop"]) == (6, "deadline"), "16 - 10 steps"

@@ -1,6 +1,7 @@
 """The scheduler, with a stand-in for the model and a clock that the test moves."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,16 +17,21 @@ from bundle.contract import UNLIMITED_MICRO_STEPS
 from engine.generation import Controls, Position, Slate
 from service.errors import DeadlineExceededError, ModelError, OverloadedError
 from service.observe.metrics import Metrics
-from service.serving.scheduler import SMOOTHING, Scheduler
+from service.serving.cost import CostModel, Timing
+from service.serving.scheduler import Scheduler
 
 A_STEP_S = 2**-10
-"""Seconds of a micro-step, by the scheduler's first estimate: so that budgets come out even."""
+"""Predicted seconds of each position and token, so that budgets come out even."""
+
+COSTS = CostModel([Timing(n, 0.0, A_STEP_S, A_STEP_S) for n in (1, 5000)], marginal=1.0)
 
 
 class Model:
-    """Remembers its batches. Can be held up, and fails on any batch with a request of length `poison`."""
+    """Remembers its batches. Can be held up, and fails on any batch with a request of length `poison`. Where
+    it is given a clock, it takes `slowness` times what is predicted."""
 
-    def __init__(self, poison: int = -1) -> None:
+    def __init__(self, poison: int = -1, clock: SteeredClock | None = None, slowness: float = 1.0) -> None:
+        self.clock, self.slowness = clock, slowness
         self.batches: list[list[Controls]] = []
         self.threads: list[int] = []
         self.gate = Gate()
@@ -36,6 +42,8 @@ class Model:
         assert self.gate.wait(60)
         self.threads.append(threading.get_ident())
         self.batches.append(list(controls))
+        if self.clock is not None:
+            self.clock.now += self.slowness * A_STEP_S * sum(request.slate_length for request in controls)
         if any(request.slate_length == self.poison for request in controls):
             raise RuntimeError("poisoned")
         return [slate(request.slate_length) for request in controls]
@@ -56,22 +64,16 @@ def controls(length: int = 1) -> Controls:
     return Controls(length, 0.5, 3, 1.5, 0.7)
 
 
-INPUTS = {"candidate_numeric": np.zeros((1, 1), np.float32)}
 Running = Callable[..., AbstractAsyncContextManager[Scheduler]]
 
 
 @pytest.fixture
 def running(clock: SteeredClock) -> Running:
     @asynccontextmanager
-    async def running(model: Model, **limits: float) -> AsyncIterator[Scheduler]:
-        given = {"max_batch_size": 4, "max_concurrency": 8, **limits}
-        scheduler = Scheduler(
-            model.generate,
-            Metrics().for_model("m", "1"),
-            seconds_per_micro_step=A_STEP_S,
-            clock=clock,
-            **given,
-        )
+    async def running(model: Model, **limits: Any) -> AsyncIterator[Scheduler]:
+        """With `batch_s=0` every request is a long one, which runs in a thread and can be held."""
+        given = {"max_batch_size": 4, "max_queue": 8, "batch_s": 1.0, "engine_clock": clock, **limits}
+        scheduler = Scheduler(model.generate, Metrics().for_model("m", "1"), COSTS, clock=clock, **given)
         scheduler.start()
         yield scheduler
         model.gate.set()
@@ -81,26 +83,36 @@ def running(clock: SteeredClock) -> Running:
 
 
 def submit(
-    scheduler: Scheduler, clock: SteeredClock, length: int = 1, seconds: float = 5.0
+    scheduler: Scheduler,
+    clock: SteeredClock,
+    length: int = 1,
+    seconds: float = 5.0,
+    caller: str = "",
+    candidates: int = 1,
 ) -> "asyncio.Task[Slate]":
-    return asyncio.create_task(scheduler.generate(INPUTS, controls(length), clock() + seconds))
+    inputs = {"candidate_numeric": np.zeros((candidates, 1), np.float32)}
+    return asyncio.create_task(scheduler.generate(inputs, controls(length), clock() + seconds, caller))
+
+
+def lengths(model: Model) -> list[list[int]]:
+    return [[request.slate_length for request in batch] for batch in model.batches]
 
 
 async def test_a_lone_request_does_not_wait_for_others(running: Running, clock: SteeredClock) -> None:
     model = Model()
     async with running(model) as scheduler:
         assert await submit(scheduler, clock, 3) == slate(3)
-    assert [len(batch) for batch in model.batches] == [1]
+    assert lengths(model) == [[3]]
 
 
-async def test_only_a_batch_expected_to_be_long_leaves_the_event_loop(
+async def test_only_what_is_long_by_itself_leaves_the_event_loop(
     running: Running, clock: SteeredClock
 ) -> None:
     here = threading.get_ident()
-    an_item_ms = 1000 * A_STEP_S * (1 + controls().reasoning_budget)
+    an_item_s = A_STEP_S * (1 + controls().reasoning_budget)
     for length, threads in ((2, {here}), (3, set())):
         model = Model()
-        async with running(model, inline_ms=2.5 * an_item_ms) as scheduler:
+        async with running(model, batch_s=2.5 * an_item_s) as scheduler:
             await submit(scheduler, clock, length)
         assert len(model.threads) == 1
         assert set(model.threads) & {here} == threads
@@ -109,41 +121,132 @@ async def test_only_a_batch_expected_to_be_long_leaves_the_event_loop(
 async def test_what_queues_up_meanwhile_is_the_next_batch(running: Running, clock: SteeredClock) -> None:
     model = Model()
     async with running(model) as scheduler:
-        first = await model.hold(scheduler, clock)
-        others = [submit(scheduler, clock, length) for length in range(2, 8)]
-        await turns()
-        model.gate.set()
-        assert await asyncio.gather(first, *others) == [slate(length) for length in range(1, 8)]
-    assert [[c.slate_length for c in batch] for batch in model.batches] == [[1], [2, 3, 4, 5], [6, 7]]
+        tasks = [submit(scheduler, clock, length) for length in range(2, 8)]
+        assert await asyncio.gather(*tasks) == [slate(length) for length in range(2, 8)]
+    assert lengths(model) == [[2, 3, 4, 5], [6, 7]]
 
 
-async def test_more_than_the_limit_is_overload(running: Running, clock: SteeredClock) -> None:
+async def test_a_batch_is_bounded_in_time(running: Running, clock: SteeredClock) -> None:
     model = Model()
-    async with running(model, max_concurrency=3) as scheduler:
+    async with running(model, batch_s=20 * A_STEP_S) as scheduler:
+        await asyncio.gather(*(submit(scheduler, clock, 5, caller=str(n)) for n in range(7)))
+        assert await submit(scheduler, clock, 5)
+    assert [len(batch) for batch in model.batches] == [4, 3, 1]
+
+
+async def test_only_like_lengths_share_a_batch(running: Running, clock: SteeredClock) -> None:
+    model = Model()
+    async with running(model) as scheduler:
+        sizes = {1: 100, 2: 1000, 3: 80, 4: 900, 5: 74}
+        await asyncio.gather(
+            *(submit(scheduler, clock, length, 5.0, f"{n}", n) for length, n in sizes.items())
+        )
+    assert lengths(model) == [[1, 3], [2, 4], [5]]
+
+
+async def test_long_requests_run_beside_short_ones_and_one_at_a_time(
+    running: Running, clock: SteeredClock
+) -> None:
+    model = Model()
+    async with running(model, batch_s=10 * A_STEP_S) as scheduler:
+        model.gate.clear()
+        long = [submit(scheduler, clock, 20 + n, candidates=20 + n) for n in range(2)]
+        await eventually(model.gate.reached.is_set)
+        model.gate.set()
+        short = [submit(scheduler, clock, 1, caller=str(n)) for n in range(3)]
+        await asyncio.gather(*short, *long)
+    assert sorted(lengths(model)) == [[1, 1, 1], [20], [21]]
+
+
+async def test_nobody_is_late_because_of_company(running: Running, clock: SteeredClock) -> None:
+    """34 and 30 steps do not fit into 50; with a deadline of 84 both go together, and reason for 20."""
+    for limit, expected in ((50, [[34], [30]]), (84, [[34, 30]])):
+        model = Model(clock=clock)
+        async with running(model) as scheduler:
+            asked = [
+                submit(scheduler, clock, 34, limit * A_STEP_S, "one"),
+                submit(scheduler, clock, 30, 1.0, "another"),
+            ]
+            await asyncio.gather(*asked)
+        assert lengths(model) == expected
+        assert model.batches[0][0].deadline - model.batches[0][0].reason_until == A_STEP_S * sum(expected[0])
+
+
+async def test_long_requests_have_company_where_that_is_cheap(
+    running: Running, clock: SteeredClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model()
+    async with running(model, batch_s=0.0) as scheduler:
+        monkeypatch.setattr(scheduler._costs, "marginal", 0.25)
+        await asyncio.gather(*(submit(scheduler, clock, 5, caller=str(n)) for n in range(4)))
+    assert [len(batch) for batch in model.batches] == [4]
+
+
+async def test_the_queue_has_a_limit(running: Running, clock: SteeredClock) -> None:
+    model = Model()
+    async with running(model, max_queue=2, batch_s=0.0) as scheduler:
         admitted = [await model.hold(scheduler, clock), submit(scheduler, clock), submit(scheduler, clock)]
         await turns()
-        with pytest.raises(OverloadedError):
-            scheduler.admit()
         with pytest.raises(OverloadedError):
             await submit(scheduler, clock)
         model.gate.set()
         await asyncio.gather(*admitted)
-        scheduler.admit()
+        await submit(scheduler, clock)
+
+
+async def test_who_is_predicted_to_be_late_is_refused(running: Running, clock: SteeredClock) -> None:
+    """Behind 10 steps in inference, less 2 that have passed, and 20 that wait."""
+    model = Model()
+    async with running(model, batch_s=0.0) as scheduler:
+        model.gate.clear()
+        waiting = [submit(scheduler, clock, 10 // 4)]
+        await eventually(model.gate.reached.is_set)
+        waiting.append(submit(scheduler, clock, 20))
+        await turns()
+        in_inference = 2 * (1 + controls().reasoning_budget)
+        needed = (in_inference + 20 + 5) * A_STEP_S
+        scheduler.admit(5, controls(5), clock() + needed, "")
+        with pytest.raises(OverloadedError) as caught:
+            scheduler.admit(5, controls(5), clock() + needed - 0.1 * A_STEP_S, "")
+        assert caught.value.retry_after_s == 1
+        await clock.advance(in_inference * A_STEP_S)
+        scheduler.admit(5, controls(5), clock() + 25 * A_STEP_S, "")
+        scheduler.admit(5, controls(5), clock() + 15 * A_STEP_S, "another")
+        model.gate.set()
+        await asyncio.gather(*waiting)
+        scheduler.admit(5, controls(5), clock(), ""), "nobody is before it: it is tried"
+
+
+async def test_a_stall_sheds_nobody_whose_deadline_is_far(running: Running, clock: SteeredClock) -> None:
+    """What came while the event loop stood still for 50 ms is there at once."""
+    model = Model(clock=clock)
+    async with running(model, max_queue=1024, max_batch_size=16, lag_s=lambda: 0.05) as scheduler:
+        asked = [submit(scheduler, clock, 5, 1.0, str(caller)) for caller in range(72)]
+        assert await asyncio.gather(*asked) == [slate(5)] * 72
+
+
+async def test_retry_after_is_the_wait_that_is_predicted(running: Running, clock: SteeredClock) -> None:
+    model = Model()
+    async with running(model, batch_s=0.0) as scheduler:
+        first = await model.hold(scheduler, clock)
+        second = submit(scheduler, clock, 2500, 100.0, candidates=2500)
+        await turns()
+        with pytest.raises(OverloadedError, match="try again in 3 s") as caught:
+            scheduler.admit(5, controls(5), clock() + 1.0, "")
+        assert caught.value.retry_after_s == 3
+        model.gate.set()
+        await asyncio.gather(first, second)
 
 
 async def test_one_poisonous_request_does_not_fail_the_others(running: Running, clock: SteeredClock) -> None:
     model = Model(poison=3)
     async with running(model) as scheduler:
-        first = await model.hold(scheduler, clock)
         tasks = [submit(scheduler, clock, length) for length in (2, 3, 4, 5)]
-        await turns()
-        model.gate.set()
-        answers = await asyncio.gather(first, *tasks, return_exceptions=True)
-        assert [a for a in answers if isinstance(a, Slate)] == [slate(n) for n in (1, 2, 4, 5)]
-        assert isinstance(answers[2], ModelError)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [a for a in answers if isinstance(a, Slate)] == [slate(n) for n in (2, 4, 5)]
+        assert isinstance(answers[1], ModelError)
         assert await submit(scheduler, clock, 6) == slate(6), "the scheduler lives on"
-    tried = [[c.slate_length for c in batch] for batch in model.batches]
-    assert tried == [[1], [2, 3, 4, 5], [2], [3], [4], [5], [6]]
+    assert lengths(model) == [[2, 3, 4, 5], [2], [3], [4], [5], [6]]
 
 
 async def test_a_wrong_answer_of_the_model_is_its_fault(running: Running, clock: SteeredClock) -> None:
@@ -157,9 +260,20 @@ async def test_a_wrong_answer_of_the_model_is_its_fault(running: Running, clock:
                 await submit(scheduler, clock)
 
 
+async def test_a_slate_that_was_left_short_is_late(running: Running, clock: SteeredClock) -> None:
+    class Cut(Model):
+        def generate(self, inputs: Sequence[Any], controls: Sequence[Controls]) -> list[Slate]:
+            return [slate(request.slate_length - 1) for request in controls]
+
+    async with running(Cut()) as scheduler:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await submit(scheduler, clock, 3)
+        assert caught.value.stage == "infer"
+
+
 async def test_inference_is_not_waited_for_beyond_the_deadline(running: Running, clock: SteeredClock) -> None:
     model = Model()
-    async with running(model) as scheduler:
+    async with running(model, batch_s=0.0) as scheduler:
         late = await model.hold(scheduler, clock)
         await clock.advance(4.999)
         assert not late.done()
@@ -172,13 +286,29 @@ async def test_inference_is_not_waited_for_beyond_the_deadline(running: Running,
         assert await submit(scheduler, clock, 2) == slate(2)
 
 
+async def test_a_batch_that_does_not_end_is_overdue(running: Running, clock: SteeredClock) -> None:
+    model = Model()
+    async with running(model, batch_s=0.0) as scheduler:
+        assert scheduler.overdue_s == 0.0
+        first = await model.hold(scheduler, clock)
+        predicted = A_STEP_S * (1 + controls().reasoning_budget)
+        await clock.advance(predicted)
+        assert scheduler.overdue_s == 0.0
+        await clock.advance(1.5)
+        assert scheduler.overdue_s == 1.5
+        model.gate.set()
+        await first
+        assert scheduler.overdue_s == 0.0
+
+
 async def test_a_deadline_passed_in_the_queue_costs_no_inference(
     running: Running, clock: SteeredClock
 ) -> None:
     model = Model()
-    async with running(model) as scheduler:
+    async with running(model, batch_s=0.0) as scheduler:
         first = await model.hold(scheduler, clock)
         late = submit(scheduler, clock, 2, seconds=0.05)
+        await turns()
         await clock.advance(0.05)
         with pytest.raises(DeadlineExceededError) as caught:
             await late
@@ -186,13 +316,13 @@ async def test_a_deadline_passed_in_the_queue_costs_no_inference(
         model.gate.set()
         await first
         await submit(scheduler, clock, 3)
-    assert [c.slate_length for batch in model.batches for c in batch] == [1, 3]
+    assert lengths(model) == [[1], [3]]
 
 
 async def test_a_deadline_is_seen_before_its_timer(running: Running, clock: SteeredClock) -> None:
     """As when the event loop was busy: what is taken from the queue is looked at first."""
     model = Model()
-    async with running(model) as scheduler:
+    async with running(model, batch_s=0.0) as scheduler:
         first = await model.hold(scheduler, clock)
         late = submit(scheduler, clock, 2, seconds=0.05)
         await turns()
@@ -204,28 +334,17 @@ async def test_a_deadline_is_seen_before_its_timer(running: Running, clock: Stee
                 await late
         assert caught.value.stage == "queue"
         await first
-    assert [c.slate_length for batch in model.batches for c in batch] == [1]
-
-
-async def test_abandoned_inference_holds_its_permit(running: Running, clock: SteeredClock) -> None:
-    model = Model()
-    async with running(model, max_concurrency=1) as scheduler:
-        late = await model.hold(scheduler, clock)
-        await clock.advance(5.0)
-        with pytest.raises(DeadlineExceededError):
-            await late
-        with pytest.raises(OverloadedError):
-            scheduler.admit()
+    assert lengths(model) == [[1]]
 
 
 async def test_a_request_given_up_in_the_queue_frees_its_place(running: Running, clock: SteeredClock) -> None:
     model = Model()
-    async with running(model, max_concurrency=2) as scheduler:
+    async with running(model, max_queue=1, batch_s=0.0) as scheduler:
         first = await model.hold(scheduler, clock)
         late = submit(scheduler, clock, seconds=0.03)
         await turns()
         with pytest.raises(OverloadedError):
-            scheduler.admit()
+            scheduler.admit(1, controls(), math.inf, "")
         await clock.advance(0.03)
         with pytest.raises(DeadlineExceededError):
             await late
@@ -233,14 +352,14 @@ async def test_a_request_given_up_in_the_queue_frees_its_place(running: Running,
         await turns()
         abandoned.cancel()
         await turns()
-        scheduler.admit()
+        scheduler.admit(1, controls(), math.inf, "")
         model.gate.set()
         await first
 
 
 @pytest.mark.parametrize(
     ("length", "seconds", "budget"),
-    [(2, 50 * A_STEP_S, 50), (40, 20 * A_STEP_S, 40), (1, 1e9, UNLIMITED_MICRO_STEPS)],
+    [(2, 50 * A_STEP_S, 50), (40, 40.5 * A_STEP_S, 40), (1, 1e9, UNLIMITED_MICRO_STEPS)],
     ids=["what fits", "the slate itself always", "no end"],
 )
 async def test_remaining_time_caps_the_micro_steps(
@@ -249,32 +368,42 @@ async def test_remaining_time_caps_the_micro_steps(
     model = Model()
     async with running(model) as scheduler:
         await submit(scheduler, clock, length, seconds)
-    assert [request.micro_step_budget for request in model.batches[0]] == [budget]
+    ((request,),) = model.batches
+    assert request.micro_step_budget == budget
+    assert request.reason_until == seconds - length * A_STEP_S
+    assert request.deadline == seconds
 
 
-async def test_the_estimate_follows_the_model(running: Running, clock: SteeredClock) -> None:
-    class Slow(Model):
-        def generate(self, inputs: Sequence[Any], controls: Sequence[Controls]) -> list[Slate]:
-            clock.now += 10 * A_STEP_S
-            return super().generate(inputs, controls)
+async def test_reasoning_is_shed_for_the_batch_and_for_who_waits(
+    running: Running, clock: SteeredClock
+) -> None:
+    """Three slates of 10 come together, by the deadline of the one that has least time; and a fourth, which
+    does not fit into their batch, waits for it."""
+    model = Model(clock=clock)
+    async with running(model, max_batch_size=3) as scheduler:
+        times = (1000 * A_STEP_S, 60 * A_STEP_S, 1000 * A_STEP_S, 65 * A_STEP_S)
+        await asyncio.gather(
+            *(submit(scheduler, clock, 10, seconds, str(n)) for n, seconds in enumerate(times))
+        )
+    first, second = model.batches
+    assert {request.reason_until for request in first} == {25 * A_STEP_S}, "65, less 10 behind it, less 30"
+    assert {request.micro_step_budget for request in first} == {10 + 25 // 3}
+    assert second[0].reason_until == 55 * A_STEP_S
 
-    model = Slow()
+
+async def test_the_pace_follows_the_model(running: Running, clock: SteeredClock) -> None:
+    model = Model(clock=clock, slowness=10)
     async with running(model) as scheduler:
-        for _ in range(12):
+        for _ in range(3):
             await submit(scheduler, clock, 1, seconds=500 * A_STEP_S)
-    expected = [500 / (10 - 9 * (1 - SMOOTHING) ** n) for n in range(12)]
-    assert [batch[0].micro_step_budget for batch in model.batches] == pytest.approx(expected, abs=1)
+    assert [batch[0].micro_step_budget for batch in model.batches] == [500, 50, 50]
 
 
 async def test_stopping_answers_whoever_waits(clock: SteeredClock) -> None:
     model = Model()
+    metrics = Metrics().for_model("m", "1")
     scheduler = Scheduler(
-        model.generate,
-        Metrics().for_model("m", "1"),
-        max_batch_size=1,
-        max_concurrency=8,
-        seconds_per_micro_step=A_STEP_S,
-        clock=clock,
+        model.generate, metrics, COSTS, max_batch_size=1, max_queue=8, batch_s=0.0, clock=clock
     )
     scheduler.start()
     waiting = [await model.hold(scheduler, clock), submit(scheduler, clock), submit(scheduler, clock)]

@@ -1,0 +1,116 @@
+"""What a batch is predicted to take, in seconds.
+
+Learned at warm-up (`service.serving.warm_up`) for lists of a few lengths, between which it interpolates, and
+kept current by what batches take. Knows nothing of queues or deadlines.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RECENT = 31
+"""Batches whose median pace counts: odd, and so many that a stall, or fifteen of them, moves nothing."""
+
+SMOOTHING = 0.1
+"""Weight of the newest batch in the share of tokens that are spent."""
+
+
+class Timing(NamedTuple):
+    """What one list of some length takes alone.
+
+    Attributes:
+        candidates: its length.
+        encoding_s: all that does not depend on the slate's length.
+        position_s, token_s: each item of the slate, and each reasoning token.
+    """
+
+    candidates: int
+    encoding_s: float
+    position_s: float
+    token_s: float
+
+
+class Price(NamedTuple):
+    """Of one request, alone, at warm-up's pace.
+
+    Attributes:
+        least_s: without reasoning.
+        token_s: of each reasoning token.
+        tokens: the most it may spend.
+        most_s: with all of them.
+    """
+
+    least_s: float
+    token_s: float
+    tokens: int
+    most_s: float
+
+
+class CostModel:
+    """Prices of requests and of batches, at warm-up's pace.
+
+    Attributes:
+        marginal: what one more list adds to a batch, over what it takes alone.
+    """
+
+    def __init__(self, timings: Sequence[Timing], marginal: float) -> None:
+        """
+        Args:
+            timings: by `candidates`; longer lists than the last are priced in proportion to it.
+        """
+        lengths = [timing.candidates for timing in timings]
+        self._longest, self.marginal = lengths[-1], marginal
+        every = np.arange(self._longest + 1)
+        measured = np.array([timing[1:] for timing in timings])
+        columns = np.minimum.accumulate(measured[::-1])[
+            ::-1
+        ]  # a shorter list takes no longer: noise only adds
+        self._by_length = list(zip(*(np.interp(every, lengths, c).tolist() for c in columns.T), strict=True))
+
+    def price(self, candidates: int, slate_length: int, reasoning_budget: int) -> Price:
+        """A list loses a candidate with each position, so the average one is over fewer."""
+        average = candidates - slate_length // 2
+        beyond = max(1.0, candidates / self._longest)
+        encoding = self._by_length[min(candidates, self._longest)][0]
+        _, position, token = self._by_length[min(average, self._longest)]
+        least, tokens = beyond * (encoding + position * slate_length), slate_length * reasoning_budget
+        return Price(least, beyond * token, tokens, least + beyond * token * tokens)
+
+    def batch_s(self, alone_s: Iterable[float]) -> float:
+        """Of lists that take this much alone."""
+        seconds = list(alone_s)
+        return self.marginal * sum(seconds) + (1.0 - self.marginal) * max(seconds, default=0.0)
+
+
+class Pace:
+    """How much slower or faster than at warm-up batches are now, and how much of their reasoning they do.
+
+    The median of recent batches: neither a stalled process nor an outlier moves it.
+
+    Attributes:
+        factor: of predicted seconds.
+        reasoning: share of the tokens allowed that are spent, 0 to 1.
+    """
+
+    def __init__(self) -> None:
+        self.factor, self.reasoning = 1.0, 0.0
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def took(self, predicted_s: float, seconds: float, spent: float) -> None:
+        """A batch took this long.
+
+        Args:
+            predicted_s: for the tokens it spent, at warm-up's pace.
+            spent: share of the tokens it was allowed.
+        """
+        ratio = seconds / predicted_s
+        self._recent.append(ratio)
+        insort(self._sorted, ratio)
+        if len(self._recent) > RECENT:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+        self.factor = self._sorted[len(self._sorted) // 2]
+        self.reasoning += SMOOTHING * (spent - self.reasoning)

@@ -1,0 +1,77 @@
+"""Runs lists through every path of a model before any caller does.
+
+Nobody pays for first allocations, and what lists take is known (`service.serving.cost`).
+"""
+
+from dataclasses import replace
+from itertools import cycle, islice
+from math import inf, isfinite
+from time import perf_counter, process_time, time
+
+from bundle.arrays import Arrays
+from bundle.features.assembly import Candidates
+from bundle.features.history import ANONYMOUS
+from bundle.manifest import BundleError
+from engine.generation import Controls
+from engine.loaded_model import LoadedModel
+from engine.sessions import PROVIDERS
+from service.serving.cost import CostModel, Timing
+
+LENGTHS = (2, 10, 50, 200, 1000, 2000)
+POSITIONS, TOKENS, BATCH, BATCH_LENGTH = 40, 4, 8, 50
+ROUNDS = 3
+PATIENCE_S = 0.1
+"""For the rounds of one size, the first excepted."""
+
+
+def warm_up(model: LoadedModel, max_items: int) -> CostModel:
+    """Time lists of a few lengths, the longest that is accepted among them.
+
+    Raises:
+        BundleError: the model's weights are not finite.
+    """
+    lengths = [length for length in LENGTHS if length < max_items]
+    timings = [_timing(model, length) for length in (*lengths, max_items)]
+    one = catalogue_request(model, min(BATCH_LENGTH, max_items))
+    alone, together = (_least_s(model, [one] * count, POSITIONS, 0) for count in (1, BATCH))
+    marginal = (together - alone) / (BATCH - 1) / alone
+    return CostModel(timings, min(max(marginal, 0.05), 1.0))
+
+
+def _timing(model: LoadedModel, length: int) -> Timing:
+    inputs, positions = [catalogue_request(model, length)], min(POSITIONS, length)
+    first = _least_s(model, inputs, 1, 0)
+    listed = _least_s(model, inputs, positions, 0)
+    position_s = max(0.0, listed - first) / max(1, positions - 1)
+    token_s = position_s
+    if model.manifest.reasoning_budget:
+        reasoned = _least_s(model, inputs, positions, TOKENS)
+        token_s = max(0.0, reasoned - listed) / (positions * TOKENS)
+    return Timing(length, max(0.0, first - position_s), position_s, token_s)
+
+
+def _least_s(model: LoadedModel, inputs: list[Arrays], positions: int, tokens: int) -> float:
+    """The shortest of a few rounds, because whatever else runs on the machine only adds to it. On a CPU time
+    that is spent elsewhere does not count, for it says nothing of this model."""
+    length = min(positions, len(inputs[0]["candidate_numeric"]))
+    default = Controls.default(model.manifest, length)
+    controls = [replace(default, entropy_threshold=-1.0, reasoning_budget=tokens)] * len(inputs)
+    on_cpu = model.runner.provider == PROVIDERS["cpu"]
+    least, spent = inf, 0.0
+    for round_ in range(1 + ROUNDS):
+        started, cpu = perf_counter(), process_time()
+        slates = model.generate(inputs, controls)
+        took = perf_counter() - started
+        least = min(least, took, process_time() - cpu if on_cpu else inf)
+        spent += took if round_ else 0.0
+        if not all(isfinite(position.probability) for slate in slates for position in slate.positions):
+            raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
+        if spent > PATIENCE_S:
+            break
+    return least
+
+
+def catalogue_request(model: LoadedModel, length: int) -> Arrays:
+    """A request of nobody's for so many items of the catalogue."""
+    ids = list(islice(cycle(model.features.catalogue.ids or ["unknown"]), length))
+    return model.features.request(Candidates(ids), ANONYMOUS, {}, time())

@@ -1,0 +1,49 @@
+"""Prices and pace: what is predicted, and what it learns from."""
+
+import random
+
+import pytest
+
+from service.serving.cost import RECENT, CostModel, Pace, Timing
+
+COSTS = CostModel([Timing(10, 1.0, 0.1, 0.2), Timing(110, 11.0, 0.2, 0.4)], marginal=0.25)
+
+
+def test_lists_between_two_that_were_timed_are_between_them_in_price() -> None:
+    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 0.3, 3, 6.15 + 0.9))
+    assert COSTS.price(5, 2, 0).least_s == pytest.approx(1.0 + 2 * 0.1), "the shortest that was timed"
+    assert COSTS.price(220, 1, 1).least_s == pytest.approx(2 * (11.0 + 0.2)), "in proportion"
+
+
+def test_a_position_is_over_the_candidates_that_are_left() -> None:
+    assert COSTS.price(110, 100, 0).least_s == pytest.approx(11.0 + 100 * 0.15)
+
+
+def test_a_shorter_list_is_not_dearer_because_its_timing_was_disturbed() -> None:
+    disturbed = CostModel([Timing(10, 50.0, 9.0, 9.0), Timing(110, 11.0, 0.2, 0.4)], marginal=1.0)
+    assert disturbed.price(10, 1, 1).most_s == pytest.approx(11.0 + 0.2 + 0.4)
+
+
+def test_a_batch_shares_what_does_not_grow_with_it() -> None:
+    assert COSTS.batch_s([4.0]) == 4.0
+    assert COSTS.batch_s([4.0, 2.0, 2.0]) == pytest.approx(4.0 + 0.25 * 4.0)
+    assert COSTS.batch_s([]) == 0.0
+
+
+def test_no_outlier_moves_the_pace_and_a_change_does() -> None:
+    pace, drawn = Pace(), random.Random(0)
+    for number in range(200):
+        stalled = number % 7 == 3
+        pace.took(0.001, 60.0 if stalled else 0.001 * drawn.uniform(1.9, 2.1), 0.5)
+        assert 1.9 <= pace.factor <= 2.1 or number < 6
+    for _ in range(RECENT // 2 + 1):
+        pace.took(0.001, 0.004, 0.5)
+    assert pace.factor == pytest.approx(4.0)
+
+
+def test_reasoning_is_expected_as_recent_lists_did() -> None:
+    pace = Pace()
+    assert pace.reasoning == 0.0
+    for _ in range(100):
+        pace.took(1.0, 1.0, 0.25)
+    assert pace.reasoning == pytest.approx(0.25, abs=1e-3)
