@@ -41,7 +41,7 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
 }
 
 REFUSALS_A_TURN = 4
-"""Of 1 to 16 and no limit, the one with most answers in time at 200 connections."""
+"""Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
 
 Response = twin(RerankResponse)
 Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
