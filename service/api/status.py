@@ -56,7 +56,7 @@ async def readyz(request: Request, response: Response) -> Health:
     elif not service.models:
         state = "starting"
     else:
-        model, now = service.models.get(), service.reranker.clock()
+        model, now = service.models.get(), service.reranker.arrival()
         state = "ok" if await model.answers(service.settings.stuck_after_s, now) else "failing"
     response.status_code = 200 if state == "ok" else 503
     return Health(status=state)
