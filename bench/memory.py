@@ -87,7 +87,7 @@ async def swap(bundle: Path, count: int) -> dict[str, Any]:
 async def _rerank(models: Any, reranker: Any, body: bytes) -> Any:
     from time import monotonic
 
-    from service.api.validation import parse
+    from service.api.decoding import parse
     from service.bodies.rerank import RerankRequest
 
     with models.get() as served:

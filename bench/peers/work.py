@@ -21,7 +21,8 @@ from engine.generation import Slate
 from engine.loaded_model import LoadedModel
 from engine.settings import Decoding, SessionSettings
 from loadtest.payloads import read_item_ids
-from service.api.validation import check_rerank, parse
+from service.api.decoding import parse
+from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
 from service.serving.registry import ServedModel
 from service.serving.request_features import assemble, select

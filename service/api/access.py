@@ -60,6 +60,11 @@ class Caller(NamedTuple):
     requests: Bucket | None = None
     cost: Bucket | None = None
 
+    def charge(self, seconds: float) -> None:
+        """Take so much predicted inference. Raises: RateLimitedError: it may not ask for that yet."""
+        if self.cost is not None:
+            self.cost.take(1000 * seconds)
+
 
 class Access:
     """The keys that are let in. The file is read again when it has changed; one that is at fault, or gone,

@@ -66,6 +66,6 @@ async def _rerank(request: Request, model: str | None) -> Response:
             del content  # which waits for the model no longer than its parsed form
             request_id = identify(request, body)
             check_rerank(body, service.settings)
-        caller = caller_of(request).name
-        answer = await service.reranker.rerank(served, body, request_id, arrived, caller)
+        caller = caller_of(request)
+        answer = await service.reranker.rerank(served, body, request_id, arrived, caller.name, caller.charge)
     return Response(msgspec.json.encode(answer), media_type="application/json")

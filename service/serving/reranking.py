@@ -24,6 +24,7 @@ from service.errors import (
     InvalidRequestError,
     ModelError,
     OverloadedError,
+    RateLimitedError,
     Stage,
     StoreUnavailableError,
 )
@@ -43,6 +44,9 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
 REFUSALS_A_TURN = 4
 """Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
 
+Charge = Callable[[float], None]
+"""Told the predicted seconds of a request; may raise `RateLimitedError`."""
+
 Response = twin(RerankResponse)
 Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
 TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
@@ -58,12 +62,17 @@ class _Rerank:
     request_id: str
     served: ServedModel
     caller: Hashable
+    charge: Charge
     arrived: float
     deadline: float
     selection: Selection
     controls: Controls
     recommendation_id: str | None = None
     context: ContextResult | None = None
+
+
+def free(seconds: float) -> None:
+    """Charges nothing."""
 
 
 class Reranker:
@@ -97,23 +106,26 @@ class Reranker:
         request_id: str,
         arrived: float,
         caller: Hashable = "",
+        charge: Charge = free,
     ) -> RerankResponse:
         """Answer a valid request.
 
         Args:
             arrived: `arrival()` when the request came.
             caller: whose share of the engine's time it takes.
+            charge: told what it is predicted to cost, once it is admitted.
 
         Raises:
             InvalidRequestError: a feature does not fit the model.
+            RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
-        rerank = self._begin(served, request, request_id, arrived, caller)
+        rerank = self._begin(served, request, request_id, arrived, caller, charge)
         fallback: Fallback | None = None
         slate: Slate | None = None
         try:
             slate = await self._generate(rerank)
-        except InvalidRequestError:
+        except (InvalidRequestError, RateLimitedError):
             raise
         except Exception as error:
             fault = self._fault(served, error)
@@ -132,14 +144,20 @@ class Reranker:
         return response
 
     def _begin(
-        self, served: ServedModel, request: RerankRequest, request_id: str, arrived: float, caller: Hashable
+        self,
+        served: ServedModel,
+        request: RerankRequest,
+        request_id: str,
+        arrived: float,
+        caller: Hashable,
+        charge: Charge,
     ) -> _Rerank:
         selection = select(served.model.features, request)
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
-        return _Rerank(request, request_id, served, caller, arrived, deadline, selection, controls)
+        return _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -147,6 +165,7 @@ class Reranker:
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
         if candidates:
             price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
+            rerank.charge(price.most_s)
         user = await self._user_context(rerank)
         if not candidates:
             return None

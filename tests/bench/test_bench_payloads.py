@@ -8,7 +8,7 @@ import pytest
 from bench.payloads import Kind, context_body, workload
 from bundle.features.history import ANONYMOUS
 from engine.loaded_model import LoadedModel
-from service.api.validation import parse
+from service.api.decoding import parse
 from service.bodies.rerank import RerankRequest
 from service.bodies.users import ContextBody
 from service.serving.request_features import assemble, select

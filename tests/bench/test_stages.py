@@ -10,7 +10,7 @@ from bench.payloads import workload
 from bench.stages import anonymous, as_matrix
 from bundle.features.history import ANONYMOUS
 from engine.loaded_model import LoadedModel
-from service.api.validation import parse
+from service.api.decoding import parse
 from service.bodies.rerank import RerankRequest
 from service.serving.request_features import assemble, select
 

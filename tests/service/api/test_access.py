@@ -177,10 +177,20 @@ async def test_callers_are_told_apart(serve: Serve, monkeypatch: pytest.MonkeyPa
     async with serve() as client:
         await client.post("/v1/rerank")
     assert [caller.name for caller in seen] == ["shop", ("127.0.0.1", 123)]
-    seen[0].cost.take(60)
+    seen[0].charge(0.06)
     with pytest.raises(RateLimitedError):
-        seen[0].cost.take(60)
+        seen[0].charge(0.06)
     assert seen[1].cost is None
+
+
+async def test_a_key_pays_what_its_lists_are_predicted_to_cost(serve: Serve) -> None:
+    """A list takes all of a bucket this small, so the next one has to wait, strict or not."""
+    key, lines = new("shop", ["rerank"])
+    async with serve(api_keys=lines + "cost_ms_per_s = 0.001\ncost_burst_ms = 1.0\n") as client:
+        body = {"items": [{"id": f"i{number}"} for number in range(200)], "top_n": 100}
+        answers = [await client.post("/v1/rerank", json=body, headers=bearer(key)) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert int(answers[1].headers["retry-after"]) > 1
 
 
 @pytest.mark.parametrize(
