@@ -6,7 +6,8 @@ out leaks its labels, since the same item's rate then falls exactly where it was
 (docs/decisions/out-of-fold-ctr.md has the figures).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -29,12 +30,18 @@ class DatasetFeatures:
         serving: what goes into the bundle, with the click counts of all training users.
     """
 
-    def __init__(self, serving: FeatureAssembler, training: list[FeatureAssembler]) -> None:
-        self.serving, self._training = serving, training
+    def __init__(
+        self, serving: FeatureAssembler, training: Mapping[int, FeatureAssembler], folds: int
+    ) -> None:
+        self.serving, self._training, self._folds = serving, training, folds
 
     @classmethod
-    def fit(cls, dataset: Dataset, schema: FeatureSchema) -> Self:
+    def fit(cls, dataset: Dataset, schema: FeatureSchema, folds: int = FOLDS) -> Self:
         """Learn vocabularies, scales and click counts from the training split.
+
+        Args:
+            folds: of training users, for click rates out of fold; far more than there are users leaves one
+                user out.
 
         Raises:
             ValueError: the training split is empty.
@@ -42,14 +49,14 @@ class DatasetFeatures:
         train = dataset.slates["train"]
         if not train:
             raise ValueError(f"{dataset.name}: no usable training list; {dataset.summary()}")
-        clicks: list[Counter[str]] = [Counter() for _ in range(FOLDS)]
-        impressions: list[Counter[str]] = [Counter() for _ in range(FOLDS)]
+        clicks: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        impressions: defaultdict[int, Counter[str]] = defaultdict(Counter)
         for slate in train:
-            fold = _fold_of(slate)
+            fold = _fold_of(slate, folds)
             for index in slate.shown:
                 impressions[fold][slate.candidates[index]] += 1
                 clicks[fold][slate.candidates[index]] += int(slate.labels[index])
-        total_clicks, total_impressions = (sum(counts, Counter()) for counts in (clicks, impressions))
+        total_clicks, total_impressions = (_total(counts.values()) for counts in (clicks, impressions))
         shown = sorted(total_impressions)
         items = {**dataset.items, **{item_id: {} for item_id in shown if item_id not in dataset.items}}
         past, in_lists = _past_events(dataset, schema, list(items))
@@ -69,15 +76,15 @@ class DatasetFeatures:
         def by_row(events: Counter[str]) -> NDArray[np.float32]:
             return np.array([events[item_id] for item_id in catalogue.ids] + [0], np.float32)
 
-        training = [
-            FeatureAssembler(fitted, catalogue.without(by_row(clicks[fold]), by_row(impressions[fold])))
-            for fold in range(FOLDS)
-        ]
-        return cls(FeatureAssembler(fitted, catalogue), training)
+        training = {
+            fold: FeatureAssembler(fitted, catalogue.without(by_row(clicks[fold]), by_row(own)))
+            for fold, own in impressions.items()
+        }
+        return cls(FeatureAssembler(fitted, catalogue), training, folds)
 
     def arrays(self, slate: LoggedSlate, training: bool) -> dict[str, NDArray[Any]]:
         """Encoder inputs of a slate; see `FeatureAssembler.request`."""
-        assembler = self._training[_fold_of(slate)] if training else self.serving
+        assembler = self._training[_fold_of(slate, self._folds)] if training else self.serving
         candidates = Candidates(slate.candidates, scores=slate.scores)
         return assembler.request(candidates, slate.user, slate.context, slate.timestamp)
 
@@ -107,5 +114,12 @@ def _past_events(
     return past, [(t, past.read(schema.past, own, t)) for t, own in zip(times, rows, strict=True)]
 
 
-def _fold_of(slate: LoggedSlate) -> int:
-    return bucket_of(f"fold:{slate.user_id}", FOLDS)
+def _fold_of(slate: LoggedSlate, folds: int) -> int:
+    return bucket_of(f"fold:{slate.user_id}", folds)
+
+
+def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for own in counts:
+        total.update(own)
+    return total
