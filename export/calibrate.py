@@ -173,7 +173,7 @@ def set_threshold(
     torch.set_num_threads(1)
     model = LoadedModel.open(bundle)  # one thread, decoded as the service decodes it
     policy, dataset = load_policy(bundle, model.features), open_dataset(load_config(bundle))
-    held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features, []), training=False)
+    held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features), training=False)
     points = curve(policy, model, held_out, held_out_score(dataset))
     if quantile is not None:
         calibration = calibrate(policy, held_out, quantile)

@@ -116,7 +116,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
     dataset = open_dataset(config)
     slates = dataset.slates[split]
     labels = [slate.labels for slate in slates]
-    rows = examples(slates, DatasetFeatures(model.features, []), training=False)
+    rows = examples(slates, DatasetFeatures(model.features), training=False)
     generated = generate(model, rows)
     results = baselines(config, dataset, slates)
     results[f"EGLR ({model.manifest.reasoner})"] = ours = orders_of(generated)

@@ -198,7 +198,7 @@ def real_requests(bundle: Path, features: FeatureAssembler, manifest: Manifest, 
         DataUnavailableError: the dataset is unavailable.
     """
     dataset = open_dataset(load_config(bundle))
-    reader = DatasetFeatures(features, [])
+    reader = DatasetFeatures(features)
     slates = [*dataset.slates["test"], *dataset.slates["validation"]][:count]
     return [
         (

@@ -31,9 +31,13 @@ class DatasetFeatures:
     """
 
     def __init__(
-        self, serving: FeatureAssembler, training: Mapping[int, FeatureAssembler], folds: int
+        self,
+        serving: FeatureAssembler,
+        training: Mapping[int, FeatureAssembler] | None = None,
+        folds: int = FOLDS,
     ) -> None:
-        self.serving, self._training, self._folds = serving, training, folds
+        """`training`: by fold of users; without, there are no training lists to read."""
+        self.serving, self._training, self._folds = serving, training or {}, folds
 
     @classmethod
     def fit(cls, dataset: Dataset, schema: FeatureSchema, folds: int = FOLDS) -> Self:

@@ -89,7 +89,7 @@ def held_out(trained_bundle: Path) -> list[dict[str, np.ndarray]]:
     from model.training.examples import examples
 
     dataset = open_dataset(load_config(trained_bundle))
-    features = DatasetFeatures(load_features(trained_bundle), [])
+    features = DatasetFeatures(load_features(trained_bundle))
     return [row.inputs for row in examples(dataset.slates["validation"], features, training=False)]
 
 
