@@ -57,6 +57,20 @@ def test_all_addresses_are_ipv6_and_ipv4(start: Start, redis_server: RedisServer
         assert answers((host, service.port), RERANK)
 
 
+def test_of_two_services_on_a_port_the_later_one_ends(bundle: Path, tmp_path: Path) -> None:
+    """Both may bind it, but only one may listen, which is found out when they are ready."""
+    log = tmp_path / "log"
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        service = ServiceProcess(bundle, port=port, log=log)
+        until_ready("its socket", lambda: "listening on" in log.read_text(), service.process)
+        other.listen()
+        assert service.until_ended() == 3
+    assert f"cannot listen on 127.0.0.1:{port}" in log.read_text()
+
+
 def test_a_name_is_all_its_addresses(start: Start) -> None:
     service = start(on_loopback, "--host", "localhost")
     for *_, where in socket.getaddrinfo("localhost", service.port, type=socket.SOCK_STREAM):
