@@ -64,11 +64,12 @@ class DrainingServer(uvicorn.Server):
         await super().startup([])
         for one in sockets or []:
             try:
-                self.servers.append(await self._open(one))
+                one.listen(self.config.backlog)  # uvloop would say nothing
             except OSError as error:  # another service bound the port as well, and was ready before
                 logger.error("cannot listen on %s: %s", address(one), error)
                 await self.lifespan.shutdown()
                 raise SystemExit(STARTUP_FAILURE) from error
+            self.servers.append(await self._open(one))
         gc.collect()
         gc.freeze()
 
