@@ -13,7 +13,7 @@ from typing import Any
 
 from evidence import pages
 from export.provenance import commit, hardware
-from faults import callers, processes, store
+from faults import callers, processes, store, tables
 from faults.processes import NotInstalledError
 from faults.scene import Scene
 from faults.traffic import Tally
@@ -23,9 +23,7 @@ Fault = Callable[[Scene], None]
 
 ROOMS = {"Processes": processes.FAULTS, "Callers": callers.FAULTS, "Context store": store.FAULTS}
 FAULTS: dict[str, Fault] = {fault.__name__: fault for faults in ROOMS.values() for fault in faults}
-RESULTS, PAGE = pages.ROOT / "docs/results/faults.json", "docs/reliability.md"
 LOGS = pages.ROOT / "build/faults"
-COLUMNS = ("sent", "answered", "degraded", "failed", "p99_ms", "accepted", "lost", "doubled")
 
 
 def suffer(fault: Fault, bundle: Path, seconds: float, logs: Path = LOGS) -> Tally:
@@ -47,19 +45,8 @@ def suffer(fault: Fault, bundle: Path, seconds: float, logs: Path = LOGS) -> Tal
 
 def row(fault: Fault, tally: Tally) -> dict[str, Any]:
     """What is kept of a fault."""
-    numbers = {name: getattr(tally, name) for name in COLUMNS} | {"p99_ms": round(tally.p99_ms, 1)}
+    numbers = {name: getattr(tally, name) for name in tables.COLUMNS} | {"p99_ms": round(tally.p99_ms, 1)}
     return {"fault": fault.__doc__, **numbers, "repeated": tally.repeated, "reasons": dict(tally.reasons)}
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Of docs/reliability.md."""
-    header = ["fault", "sent", "answered", "degraded", "failed", "p99 ms", "events", "lost", "doubled", "why"]
-    lines = []
-    for name in FAULTS:
-        if name in rows:
-            why = ", ".join(f"{reason} {count}" for reason, count in sorted(rows[name]["reasons"].items()))
-            lines.append([rows[name]["fault"], *(rows[name][column] for column in COLUMNS), why])
-    return pages.table(header, lines)
 
 
 def main() -> None:
@@ -68,7 +55,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/ranklens"), help="what is served")
     parser.add_argument("--seconds", type=float, default=3.0, help="of traffic before and after each fault")
     arguments = parser.parse_args()
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"faults": {}}
+    rows = tables.stored(tables.FAULTS)
     chosen = arguments.faults or list(FAULTS)
     for number, name in enumerate(chosen, start=1):
         console.print(f"{number}/{len(chosen)}  {FAULTS[name].__doc__}")
@@ -77,10 +64,12 @@ def main() -> None:
         except NotInstalledError as missing:
             console.print(f"  skipped: no {missing} here")
             continue
-        stored["faults"][name] = {**found, "commit": commit(), "hardware": hardware()}
-        console.print(f"  {', '.join(f'{column} {found[column]}' for column in COLUMNS)}  {found['reasons']}")
-        RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-    pages.write([PAGE], {"faults": table(stored["faults"])})
+        rows[name] = {**found, "commit": commit(), "hardware": hardware()}
+        console.print(
+            f"  {', '.join(f'{column} {found[column]}' for column in tables.COLUMNS)}  {found['reasons']}"
+        )
+        tables.FAULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    pages.write(tables.PAGES, tables.blocks())
 
 
 if __name__ == "__main__":

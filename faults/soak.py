@@ -20,12 +20,12 @@ import psutil
 
 from evidence import pages
 from export.provenance import commit, hardware
+from faults import tables
 from faults.scene import Scene
 from faults.traffic import Caller
 from launch.redis import RedisServer
 from model.progress import console
 
-RESULTS, PAGE = pages.ROOT / "docs/results/soak.json", "docs/reliability.md"
 LOGS = pages.ROOT / "build/faults/soak"
 SAMPLES = 10
 BAD_EVERY_S = 0.02
@@ -97,20 +97,14 @@ def _misbehave(port: int, over: threading.Event) -> None:
     caller.close()
 
 
-def table(found: dict[str, Any]) -> str:
-    """Of docs/reliability.md."""
-    header = ["minutes", "resident MiB", "threads", "open files", "keys in Redis"]
-    return pages.table(header, [list(sample.values()) for sample in found["samples"]])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m faults.soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/ranklens"), help="what is served")
     parser.add_argument("--minutes", type=float, default=15.0)
     arguments = parser.parse_args()
     found = soak(arguments.bundle, arguments.minutes)
-    RESULTS.write_text(json.dumps({**found, "hardware": hardware(), "commit": commit()}, indent=1) + "\n")
-    pages.write([PAGE], {"soak": table(found)})
+    tables.SOAK.write_text(json.dumps({**found, "hardware": hardware(), "commit": commit()}, indent=1) + "\n")
+    pages.write(tables.PAGES, tables.blocks())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
 from service.serving.registry import ServedModel
 from service.serving.request_features import assemble, select
-from service.serving.reranking import _controls, _Rerank, _respond
+from service.serving.reranking import _controls, _Rerank, _respond, free
 from service.settings import Settings
 
 BUNDLE = "BENCH_BUNDLE"
@@ -52,8 +52,8 @@ class Work:
         self._settings = Settings(bundle=bundle)
         decoding = decoding or cast(Decoding, os.environ.get(DECODING, "auto"))
         self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
-        nothing = cast(Any, None)  # no queue, no metrics
-        self._served = ServedModel(self._model, nothing, nothing, datetime.now(UTC))
+        nothing = cast(Any, None)  # no queue, no metrics, no watch
+        self._served = ServedModel(self._model, nothing, nothing, nothing, datetime.now(UTC))
         self._users = users(read_item_ids(bundle))
 
     def prepare(self, body: bytes) -> Job:
@@ -64,7 +64,8 @@ class Work:
         controls = _controls(self._served, request, len(selection.candidates))
         known = self._users.get(request.user_id or "")
         arrived, request_id = monotonic(), uuid4().hex
-        rerank = _Rerank(request, request_id, self._served, arrived, arrived + 1, selection, controls)
+        whose = self._served, "", free
+        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, selection, controls)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
         return Job(rerank, assemble(features, request, selection, known or ANONYMOUS))

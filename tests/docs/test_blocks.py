@@ -13,6 +13,7 @@ from evidence import pages
 from evidence import report as evidence_report
 from evidence.results import RESULTS, Results, load
 from evidence.tables import blocks as evidence_blocks
+from faults import tables as faults_tables
 
 PAGES = [
     path.relative_to(pages.ROOT).as_posix()
@@ -24,8 +25,9 @@ PAGES = [
 def made() -> dict[str, str]:
     """Every block of every page, by name."""
     quality, speed = evidence_blocks(Results(load(pages.ROOT / RESULTS))), bench_blocks(marks.stored())
-    assert not set(quality) & set(speed)
-    return {**quality, **speed}
+    under_faults = faults_tables.blocks()
+    assert len(quality | speed | under_faults) == len(quality) + len(speed) + len(under_faults)
+    return quality | speed | under_faults
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -37,7 +39,7 @@ def test_blocks_are_as_the_commands_write_them(page: str) -> None:
 
 def test_the_commands_write_every_page_with_blocks() -> None:
     found = {page for page in PAGES if pages.BLOCK.search((pages.ROOT / page).read_text())}
-    assert found == {*evidence_report.PAGES, *bench_report.PAGES}
+    assert found == {*evidence_report.PAGES, *bench_report.PAGES, *faults_tables.PAGES}
 
 
 def test_every_block_of_speed_has_a_place() -> None:

@@ -47,7 +47,7 @@ def test_a_run_leaves_all_that_export_needs(finished: Path) -> None:
     rows = (finished / "metrics.csv").read_text().splitlines()
     assert rows[0] == "phase,epoch,metric,value"
     assert {row.split(",")[0] for row in rows[1:]} == {
-        *("evaluator", "evaluator_2", "warm_start", "imitation", "grpo"),
+        *("evaluator", "evaluator_2", "blind_evaluator", "warm_start", "imitation", "grpo"),
         *("expert_iteration_1", "expert_iteration_2"),
     }
     assert list((finished / "tensorboard").iterdir())
