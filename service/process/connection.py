@@ -5,7 +5,6 @@ its connection is closed. Knows nothing of routes, but for those of health, whic
 """
 
 import fcntl
-import os
 import sys
 import termios
 from asyncio import AbstractEventLoop, TimerHandle, Transport
@@ -14,11 +13,9 @@ from typing import Any
 import httptools
 import uvicorn
 from fastapi import FastAPI
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.answers import error_response
 from service.api.hosts import is_health
 from service.api.request import FAULT, Service
 from service.errors import (
@@ -30,6 +27,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.observe.metrics import Refused
+from service.process.refusal import response_to, written
 
 LINGER_S, LINGER_BYTES = 1.0, 1_048_576
 """How long, and how much, of what a refused caller still sends is read and thrown away: a connection that is
@@ -323,7 +321,7 @@ class Connection(HttpToolsProtocol):
                 cycle.keep_alive = False
                 cycle.message_event.set()
         elif self._answered():
-            self.transport.write(_written(_response(error)))
+            self.transport.write(written(response_to(error)))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._timer = self.loop.call_later(LINGER_S, self.transport.close)
@@ -336,7 +334,7 @@ class Connection(HttpToolsProtocol):
             await self._whole_app(scope, receive, send)
         else:
             error = BusyError(f"{self._limits.max_connections} connections are open already")
-            await _response(error)(scope, receive, send)
+            await response_to(error)(scope, receive, send)
 
 
 _REASONS: dict[type[ServiceError], Refused] = {
@@ -345,17 +343,3 @@ _REASONS: dict[type[ServiceError], Refused] = {
     RequestTimeoutError: "timeout",
     UnavailableError: "shutdown",
 }
-
-
-def _response(error: ServiceError) -> Response:
-    """An answer of which the application knows nothing."""
-    request_id = os.urandom(16).hex()
-    response = error_response(error, request_id)
-    response.headers["x-request-id"] = request_id
-    response.headers["connection"] = "close"
-    return response
-
-
-def _written(response: Response) -> bytes:
-    lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
-    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
