@@ -97,7 +97,11 @@ async def answer(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> dict[str, str]:
     """Every method of a path; the router's own answer names those of its first route."""
     path = getattr(request.scope.get("route"), "path", None)
-    routes = [route for route in request.app.routes if path and getattr(route, "path", None) == path]
+    listed = (
+        getattr(route, "original_router", None) for route in request.app.routes
+    )  # each as it was included
+    every = [*request.app.routes, *(route for router in listed if router for route in router.routes)]
+    routes = [route for route in every if path and getattr(route, "path", None) == path]
     methods = sorted({method for route in routes for method in route.methods or ()})
     return {"Allow": ", ".join(methods)} if methods else {}
 
