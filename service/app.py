@@ -93,6 +93,7 @@ def _application(service: Service, **named: Any) -> FastAPI:
         description=DESCRIPTION,
         exception_handlers=HANDLERS,
         openapi_url=None,  # see `openapi`
+        redirect_slashes=False,  # to what the Host header names
         # FastAPI's own spans hold the path, and with it a user's id; ours are in tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         **named,

@@ -34,7 +34,7 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Grant(BaseModel):
     """What one caller may do."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     sha256: Annotated[list[Digest], Field(min_length=1)]
     scopes: frozenset[Scope]

@@ -51,7 +51,12 @@ class Settings(BaseSettings):
     """Immutable and validated once, at start-up."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     bundle: Path = Field(description="directory of the bundle to serve")
@@ -231,6 +236,13 @@ class Settings(BaseSettings):
     )
     shutdown_timeout_s: PositiveInt = Field(20, description="how long open requests then have to finish")
 
+    @field_validator("admin_port")
+    @classmethod
+    def _is_another_port(cls, admin_port: int | None, info: ValidationInfo) -> int | None:
+        if admin_port is not None and info.data.get("uds") is None and admin_port == info.data.get("port"):
+            raise ValueError("it is the port, too")
+        return admin_port
+
     @field_validator("otel_endpoint")
     @classmethod
     def _tracing_is_installed(cls, endpoint: str | None) -> str | None:
@@ -284,7 +296,9 @@ class Settings(BaseSettings):
             text = None if self.api_keys is None else self.api_keys.get_secret_value()
             read_grants(self.api_keys_file, text)
         elif not self.allow_anonymous:
-            hosts = (self.host, *([] if self.admin_port is None else [self.admin_host]))
+            hosts = [] if self.uds is not None else [self.host]
+            if self.admin_port is not None:
+                hosts.append(self.admin_host)
             if outside := [host for host in hosts if not is_loopback(host)]:
                 raise ValueError(f"host: others may reach {outside[0]}: set api_keys_file or allow_anonymous")
         return self

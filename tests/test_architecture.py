@@ -59,7 +59,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("service.keys", *SERVICE),
     ),
     "service.process": (
-        *("service.api.answers", "service.api.request", "service.app", "service.observe"),
+        *(
+            "service.api.answers",
+            "service.api.hosts",
+            "service.api.request",
+            "service.app",
+            "service.observe",
+        ),
         *SERVICE,
     ),
     # Inside model: networks know nothing of data and training, data nothing of either.

@@ -65,6 +65,13 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def as_token(value: Any) -> str:
+    """A value of a vocabulary as text: as JSON writes it, and 5.0 as 5."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def raw_number(field: FieldSpec, value: Any, timestamp: float) -> float:
     """Unscaled number of a numeric field, NaN where it is missing.
 
@@ -139,7 +146,7 @@ def fit(
     for field in schema.fields:
         values = [record.get(field.name) for record in records[field.scope]]
         if field.is_token:
-            counts = Counter(str(single) for value in values for single in set(as_list(value)))
+            counts = Counter(token for value in values for token in {as_token(one) for one in as_list(value)})
             known = sorted(value for value, count in counts.items() if count >= field.min_count)
             vocabulary[key(field)] = {value: next_id + i for i, value in enumerate(known)}
             next_id += len(known)
@@ -292,7 +299,11 @@ class RecordEncoder:
             if value is None:
                 continue
             values = value if isinstance(value, list) else as_list(value)
-            found = [known(one if isinstance(one, str) else str(one), 0) for one in values]
+            # As it was written comes first, for bundles whose vocabulary has it so.
+            found = [
+                known(one if isinstance(one, str) else str(one), 0) or known(as_token(one), 0)
+                for one in values
+            ]
             if 0 in found:
                 found = [token for token in found if token]
             rows.append(row)

@@ -89,7 +89,21 @@ def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
 
 async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error.headers = {**(error.headers or {}), **_allowed(request)}
     return error_response(error, request.state.request_id, service_of(request).settings.max_faults)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Every method of a path; the router's own answer names those of its first route."""
+    path = getattr(request.scope.get("route"), "path", None)
+    listed = (
+        getattr(route, "original_router", None) for route in request.app.routes
+    )  # each as it was included
+    every = [*request.app.routes, *(route for router in listed if router for route in router.routes)]
+    routes = [route for route in every if path and getattr(route, "path", None) == path]
+    methods = sorted({method for route in routes for method in route.methods or ()})
+    return {"Allow": ", ".join(methods)} if methods else {}
 
 
 def error_response(error: Exception, request_id: str, max_faults: int = 0) -> Response:

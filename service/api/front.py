@@ -55,7 +55,7 @@ def in_front(front: APIRouter, app: FastAPI) -> ASGIApp:
         """What it is when it begins: more may be put around it until then."""
         return app.router.lifespan_context(app)
 
-    router = Router(front.routes, default=fallthrough, lifespan=lifespan)
+    router = Router(front.routes, default=fallthrough, lifespan=lifespan, redirect_slashes=False)
     routes = [route for route in front.routes if isinstance(route, FrontRoute)]
     fixed = {route.path: route for route in routes if not route.param_convertors}
 

@@ -8,8 +8,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.answers import answer
 
-HEALTH = ("/livez", "/readyz")
+HEALTH = frozenset({"/livez", "/readyz"})
 """Asked for by an orchestrator under the address of the container."""
+
+
+def is_health(scope: Scope) -> bool:
+    """Whether a request asks for health, behind whatever path a proxy puts before ours."""
+    return scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH
 
 
 class AllowedHosts:
@@ -21,7 +26,7 @@ class AllowedHosts:
         self._endings = tuple(host[1:].lower() for host in hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in HEALTH or self._allows(scope):
+        if scope["type"] != "http" or is_health(scope) or self._allows(scope):
             await self._app(scope, receive, send)
             return
         refused = HTTPException(400, "this Host is not served here")

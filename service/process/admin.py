@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.process.connection import Connections
+from service.process.listening import on_port
 from service.settings import Settings
+
+LAST_WORDS_S = 1
+"""For answers under way when the port is closed."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +35,19 @@ def attach(app: FastAPI, settings: Settings) -> None:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with started(app):
-            family = socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET
             try:
-                bound = socket.create_server(
-                    (settings.admin_host, port), family=family, reuse_port=settings.workers > 1
-                )
+                bound = on_port(settings.admin_host, port, shared=settings.workers > 1)
+                for one in bound:
+                    one.listen()
             except OSError as error:
                 logger.error("cannot bind %s port %d: %s", settings.admin_host, port, error)
                 raise
-            config = uvicorn.Config(
-                app.state.admin, lifespan="off", log_config=None, access_log=False, server_header=False
+            connections = Connections(app.state.service)
+            config = connections.config(
+                app.state.admin, lifespan="off", timeout_graceful_shutdown=LAST_WORDS_S
             )
             listener = _Listener(config)
-            serving = asyncio.create_task(listener.serve(sockets=[bound]))
+            serving = asyncio.create_task(listener.serve(sockets=bound))
             yield
             listener.should_exit = True
             await serving

@@ -5,18 +5,18 @@ its connection is closed. Knows nothing of routes, but for those of health, whic
 """
 
 import fcntl
-import os
 import sys
 import termios
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from typing import Any
 
 import httptools
-from starlette.responses import Response
+import uvicorn
+from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.answers import error_response
+from service.api.hosts import is_health
 from service.api.request import FAULT, Service
 from service.errors import (
     BusyError,
@@ -27,8 +27,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.observe.metrics import Refused
-
-HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+from service.process.refusal import response_to, written
 
 LINGER_S, LINGER_BYTES = 1.0, 1_048_576
 """How long, and how much, of what a refused caller still sends is read and thrown away: a connection that is
@@ -50,6 +49,21 @@ class Connections:
         self.service, self.settings, self.metrics = service, service.settings, service.metrics
         self._open: dict[Connection, None] = {}
         self._spare: dict[Connection, None] = {}
+
+    def config(self, app: FastAPI, **more: Any) -> uvicorn.Config:
+        """How uvicorn serves an application over these connections."""
+        return uvicorn.Config(
+            app,
+            http=self.protocol,  # type: ignore[arg-type]
+            ws="none",
+            proxy_headers=False,
+            loop="uvloop",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=self.settings.keep_alive_s,
+            **more,
+        )
 
     def protocol(self, **given: Any) -> "Connection":
         """What uvicorn makes for each connection."""
@@ -101,6 +115,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.client is None:  # of a unix socket, whose callers have no addresses
+            self.client = ("", id(self))
         self._spare = self._connections.opened(self)
         if self._spare:
             self._idle_at_most(self._limits.header_timeout_s)
@@ -123,9 +139,7 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # not understood: an ordinary request, after which nothing more can be read
+            self._parse(data)
         except httptools.HttpParserError:
             self._refuse(self._fault or MalformedRequestError("invalid HTTP request"))
         else:
@@ -139,6 +153,25 @@ class Connection(HttpToolsProtocol):
                 self._stop_timer()
             if self.timeout_keep_alive_task is None and self._answered():
                 self._keep_idle()
+
+    def _parse(self, data: bytes) -> None:
+        """The parser leaves the body of a request alone that asks for an upgrade, as Java's client does with
+        each. So it is read again, as one that asks for none."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+                self._step -= 1
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+
+    def _without_upgrade(self) -> bytes:
+        """Request line and headers that have just been read."""
+        first = self.parser.get_method(), self.url, self.parser.get_http_version().encode()
+        headers = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join([b"%s %s HTTP/%s\r\n" % first, *headers, b"\r\n"])
 
     # What the parser tells
 
@@ -154,10 +187,12 @@ class Connection(HttpToolsProtocol):
         self._fault = self._fault_of_headers()
         if self._fault is not None:
             raise self._fault  # which ends the parsing
+        if self.parser.should_upgrade():
+            return
         self._step += 1
         self._unparsed = 0
         super().on_headers_complete()
-        if self._spare or self._connections.service.draining or self.parser.should_upgrade():
+        if self._spare or self._connections.service.draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -165,6 +200,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._step += 1
         self._unparsed = 0
         super().on_message_complete()
@@ -177,6 +214,8 @@ class Connection(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) for name, value in headers)
             if size > self._limits.max_header_bytes:
                 return self._too_large()
+        if self.parser.get_method() == b"CONNECT":
+            return MalformedRequestError("CONNECT is for proxies")
         hosts = [name for name, _ in headers].count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
             return MalformedRequestError(f"expected one Host header, found {hosts}")
@@ -282,7 +321,7 @@ class Connection(HttpToolsProtocol):
                 cycle.keep_alive = False
                 cycle.message_event.set()
         elif self._answered():
-            self.transport.write(_written(_response(error)))
+            self.transport.write(written(response_to(error)))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._timer = self.loop.call_later(LINGER_S, self.transport.close)
@@ -291,11 +330,11 @@ class Connection(HttpToolsProtocol):
 
     async def _only_health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application of a connection too many."""
-        if scope["path"].removeprefix(self._limits.root_path) in HEALTH_PATHS:
+        if is_health({**scope, "root_path": self._limits.root_path}):
             await self._whole_app(scope, receive, send)
         else:
             error = BusyError(f"{self._limits.max_connections} connections are open already")
-            await _response(error)(scope, receive, send)
+            await response_to(error)(scope, receive, send)
 
 
 _REASONS: dict[type[ServiceError], Refused] = {
@@ -304,17 +343,3 @@ _REASONS: dict[type[ServiceError], Refused] = {
     RequestTimeoutError: "timeout",
     UnavailableError: "shutdown",
 }
-
-
-def _response(error: ServiceError) -> Response:
-    """An answer of which the application knows nothing."""
-    request_id = os.urandom(16).hex()
-    response = error_response(error, request_id)
-    response.headers["x-request-id"] = request_id
-    response.headers["connection"] = "close"
-    return response
-
-
-def _written(response: Response) -> bytes:
-    lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
-    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])

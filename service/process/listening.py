@@ -40,21 +40,27 @@ def listening(settings: Settings) -> Iterator[list[socket.socket]]:
         SystemExit: they cannot be had.
     """
     with ExitStack() as stack:
+        place = f"{settings.host} port {settings.port}"
         try:
             if settings.uds is not None:
-                yield [stack.enter_context(_unix_socket(settings.uds))]
-                return
-            sockets = _on_port(settings.host, settings.port, shared=False)
+                place = str(settings.uds)
+                sockets = [stack.enter_context(_unix_socket(settings.uds))]
+            else:
+                sockets = on_port(settings.host, settings.port, shared=False)
             if settings.workers > 1:
                 # A service already there would silently share its requests with this one, so this came first.
-                port = sockets[0].getsockname()[1]
-                close(sockets)
-                sockets = _on_port(settings.host, port, shared=True)
+                if settings.uds is None:
+                    port = sockets[0].getsockname()[1]
+                    close(sockets)
+                    sockets = on_port(settings.host, port, shared=True)
+                if settings.admin_port is not None:
+                    place = f"{settings.admin_host} port {settings.admin_port}"
+                    close(on_port(settings.admin_host, settings.admin_port, shared=False))
         except OSError as error:
-            place = settings.uds or f"{settings.host} port {settings.port}"
             logger.error("cannot bind %s: %s", place, error)
             raise SystemExit(STARTUP_FAILURE) from error
-        stack.callback(close, sockets)
+        if settings.uds is None:
+            stack.callback(close, sockets)
         yield sockets
 
 
@@ -101,7 +107,7 @@ def address(one: socket.socket) -> str:
     return f"[{host}]:{port}" if one.family == socket.AF_INET6 else f"{host}:{port}"
 
 
-def _on_port(host: str, port: int, shared: bool) -> list[socket.socket]:
+def on_port(host: str, port: int, shared: bool) -> list[socket.socket]:
     """On each address of the host. Raises: OSError: on none of them, or one is taken."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []

@@ -27,7 +27,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.process import admin
 from service.process.connection import Connections
-from service.process.listening import address, listening, refuse_new_connections
+from service.process.listening import STARTUP_FAILURE, address, listening, refuse_new_connections
 from service.settings import Settings
 
 LAST_ARRIVALS_S = 0.02
@@ -63,6 +63,12 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup([])
         for one in sockets or []:
+            try:
+                one.listen(self.config.backlog)  # uvloop would say nothing
+            except OSError as error:  # another service bound the port as well, and was ready before
+                logger.error("cannot listen on %s: %s", address(one), error)
+                await self.lifespan.shutdown()
+                raise SystemExit(STARTUP_FAILURE) from error
             self.servers.append(await self._open(one))
         gc.collect()
         gc.freeze()
@@ -176,7 +182,8 @@ def work(settings: Settings, sockets: list[socket], figures: Path, beat: Callabl
 def _run(
     settings: Settings, sockets: list[socket], figures: Path | None, beat: Callable[[], None] | None
 ) -> None:
-    _allow_connections(settings.max_connections + settings.health_connections)
+    ports = 1 if settings.admin_port is None else 2
+    _allow_connections(ports * (settings.max_connections + settings.health_connections))
     app = create_app(settings, figures=figures)
     admin.attach(app, settings)
     server = make_server(settings, app, beat)
@@ -188,16 +195,8 @@ def _run(
 def make_server(settings: Settings, app: FastAPI, beat: Callable[[], None] | None = None) -> DrainingServer:
     """What serves an application within the limits of connections; with `beat`, as one worker of several."""
     connections = Connections(app.state.service)
-    config = uvicorn.Config(
+    config = connections.config(
         app,
-        http=connections.protocol,  # type: ignore[arg-type]
-        ws="none",
-        proxy_headers=False,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_timeout_s + LAST_WORDS_S,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

@@ -306,3 +306,17 @@ def test_rare_values_are_unknown() -> None:
     )
     fitted = fit(declared, ITEMS.values(), [], [], 0.0, 0, 0)
     assert json.loads(fitted.model_dump_json())["vocabulary"] == {"item.colour": {"red": 1}}
+
+
+@pytest.mark.parametrize(
+    ("trained", "sent"), [(5, 5.0), (5.0, 5), (5, "5"), (True, "true"), ([1.0, 2.5], [1, 2.5])]
+)
+def test_a_value_is_the_same_however_json_writes_it(trained: Any, sent: Any) -> None:
+    declared = FeatureSchema.model_validate(
+        {"fields": [{"name": "studio", "kind": "multivalued", "max_values": 2, "min_count": 1}]}
+    )
+    encoder = RecordEncoder(fit(declared, [{"studio": trained}], [], [], 0.0, 0, 0), "item")
+    tokens = np.zeros((2, 2), np.int32)
+    encoder.write_rows([{"studio": trained}, {"studio": sent}], np.zeros((2, 0), np.float32), tokens, 0.0)
+    assert tokens[0].any()
+    np.testing.assert_array_equal(tokens[1], tokens[0])

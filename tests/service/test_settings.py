@@ -37,6 +37,8 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
         ([], "--bundle: Field required"),
         (["--bundle", "b", "--port", "eighty"], "--port: Input should be a valid integer"),
         (["--bundle", "b", "--max-items", "0"], "--max-items: Input should be greater than 0"),
+        (["--bundle", "b", "--header-timeout-s", "inf"], "--header-timeout-s: Input should be a finite"),
+        (["--bundle", "b", "--port", "9", "--admin-port", "9"], "admin-port: it is the port, too"),
         (["--bundle", "b", "--provider", "tpu"], "--provider: Input should be 'cpu' or 'cuda'"),
         (["--bundle", "b", "--max-item", "3"], "--max-item"),
     ],

@@ -200,11 +200,13 @@ async def test_a_key_pays_what_its_lists_are_predicted_to_cost(serve: Serve) -> 
         ({"host": "::"}, "others may reach ::"),
         ({"host": "service.example.com"}, "others may reach"),
         ({"admin_port": 9, "admin_host": "0.0.0.0"}, "others may reach 0.0.0.0"),
+        ({"uds": "s", "admin_port": 9, "admin_host": "0.0.0.0"}, "others may reach 0.0.0.0"),
         ({"api_keys": ""}, "there is no key in it"),
         ({"api_keys": "[shop]"}, "shop.sha256: Field required"),
         ({"api_keys": "[shop"}, "api_keys: "),
         ({"api_keys": new("a", ["rerank"])[1].replace("rerank", "rank")}, "a.scopes"),
         ({"api_keys": new("a", ["rerank"])[1] + "requests_per_s = 0"}, "a.requests_per_s"),
+        ({"api_keys": new("a", ["rerank"])[1] + "requests_per_s = inf"}, "a.requests_per_s"),
         ({"api_keys_file": "/nowhere/keys"}, "/nowhere/keys"),
     ],
 )
@@ -217,6 +219,7 @@ def test_what_is_refused_at_the_start(given: dict[str, Any], message: str) -> No
 def test_who_may_do_without_keys() -> None:
     for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
         Settings(bundle="b", host=host)
+    Settings(bundle="b", host="0.0.0.0", uds="s")
     Settings(bundle="b", host="0.0.0.0", allow_anonymous=True)
     Settings(bundle="b", host="0.0.0.0", api_keys=new("a", ["rerank"])[1])
 
@@ -241,6 +244,12 @@ async def test_hosts(serve: Serve, host: str, code: int) -> None:
         if code == 400:
             assert response.json()["error_type"] == "validation"
         assert (await client.get("/livez", headers={"host": host})).status_code == 200
+
+
+async def test_a_path_before_ours_hides_no_health(serve: Serve) -> None:
+    async with serve(allowed_hosts="api.example.com", root_path="/ranking") as client:
+        for path, code in {"/ranking/livez": 200, "/livez": 200, "/ranking/v1/models": 400}.items():
+            assert (await client.get(path, headers={"host": "evil.com"})).status_code == code
 
 
 async def test_origins(serve: Serve) -> None:

@@ -195,6 +195,21 @@ async def test_unknown_routes_and_methods_have_the_shape(client: Client) -> None
         assert await client.metric(f'rerank_requests_total{{code="405",endpoint="{path}"}}') == 1
 
 
+async def test_a_refused_method_tells_all_of_the_path(client: Client) -> None:
+    for path, methods in {
+        "/v1/users/u1/context": {"DELETE", "GET", "PUT"},
+        "/livez": {"GET", "HEAD"},
+        "/metrics": {"GET"},
+    }.items():
+        wrong = await client.patch(path)
+        assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, methods)
+
+
+async def test_nobody_is_sent_where_the_host_header_points(client: Client) -> None:
+    for path in ("/v1/rerank/", "/v1/users/u1/context/", "/livez/"):
+        refused(await client.get(path, headers={"host": "evil.com"}), NotFoundError)
+
+
 RAISED: dict[type[Exception], Exception] = {
     ClientDisconnect: ClientDisconnect(),
     UnknownRecommendationError: UnknownRecommendationError(),

@@ -72,9 +72,10 @@ def open_connections(service: ServiceProcess) -> float:
         b"nonsense\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nhost: t\r\nbad header\r\n\r\n",
         b"CONNECT t:80 HTTP/1.1\r\nhost: t\r\n\r\n",
+        b"CONNECT /livez HTTP/1.1\r\nhost: t\r\n\r\n",
         CHUNKED + b"no number\r\n",
     ],
-    ids=["no host", "two hosts", "no http", "no header", "connect", "no chunk"],
+    ids=["no host", "two hosts", "no http", "no header", "connect", "connect a path", "no chunk"],
 )
 def test_what_is_malformed_gets_400(limited: ServiceProcess, sent: bytes) -> None:
     answer = asked(limited, sent)
@@ -161,8 +162,23 @@ def test_an_upgrade_is_ignored(limited: ServiceProcess) -> None:
         "sec-websocket-key: k",
         "sec-websocket-version: 13",
     )
-    answer = asked(limited, head(*headers, method="GET", path="/livez"))
-    assert (answer.status, answer.closes) == (200, True)
+    with connected(limited) as caller:
+        for _ in range(2):
+            assert caller.send(head(*headers, method="GET", path="/livez")).answer().status == 200
+
+
+def test_with_an_upgrade_the_body_is_read_all_the_same(limited: ServiceProcess) -> None:
+    """As Java's client sends it."""
+    asks = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAAA")
+    whole = head(*asks, length=len(ITEMS)) + ITEMS
+    chunked = head(*asks, "transfer-encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(ITEMS), ITEMS)
+    with connected(limited) as caller:
+        caller.send(whole + chunked)
+        for _ in range(2):
+            assert caller.answer().json["fallback"] is None
+        for piece in (whole[:50], whole[50:-9], whole[-9:]):
+            caller.send(piece)
+        assert caller.answer().status == 200
 
 
 async def test_beyond_the_connections_health_is_still_told(limited: ServiceProcess) -> None:

@@ -1,5 +1,6 @@
 """Where the service listens: IPv6 and IPv4 alike, a unix socket, TLS with certificates of callers."""
 
+import asyncio
 import os
 import socket
 import ssl
@@ -8,14 +9,20 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
+import uvicorn
+from fastapi import FastAPI, Response
 from raw import GET_LIVEZ, RERANK, Caller
+from starlette.types import Receive, Scope, Send
 
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
 from launch.waiting import until_ready
 from service.__main__ import read_settings
+from service.app import create_app
+from service.process.connection import Connections
 from service.process.listening import listening
 from service.settings import Settings
 
@@ -55,6 +62,47 @@ def test_all_addresses_are_ipv6_and_ipv4(start: Start, redis_server: RedisServer
     service = start(on_loopback, "--host", "::", "--allow-anonymous", "true", *more)
     for host in ("::1", "127.0.0.1"):
         assert answers((host, service.port), RERANK)
+
+
+async def test_callers_of_a_unix_socket_are_told_apart(tmp_path: Path) -> None:
+    """Without keys a caller is a connection, and one that is greedy takes only its own share."""
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"])
+        await Response()(scope, receive, send)
+
+    path = tmp_path / "s"
+    connections = Connections(create_app(Settings(bundle=Path("unused"))).state.service)
+    server = uvicorn.Server(connections.config(cast(FastAPI, app), lifespan="off", uds=str(path)))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+
+    def ask() -> None:
+        with Caller(str(path)) as one, Caller(str(path)) as other:
+            for caller in (one, one, other):
+                caller.send(GET_LIVEZ).answer()
+
+    await asyncio.to_thread(ask)
+    server.should_exit = True
+    await serving
+    first, again, other = seen
+    assert first == again != other
+
+
+def test_of_two_services_on_a_port_the_later_one_ends(bundle: Path, tmp_path: Path) -> None:
+    """Both may bind it, but only one may listen, which is found out when they are ready."""
+    log = tmp_path / "log"
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        service = ServiceProcess(bundle, port=port, log=log)
+        until_ready("its socket", lambda: "listening on" in log.read_text(), service.process)
+        other.listen()
+        assert service.until_ended() == 3
+    assert f"cannot listen on 127.0.0.1:{port}" in log.read_text()
 
 
 def test_a_name_is_all_its_addresses(start: Start) -> None:
