@@ -80,7 +80,7 @@ def specs() -> list[Spec]:
         ),
         Spec(
             "overload",
-            "goodput, deadlines of 20 ms: answers/s of 200 connections over 5",
+            "goodput: answers within 20 ms by the client's clock, 200 connections over 5",
             0.7,
             itemgetter("goodput_ratio"),
             True,

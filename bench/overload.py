@@ -155,7 +155,7 @@ def measure(bundle: Path, seconds: float, rounds: int, command: Callable[[Path],
         greedy = greedy_neighbour(server, sent, large, seconds, rounds)
         at_once = burst(server, sent, large, seconds)
         stalled = stall(server, sent, seconds)
-    rates = {row["connections"]: row["per_second"] for row in good}
+    rates = {row["connections"]: row["in_time_per_second"] for row in good}
     return {
         "goodput": good,
         "goodput_ratio": round(rates[200] / rates[5], 3),

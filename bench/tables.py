@@ -128,8 +128,8 @@ def overload_table(overload: Results) -> str:
         )
     ]
     times = ("p50 ms", "p99 ms", "requests", "failed")
-    head = ("c, deadlines of 20 ms", "answers of the model/s", "within 20 ms, by the client", *times)
-    return table(head, at_20) + "\n\n" + table(("deadlines of 1 s", "answers of the model/s", *times), others)
+    head = ("c, deadlines of 20 ms", "answers a second", "within 20 ms, by the client", *times)
+    return table(head, at_20) + "\n\n" + table(("deadlines of 1 s", "answers a second", *times), others)
 
 
 def _latencies(row: Row) -> tuple[str, str]:
