@@ -10,23 +10,22 @@ import sys
 from pathlib import Path
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
-SERVICES = ("pypi", "osv")
 
 
-def audit(service: str) -> list[str] | None:
-    """What is known to be weak, a line each; None if the service does not answer."""
+def audit() -> list[str] | None:
+    """What the package index knows to be weak, a line each; None if it does not answer."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(CONSTRAINTS)]
     command += ["--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
-    command += ["--vulnerability-service", service, "--timeout", "15"]
+    command += ["--timeout", "15"]
     run = subprocess.run(command, capture_output=True, text=True)
     try:
         found = json.loads(run.stdout)["dependencies"]
     except (ValueError, KeyError):
-        print(f"{service}: {(run.stderr.strip().splitlines() or ['no answer'])[-1]}", file=sys.stderr)
+        print((run.stderr.strip().splitlines() or ["no answer"])[-1], file=sys.stderr)
         return None
     skipped = [package["name"] for package in found if "skip_reason" in package]
     if len(skipped) == len(found):
-        print(f"{service}: knows none of the packages", file=sys.stderr)
+        print("the index knows none of the packages' weaknesses", file=sys.stderr)
         return None
     if skipped:
         print(f"not looked up: {', '.join(skipped)}")
@@ -38,13 +37,12 @@ def audit(service: str) -> list[str] | None:
 
 
 def main() -> int:
-    for service in SERVICES:
-        weak = audit(service)
-        if weak is not None:
-            print(*weak, f"{len(weak)} known weaknesses, by {service}", sep="\n")
-            return 1 if weak else 0
-    print("AUDIT SKIPPED: no source of known weaknesses answers; nothing was looked up")
-    return 0
+    weak = audit()
+    if weak is None:
+        print("AUDIT SKIPPED: no source of known weaknesses answers; nothing was looked up")
+        return 0
+    print(*weak, f"{len(weak)} known weaknesses", sep="\n")
+    return 1 if weak else 0
 
 
 if __name__ == "__main__":
