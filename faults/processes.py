@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
 
 import psutil
 
+from launch.proxies import PROXIES, installed
 from launch.redis import RedisServer
-from launch.waiting import answers_ok, free_port, until_ready
 
 if TYPE_CHECKING:
     from faults.scene import Scene
@@ -89,89 +86,29 @@ def replicas_restarted(scene: Scene) -> None:
 
 def replicas_restarted_behind_haproxy(scene: Scene) -> None:
     """Two replicas are restarted in turn behind HAProxy, which asks for `/readyz`"""
-
-    def configuration(port: int, replicas: list[int]) -> str:
-        servers = "".join(f"  server s{port} 127.0.0.1:{port} check inter 200ms\n" for port in replicas)
-        return f"""defaults
-  mode http
-  timeout connect 1s
-  timeout client 30s
-  timeout server 30s
-listen service
-  bind 127.0.0.1:{port}
-  option httpchk GET /readyz
-{servers}"""
-
-    _restarted(scene, lambda folder: ["haproxy", "-f", str(folder)], configuration)
+    _restarted(scene, "haproxy")
 
 
 def replicas_restarted_behind_nginx(scene: Scene) -> None:
     """Two replicas are restarted in turn behind nginx, which asks for nothing"""
-
-    def configuration(port: int, replicas: list[int]) -> str:
-        servers = "".join(f"    server 127.0.0.1:{port} max_fails=1 fail_timeout=1s;\n" for port in replicas)
-        return f"""daemon off;
-pid nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  upstream service {{
-{servers}    keepalive 16;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://service;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-    }}
-  }}
-}}
-"""
-
-    _restarted(scene, lambda file: ["nginx", "-p", str(file.parent), "-c", str(file)], configuration)
+    _restarted(scene, "nginx")
 
 
-def _restarted(
-    scene: Scene,
-    command: Callable[[Path], list[str]] | None = None,
-    configuration: Callable[[int, list[int]], str] | None = None,
-) -> None:
-    """Restart two replicas in turn, behind a proxy if there is a command for one."""
+def _restarted(scene: Scene, proxy: str | None = None) -> None:
+    """Raises: NotInstalledError: the proxy is not."""
+    if proxy is not None and not installed(proxy):
+        raise NotInstalledError(proxy)
     redis = scene.start(RedisServer())
     replicas = [scene.serve("--redis-url", redis.url) for _ in range(2)]
     ports = [replica.port for replica in replicas]
-    if command is not None and configuration is not None:
-        file, front = scene.folder("proxy") / "configuration", free_port()
-        file.write_text(configuration(front, ports))
-        scene.start(_proxy(command(file), front))
-        ports = [front]
+    if proxy is not None:
+        ports = [scene.start(PROXIES[proxy](scene.folder("proxy"), ports))]
     with scene.traffic(*ports, callers=16, pause_s=0.0):
         for replica in replicas:
             replica.process.terminate()
             replica.until_ended()
             scene.serve("--redis-url", redis.url, port=replica.port)
             sleep(1)
-
-
-@contextmanager
-def _proxy(command: list[str], port: int) -> Iterator[None]:
-    """Raises: NotInstalledError: it is not installed."""
-    if shutil.which(command[0]) is None:
-        raise NotInstalledError(command[0])
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        until_ready(command[0], lambda: answers_ok(f"http://127.0.0.1:{port}/readyz"), process)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 FAULTS = (

@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from proxies import PROXIES, installed
 from raw import RERANK, Caller
 
+from launch.proxies import PROXIES, installed
 from launch.service import ServiceProcess
 from launch.waiting import answers_ok, free_port
 
