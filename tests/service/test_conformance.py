@@ -9,10 +9,16 @@ import pytest
 from launch.service import ServiceProcess
 
 SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
+CHECKS = """
+[checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 503, 504]
+"""
+"""Strict requests with deadlines that nobody can keep are answered as the contract says."""
 
 
 def conforms(bundle: Path, folder: Path, *options: str) -> None:
-    """No 5xx, nothing that the document does not say, and what is not valid refused."""
+    """No 500, nothing that the document does not say, and what is not valid refused."""
+    (folder / "schemathesis.toml").write_text(CHECKS)
     command = [SCHEMATHESIS, "run", "--seed", "1", "--no-color", "--continue-on-failure", *options]
     # A document cannot say that a matrix has a row for each item, or an id occurs once: 422 does.
     command += ["--exclude-checks", "positive_data_acceptance"]
