@@ -1,4 +1,4 @@
-.PHONY: help setup demo test faults soak conformance prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
+.PHONY: help setup demo test slow faults soak conformance prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -20,6 +20,9 @@ demo: setup  ## train quickly, export, serve and re-rank real lists
 
 test: setup prometheus  ## all tests, a real Redis included
 	$(RUN) -m pytest
+
+slow: setup  ## tests that ask more of what others ask already, minutes
+	$(RUN) -m pytest -m slow
 
 faults: setup  ## break everything around a service of BUNDLE under load, and count; a quarter of an hour, on an idle machine
 	$(RUN) -m pytest -m faults

@@ -22,6 +22,7 @@ TINY = with_changes(
 )
 
 
+@pytest.mark.slow
 def test_encoders_are_compared_on_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_lists, "ROUNDS", 1)
     values = all_fits(TINY, [0], tmp_path)

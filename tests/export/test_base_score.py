@@ -75,6 +75,7 @@ def test_so_does_every_decoder(decoder: str, reasoner: str, layers: int, bundle:
     assert lists(replace(model, runner=TorchRunner(policy))) == expected
 
 
+@pytest.mark.slow
 def test_a_trained_one_is_the_same_on_every_path(tmp_path: Path) -> None:
     features, config = tiny_features(), tiny_config(base_score=True)
     policy = tiny_policy(features, base_score=True)

@@ -60,7 +60,9 @@ def test_the_same_seed_gives_the_same_weights(finished: Path, tmp_path: Path) ->
     assert not same(weights(finished), weights(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [6, 10, 12, 14])
+@pytest.mark.parametrize(
+    "epochs_before_the_kill", [6, 12, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 14))]
+)
 def test_a_killed_run_resumes_to_the_same_weights(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_before_the_kill: int
 ) -> None:
@@ -84,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert same(weights(finished), weights(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("search", [2, 3])
+@pytest.mark.parametrize("search", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_killed_while_looking_ahead_resumes_to_the_same_weights(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: int
 ) -> None:
