@@ -19,7 +19,7 @@ from rich.table import Table
 
 from evidence.data import DATA
 from evidence.fit import ROWS
-from evidence.grid import SEEDS, Task, tasks
+from evidence.grid import MODELS, SEEDS, Task, tasks
 from evidence.results import RESULTS, Results, collect, load
 from evidence.tables import REFERENCE, plain
 from model.progress import console
@@ -101,7 +101,7 @@ def show(results: Results, names: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
-    parser.add_argument("--models", nargs="+", help="only these")
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help="only these")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds, from the first")
     parser.add_argument(
         "--training-seeds", type=int, default=1, help="number of trainings of what decides, for every seed"

@@ -74,7 +74,8 @@ def collect(root: Path, target: Path = RESULTS) -> None:
     """Merge the finished fits under `root` into the results that are stored with the project."""
     target.mkdir(parents=True, exist_ok=True)
     stored = load(target)
-    for path in sorted(root.glob(f"*/*/*/{ROWS}")):
+    # Of fits of one name the newest stays: what was run with an earlier configuration lies there too.
+    for path in sorted(root.glob(f"*/*/*/{ROWS}"), key=lambda path: path.stat().st_mtime):
         with np.load(path.with_name(VALUES)) as found:
             for row in json.loads(path.read_text()):
                 timed = stored.rows.get(key(row), {})

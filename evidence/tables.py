@@ -1,4 +1,7 @@
-"""Results as Markdown: the blocks of docs/results.md and docs/large-lists.md, and the README's on quality."""
+"""Results as Markdown: the blocks of docs/results.md and docs/large-lists.md, and the README's on quality.
+
+Long, because every block is here: each is short, and they share their cells.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

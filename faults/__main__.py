@@ -21,8 +21,9 @@ from model.progress import console
 
 Fault = Callable[[Scene], None]
 
-ROOMS = {"Processes": processes.FAULTS, "Callers": callers.FAULTS, "Context store": store.FAULTS}
-FAULTS: dict[str, Fault] = {fault.__name__: fault for faults in ROOMS.values() for fault in faults}
+FAULTS: dict[str, Fault] = {
+    fault.__name__: fault for fault in (*processes.FAULTS, *callers.FAULTS, *store.FAULTS)
+}
 LOGS = pages.ROOT / "build/faults"
 
 

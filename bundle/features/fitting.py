@@ -1,7 +1,7 @@
 """What features learn from training data: vocabularies, scales, item click counts.
 
 No statistic may see validation or test users, so the caller passes training records only.
-Knows nothing of requests.
+Knows nothing of requests. Long, because what is learned of a field and how it is written belong together.
 """
 
 import math

@@ -97,7 +97,3 @@ class Lane:
     def left_s(self, now: float) -> float:
         """Seconds until the batch in inference ends."""
         return max(0.0, self.ends_at - now) if self.running else 0.0
-
-    def overdue_s(self, now: float) -> float:
-        """Seconds for which it should have ended."""
-        return max(0.0, now - self.ends_at) if self.running else 0.0

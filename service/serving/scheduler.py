@@ -87,12 +87,6 @@ class Scheduler:
                 job.fail(ModelError("the service is shutting down"))
         await asyncio.to_thread(self._executor.shutdown)
 
-    @property
-    def overdue_s(self) -> float:
-        """By how much a batch in inference is past its predicted end, with all the reasoning it may do."""
-        now = self._clock()
-        return max(lane.overdue_s(now) for lane in self._lanes)
-
     def admit(self, candidates: int, controls: Controls, deadline: float, caller: Hashable) -> Price:
         """Asked before any work is done for a request.
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from evidence import timing
 from evidence.cell import open_cell
 from evidence.controls import decodings
 from evidence.data import DATA, NOT_SIMULATED, Data
-from evidence.fit import ROWS, fit
+from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES, fit
 from evidence.grid import DECIDING, MODELS, SEEDS, TRAININGS, Task, configured, tasks
 from evidence.intervals import gap
 from evidence.references import REFERENCES
@@ -144,6 +146,21 @@ def test_who_knows_more_writes_better_lists(finished: Path, tmp_path: Path) -> N
     searched = results.mean("tiny", "without reasoning", "lookahead everywhere", "evaluator_score")
     gated = results.mean("tiny", "without reasoning", "lookahead at gated positions", "evaluator_score")
     assert searched > gated > results.mean("tiny", "without reasoning", None, "evaluator_score")
+
+
+def test_of_fits_of_one_name_the_newest_is_collected(tmp_path: Path) -> None:
+    """Whatever their folders, named after their configurations, are called."""
+    row = {"dataset": "tiny", "model": "EGLR", "control": None, "seed": 0, "training_seed": 0}
+    for age, name in ((0, "a"), (60, "b")):
+        folder = tmp_path / "tiny/0-0" / f"EGLR-{name}"
+        folder.mkdir(parents=True)
+        np.savez(folder / VALUES, **{"": np.zeros(1), PEOPLE: np.zeros(1, np.int32)})
+        (folder / IDENTITY).write_text("{}")
+        (folder / ROWS).write_text(json.dumps([{**row, "configuration": name, "metrics": {}}]))
+        os.utime(folder / ROWS, (time.time() - age,) * 2)
+    collect(tmp_path, tmp_path / "results")
+    (kept,) = load(tmp_path / "results").rows.values()
+    assert kept["configuration"] == "a"
 
 
 def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> None:

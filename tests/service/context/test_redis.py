@@ -1,5 +1,8 @@
 """What only the Redis store promises: one round trip, keys that suit a cluster, giving up quickly, and that
-what is wrong with one user, or with writes, is nobody else's loss."""
+what is wrong with one user, or with writes, is nobody else's loss.
+
+Long, because all of it shares one server and ways to put it out of order.
+"""
 
 import asyncio
 import random
