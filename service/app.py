@@ -7,7 +7,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -54,7 +55,8 @@ def create_app(
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
-    lag = LoopLag(clock)
+    metrics.store_answers = lambda: contexts.answers
+    lag = LoopLag(clock, metrics.loop_lag.observe)
     models = Models(settings, metrics, clock, lambda: lag.seconds)
     reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
@@ -82,8 +84,17 @@ def create_app(
         app.state.admin.include_router(status.inside)
         app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
     openapi.install(app, rerank.router)
+    _declare(metrics, rerank.router, users.router, status.router, status.inside)
     app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
     return app
+
+
+def _declare(metrics: Metrics, *routers: APIRouter) -> None:
+    """Every route's documented answers, and 500."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                metrics.declare(route.path, {route.status_code or 200, *route.responses, 500})
 
 
 def _application(service: Service, **named: Any) -> FastAPI:

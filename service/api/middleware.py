@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.answers import error_response
 from service.bodies.common import REQUEST_ID_PATTERN
 from service.errors import UnavailableError
-from service.observe.metrics import Metrics
+from service.observe.metrics import Metrics, outcome_of
 from service.observe.tracing import CURRENT, RequestRecord, Tracer
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -60,7 +60,8 @@ class Observed:
             self._metrics.inflight.dec()
             endpoint = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(endpoint, str(code)).inc()
-            self._metrics.request_duration.labels(endpoint).observe(perf_counter() - started)
+            outcome = outcome_of(code, record.fallback)
+            self._metrics.request_duration.labels(endpoint, outcome).observe(perf_counter() - started)
             if self._tracer is not None:
                 self._tracer.end(record, endpoint, code)
             CURRENT.reset(token)

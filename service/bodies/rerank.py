@@ -9,7 +9,7 @@ from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, P
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
 
-Fallback = Literal["deadline", "overload", "model"]
+Fallback = Literal["deadline", "overload", "model", "unknown"]
 ContextResult = Literal["hit", "miss", "anonymous", "unavailable"]
 
 
@@ -185,7 +185,10 @@ class RerankResponse(Body):
         description="Items that are not in the catalogue. Those sent with features, or with a score "
         "that the model uses, are ranked by them, the others put last."
     )
-    fallback: Fallback | None = Field(description="Why this is the caller's order; null if it is not.")
+    fallback: Fallback | None = Field(
+        description="Why this is the caller's order; null if it is not. `unknown`: the model knows nothing "
+        "of any of the items; this is no error, and answered so to strict requests too."
+    )
     context: ContextResult | None = Field(
         description="Result of looking up the user's context. `unavailable`: ranked as anonymous because the "
         "store did not answer; null: the request fell back before the look-up."

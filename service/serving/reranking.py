@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
-from typing import Any
+from typing import Any, Literal
 
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
@@ -26,6 +26,7 @@ from service.errors import (
     OverloadedError,
     RateLimitedError,
     Stage,
+    StoreNotAskedError,
     StoreUnavailableError,
 )
 from service.observe import logs
@@ -120,6 +121,9 @@ class Reranker:
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
+        record = current()
+        if record is not None:
+            record.model = served.key
         rerank = self._begin(served, request, request_id, arrived, caller, charge)
         fallback: Fallback | None = None
         slate: Slate | None = None
@@ -134,7 +138,12 @@ class Reranker:
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
+        else:
+            fallback = "unknown" if slate is None else None
+        if fallback is not None:
             served.metrics.fallback.labels(fallback).inc()
+            if record is not None:
+                record.fallback = fallback
         with served.metrics.stage("post"):
             if slate is not None:
                 served.metrics.slate(slate)
@@ -192,21 +201,24 @@ class Reranker:
         """
         user_id = rerank.request.user_id
         known: UserContext | None = None
+        result: Literal["not_asked"] | None = None  # if it is not told by the answer
         with self._metrics.stage("context"):
             if user_id is None:
                 rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
             else:
                 try:
                     recommended = await self._contexts.recommend(user_id, rerank.deadline - self._clock())
-                except StoreUnavailableError:
+                except StoreUnavailableError as error:
                     if self._clock() >= rerank.deadline:
                         self._metrics.context_lookups.labels("timeout").inc()
                         raise DeadlineExceededError("context") from None
                     rerank.context = "unavailable"
+                    if isinstance(error, StoreNotAskedError):
+                        result = "not_asked"
                 else:
                     rerank.recommendation_id, known = recommended
                     rerank.context = "miss" if known is None else "hit"
-        self._metrics.context_lookups.labels(rerank.context).inc()
+        self._metrics.context_lookups.labels(result or rerank.context).inc()
         user = known or ANONYMOUS
         if rerank.context in ("hit", "miss") and not user.history:
             self._metrics.cold_users.inc()

@@ -7,12 +7,12 @@ from dockerfile import ROOT
 from service.settings import ENV_PREFIX, Settings
 
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
-ON_THE_HOST = {"RERANK_BUNDLE_DIR"}
-"""Where the bundle is mounted from; the service never sees it."""
+ON_THE_HOST = {"RERANK_BUNDLE_DIR", "RERANK_MEMORY"}
+"""Where the bundle is mounted from, and how much memory there is; the service never sees them."""
 
 
 def test_variables_are_settings() -> None:
     paths = ("Dockerfile", "docker-compose.yml", "docs/deployment.md")
-    files = [*(ROOT / path for path in paths), *(ROOT / "deploy/kubernetes").iterdir()]
+    files = [*(ROOT / path for path in paths), *(ROOT / "deploy/kubernetes").rglob("*.yaml")]
     named = set(re.findall(r"\bRERANK_[A-Z_]*[A-Z]\b", "".join(file.read_text() for file in files)))
     assert {"RERANK_REDIS_URL"} < named <= SETTINGS | ON_THE_HOST

@@ -206,8 +206,10 @@ async def test_an_unknown_item_without_features_is_put_last(client: Client) -> N
 async def test_nothing_to_rank_is_the_callers_order(client: Client) -> None:
     answer = (await client.rerank(["what", "where"])).json()
     assert ids(answer) == ["what", "where"]
-    assert (answer["fallback"], answer["reasoning"]) == (None, None)
+    assert (answer["fallback"], answer["reasoning"]) == ("unknown", None)
     assert answer["recommendation_id"] is not None
+    assert (await client.rerank(["what"], strict=True)).json()["fallback"] == "unknown", "no error"
+    assert await client.metric('rerank_fallback_total{reason="unknown"}') == 2
 
 
 async def test_features_context_profile_and_history_matter(client: Client) -> None:
