@@ -13,13 +13,14 @@ from engine.allocator import keep_freed
 from engine.generation import Times
 from engine.graphs import SlateRunner, StepRunner
 from engine.native.runner import NativeRunner, decodes_natively
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 
 
 class Runner(Protocol):
     """Writes slates for a batch."""
 
     provider: str
+    decoding: Decoding
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         """Run a batch to the end of every slate, or to its deadline.

@@ -22,6 +22,7 @@ from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
+from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.loop_lag import LoopLag
@@ -74,6 +75,11 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
+    answer_log = AnswerLog(settings)
+
+    def observed(inner: ASGIApp) -> Observed:
+        return Observed(inner, metrics, answer_log, tracer)
+
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
@@ -82,10 +88,10 @@ def create_app(
     else:
         app.state.admin = _application(service)
         app.state.admin.include_router(status.inside)
-        app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
+        app.state.admin.middleware_stack = observed(app.state.admin.build_middleware_stack())
     openapi.install(app, rerank.router)
     _declare(metrics, rerank.router, users.router, status.router, status.inside)
-    app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
+    app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
     return app
 
 

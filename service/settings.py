@@ -103,6 +103,15 @@ class Settings(BaseSettings):
         None, description="key of these hashes; if absent, a new random one for each process"
     )
 
+    answer_log_per_s: NonNegativeFloat = Field(
+        10.0,
+        description="most log lines a second about answers of one code or fallback that failed, were refused "
+        "or are fallbacks; the next line says how many were left out; 0 for none",
+    )
+    access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of all other answers that get a log line"
+    )
+
     otel_endpoint: str | None = Field(
         None,
         description="OTLP/HTTP collector for traces, such as http://127.0.0.1:4318; if absent, no tracing",

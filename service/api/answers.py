@@ -26,12 +26,14 @@ from service.errors import (
     OverloadedError,
     RateLimitedError,
     RequestTimeoutError,
+    ServiceError,
     StoreUnavailableError,
     UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
     UnsupportedMediaError,
 )
+from service.observe.tracing import current
 
 
 class Answer(NamedTuple):
@@ -91,6 +93,9 @@ async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         error.headers = {**(error.headers or {}), **_allowed(request)}
+    record = current()
+    if record is not None and record.reason is None:
+        record.reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
     return error_response(error, request.state.request_id, service_of(request).settings.max_faults)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from bundle.manifest import GateKind
+from engine.settings import Decoding
 from service.bodies.common import Body, example
 
 
@@ -40,6 +41,7 @@ class ModelInfo(Body):
     gate: GateInfo
     defaults: Defaults
     provider: str = Field(description="The active ONNX Runtime execution provider.")
+    decoding: Decoding = Field(description="How slates are written: `native`, `graph` or `step`.")
     loaded_at: str
 
 
@@ -66,6 +68,7 @@ class ModelList(Body):
                         "selection_temperature": 0.5,
                     },
                     "provider": "CPUExecutionProvider",
+                    "decoding": "native",
                     "loaded_at": "2025-01-02T00:00:00+00:00",
                 }
             ]

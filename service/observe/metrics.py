@@ -76,6 +76,7 @@ class Metrics(Stages):
             "event_loop_lag_seconds", "How late the event loop came to what was due, every 5 ms.", LAG_SECONDS
         )
         self._process = Process(make)
+        make.counter("worker_restarts_total", "Workers restarted.")  # the supervisor counts
         self.connections = make.gauge("open_connections", "Connections that are open.", "sum")
         self.refused = make.counters(
             "refused_total",

@@ -50,9 +50,10 @@ class RequestRecord:
         slate, attributes: what is to be told of it: its slate, and attributes of its span.
         model: name and version of the model it was for.
         fallback: why it got its caller's order.
+        reason: what it came to instead; of a 4xx it may quote the request.
     """
 
-    __slots__ = ("attributes", "fallback", "model", "recording", "scope", "slate", "span", "stages")
+    __slots__ = ("attributes", "fallback", "model", "reason", "recording", "scope", "slate", "span", "stages")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -61,6 +62,7 @@ class RequestRecord:
         self.slate: Slate | None = None
         self.model: tuple[str, str] | None = None
         self.fallback: Fallback | None = None
+        self.reason: str | None = None
         self.stages: list[StageSpan]
         self.attributes: dict[str, Any]
 

@@ -229,10 +229,13 @@ class Reranker:
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
+        record = current()
         if isinstance(error, DeadlineExceededError):
             served.metrics.deadline_exceeded.labels(error.stage).inc()
-            if (record := current()) is not None:
+            if record is not None:
                 record.note(deadline_stage=error.stage)
+        if record is not None:
+            record.reason = str(error) if isinstance(error, GenerationError) else type(error).__name__
         if isinstance(error, GenerationError):
             return error
         logger.error("unexpected error in a rerank", exc_info=error)

@@ -7,8 +7,8 @@ from dockerfile import ROOT
 from service.settings import ENV_PREFIX, Settings
 
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
-ON_THE_HOST = {"RERANK_BUNDLE_DIR", "RERANK_MEMORY"}
-"""Where the bundle is mounted from, and how much memory there is; the service never sees them."""
+ON_THE_HOST = {"RERANK_BUNDLE_DIR"}
+"""Where the bundle is mounted from; the service never sees it."""
 
 
 def test_variables_are_settings() -> None:
