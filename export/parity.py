@@ -28,7 +28,7 @@ from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
@@ -51,6 +51,7 @@ class TorchRunner:
     """The policy in PyTorch behind the interface of the engine's runners."""
 
     provider = "torch"
+    decoding: Decoding = "step"
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy.eval()

@@ -59,7 +59,14 @@ def create_app(
     metrics.store_answers = lambda: contexts.answers
     lag = LoopLag(clock, metrics.loop_lag.observe)
     models = Models(settings, metrics, clock, lambda: lag.seconds)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
+    reranker = Reranker(
+        contexts,
+        metrics,
+        settings.default_deadline_ms,
+        clock,
+        lambda: lag.seconds,
+        settings.max_ignored_fields,
+    )
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
     @asynccontextmanager

@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
     max_feature_bytes: PositiveInt = Field(16_384, description="most bytes of text in one feature")
+    max_ignored_fields: PositiveInt = Field(
+        20, description="most fields that an answer, and metrics of a model, name as ignored"
+    )
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
         8, description="most reasoning tokens per position that a request may ask for"

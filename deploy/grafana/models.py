@@ -75,6 +75,12 @@ DASHBOARD = dashboard(
                 Query(MODELS.ratio("unknown_items_total", "list_size_count", by=BY_MODEL), MODEL),
             ),
             timeseries(
+                "Ignored fields",
+                "Requests a second with a field that the model does not know, or does not know a value of.",
+                Query(MODELS.rate("ignored_fields_total", by="field, reason"), "{{field}} {{reason}}"),
+                unit="reqps",
+            ),
+            timeseries(
                 "Cold users",
                 "Share of look-ups of named users without any history.",
                 Query(

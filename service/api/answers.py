@@ -27,6 +27,7 @@ from service.errors import (
     RateLimitedError,
     RequestTimeoutError,
     ServiceError,
+    StoreNotAskedError,
     StoreUnavailableError,
     UnauthenticatedError,
     UnavailableError,
@@ -63,6 +64,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     UnavailableError: Answer(503, "unavailable", "No model is ready yet, or the service is shutting down."),
     BusyError: Answer(503, "overloaded", "Too many connections, or bodies being sent."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
+    StoreNotAskedError: Answer(503, "unavailable", "The context store could not be asked in time."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
 }
 """The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""

@@ -14,12 +14,13 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self
 
+from bundle.features.fitting import key
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
-from service.bodies.models import Defaults, GateInfo, ModelInfo
+from service.bodies.models import Defaults, FeatureInfo, GateInfo, ModelInfo
 from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
@@ -85,7 +86,8 @@ class ServedModel:
 
     @property
     def info(self) -> ModelInfo:
-        manifest = self.model.manifest
+        manifest, fitted = self.model.manifest, self.model.features.fitted
+        schema = fitted.feature_schema
         return ModelInfo(
             name=manifest.name,
             version=manifest.version,
@@ -95,6 +97,19 @@ class ServedModel:
             decoder=manifest.decoder,
             gate=GateInfo.model_validate(manifest.gate.model_dump(include=set(GateInfo.model_fields))),
             defaults=Defaults.model_validate(manifest.model_dump(include=set(Defaults.model_fields))),
+            features=[
+                FeatureInfo(
+                    name=field.name,
+                    scope=field.scope,
+                    kind=field.kind,
+                    values=len(fitted.vocabulary[key(field)]) if field.is_token else None,
+                    size=field.size,
+                )
+                for field in schema.fields
+            ],
+            initial_score=schema.initial_score,
+            event_types=list(schema.positive_types),
+            groups=[field.name for field in schema.of("item") if field.is_token],
             provider=self.model.runner.provider,
             decoding=self.model.runner.decoding,
             loaded_at=self.loaded_at.isoformat(),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.arrays import Arrays
-from bundle.features.assembly import Candidates, FeatureAssembler
+from bundle.features.assembly import Candidates, FeatureAssembler, Unknown
 from bundle.features.catalogue import UNKNOWN
 from bundle.features.fitting import Matrix, RecordEncoder
 from bundle.features.history import UserContext
@@ -101,10 +101,36 @@ def _says_anything(assembler: FeatureAssembler, item: Item) -> bool:
     return item.features is not None and any(value is not None for value in item.features.values())
 
 
+def undeclared(assembler: FeatureAssembler, request: RerankRequest) -> set[str]:
+    """Paths of what a request sends and the model has no field for."""
+    encoder, found = assembler.catalogue.encoder, set()
+    names = encoder.names
+    for item in request.items:
+        if item.features and not item.features.keys() <= names:
+            found |= item.features.keys() - names
+    paths = {f"items.features.{name}" for name in found}
+    if request.features_f32 is not None:
+        paths |= {
+            f"features_f32.{name}" for name in request.features_f32.names if name not in encoder.matrix_names
+        }
+    if request.context:
+        others = request.context.keys() - assembler.context.names - {"timestamp"}
+        paths |= {f"context.{name}" for name in others}
+    return paths
+
+
+def undeclared_of_profile(assembler: FeatureAssembler, profile: Features) -> list[str]:
+    return sorted(profile.keys() - assembler.user.names)
+
+
 def assemble(
-    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, user: UserContext
+    assembler: FeatureAssembler,
+    request: RerankRequest,
+    selection: Selection,
+    user: UserContext,
+    unknown: Unknown | None = None,
 ) -> Arrays:
-    """The encoder's inputs for the candidates of a request.
+    """The encoder's inputs for the candidates of a request; `unknown` as for `FeatureAssembler.request`.
 
     A stored profile that does not fit the model (it may have been written for another one) is left out:
     it is no fault of this caller.
@@ -116,7 +142,7 @@ def assemble(
     timestamp = _timestamp(request.context)
     with np.errstate(all="ignore"):  # overflow is looked for below
         try:
-            arrays = assembler.request(listed, user, request.context, timestamp)
+            arrays = assembler.request(listed, user, request.context, timestamp, unknown)
         except ValueError:
             faults = _request_faults(assembler, request, selection.candidates, timestamp)
             if (first := next(faults, None)) is not None:

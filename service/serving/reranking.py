@@ -6,16 +6,17 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import logging
 import random
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
 from typing import Any, Literal
 
+from bundle.features.assembly import Unknown
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
 from service.bodies import rerank as bodies
-from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
+from service.bodies.rerank import ContextResult, Fallback, IgnoredReason, RerankRequest, RerankResponse
 from service.bodies.twins import twin
 from service.context.store import ContextStore, anonymous_id
 from service.errors import (
@@ -34,13 +35,16 @@ from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
-from service.serving.request_features import Selection, assemble, select
+from service.serving.request_features import Selection, assemble, select, undeclared
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
+
+UNDECLARED: IgnoredReason = "undeclared"
+UNKNOWN_VALUE: IgnoredReason = "unknown_value"
 
 REFUSALS_A_TURN = 4
 """Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
@@ -49,7 +53,7 @@ Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
-Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
+Result, Reasoning, Ignored = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
 TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
 
 logger = logging.getLogger(__name__)
@@ -68,6 +72,7 @@ class _Rerank:
     deadline: float
     selection: Selection
     controls: Controls
+    ignored: dict[tuple[str, IgnoredReason], None]  # in order
     recommendation_id: str | None = None
     context: ContextResult | None = None
 
@@ -86,14 +91,16 @@ class Reranker:
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        max_ignored: int = 20,
     ) -> None:
         """
         Args:
+            max_ignored: most fields that a request is told were ignored, and that metrics name.
             clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
             lag_s: how far the event loop is behind, by the clock.
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
-        self._default_deadline_ms = default_deadline_ms
+        self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
         self._refusals = Refusals(REFUSALS_A_TURN)
 
     def arrival(self) -> float:
@@ -148,7 +155,9 @@ class Reranker:
             if slate is not None:
                 served.metrics.slate(slate)
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
-            response = _respond(rerank, slate, fallback, took_ms)
+            told = list(rerank.ignored)[: self._max_ignored]
+            served.metrics.ignore(rerank.ignored, self._max_ignored)
+            response = _respond(rerank, slate, fallback, took_ms, told)
         _report(rerank, slate, response)
         return response
 
@@ -161,12 +170,16 @@ class Reranker:
         caller: Hashable,
         charge: Charge,
     ) -> _Rerank:
-        selection = select(served.model.features, request)
+        features = served.model.features
+        selection = select(features, request)
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
-        return _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
+        ignored = dict.fromkeys((path, UNDECLARED) for path in sorted(undeclared(features, request)))
+        return _Rerank(
+            request, request_id, served, caller, charge, arrived, deadline, selection, controls, ignored
+        )
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -179,7 +192,11 @@ class Reranker:
         if not candidates:
             return None
         with rerank.served.metrics.stage("features"):
-            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
+            unknown = Unknown(set(), set())
+            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user, unknown)
+            for path, names in (("items.features", unknown.items), ("context", unknown.context)):
+                for name in sorted(names):
+                    rerank.ignored[f"{path}.{name}", UNKNOWN_VALUE] = None
         self._check_deadline(rerank, "features")
         slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
@@ -278,7 +295,11 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
 
 
 def _respond(
-    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float
+    rerank: _Rerank,
+    slate: Slate | None,
+    fallback: Fallback | None,
+    took_ms: float,
+    ignored: Sequence[tuple[str, IgnoredReason]],
 ) -> RerankResponse:
     manifest, controls = rerank.served.model.manifest, rerank.controls
     sampling = None
@@ -291,6 +312,7 @@ def _respond(
         model_version=manifest.version,
         results=list(_results(rerank, slate)),
         missing_ids=rerank.selection.missing_ids,
+        ignored=[Ignored(field=field, reason=reason) for field, reason in ignored],
         fallback=fallback,
         context=rerank.context,
         reasoning=None if slate is None else _reasoning(rerank, slate),

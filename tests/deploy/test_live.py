@@ -48,7 +48,8 @@ def put_load(port: int, over: Event) -> None:
             event = {"type": "click", "item_id": items[0]["id"]}
             body = {"recommendation_id": answer["recommendation_id"], "events": [event]}
             client.post("/v1/feedback", json=body)
-            client.post("/v1/rerank", json={"items": [*items, {"id": "new"}], "user_id": f"cold{number}"})
+            new = {"id": "new", "features": {"colour": "red"}}
+            client.post("/v1/rerank", json={"items": [*items, new], "user_id": f"cold{number}"})
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6})
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6, "strict": True})
             client.post("/v1/rerank", json={"items": []})

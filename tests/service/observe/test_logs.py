@@ -73,10 +73,10 @@ async def test_no_ids_at_info(ids: str, serve: Serve, logged: Any) -> None:
     async with serve() as client:
         await everything_with_ids(client)
     lines = logged.lines()
-    assert {line["level"] for line in lines} == {"error", "warning"}
+    assert {line["level"] for line in lines} == {"info", "error", "warning"}
     assert "xyz" not in json.dumps(lines)
     assert not any("ids" in line for line in lines)
-    inference, answer, unexpected = lines[:3]
+    _, inference, answer, unexpected = lines[:4]
     assert (answer["message"], answer["fallback"]) == ("a list came back as it was", "model")
     assert (answer["model"], answer["endpoint"], answer["code"]) == ("eglr", "/v1/rerank", 200)
     assert inference["message"] == "inference failed for a batch of 1: no more"

@@ -129,6 +129,17 @@ async def test_late_positions_share_a_label(client: Client) -> None:
     assert await client.metric('rerank_gate_entropy_nats_count{position="20+",when="after"}') == 4
 
 
+async def test_ignored_fields_are_counted_by_name_as_far_as_there_is_room(serve: Serve) -> None:
+    async with serve(max_ignored_fields=2) as client:
+        for n in range(5):
+            await client.rerank([{"id": "i1", "features": {f"colour{n}": 1, "genres": "opera"}}])
+        total = "rerank_ignored_fields_total"
+        assert await client.metric(f'{total}{{field="items.features.colour0",reason="undeclared"}}') == 1
+        assert await client.metric(f'{total}{{field="items.features.genres",reason="unknown_value"}}') == 5
+        assert await client.metric(f'{total}{{field="other",reason="undeclared"}}') == 4
+        assert await client.metric(total) == 10
+
+
 async def test_labels_are_small_closed_sets(client: Client) -> None:
     """No id of a user, an item or a made-up path may become a time series."""
     await client.get("/no/such/path")
@@ -153,6 +164,7 @@ async def test_labels_are_small_closed_sets(client: Client) -> None:
         "result",
         "signal",
         "outcome",
+        "field",
     }
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     assert labels <= allowed | {"le", "provider"}
