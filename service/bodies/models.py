@@ -36,8 +36,8 @@ class FeatureInfo(Body):
     name: str
     scope: Scope
     kind: Kind
-    values: int | None = Field(description="Known values of a categorical or multivalued field; else null.")
-    size: int | None = Field(description="Numbers of a vector; else null.")
+    values: int | None = Field(None, description="Known values of a categorical or multivalued field.")
+    size: int | None = Field(None, description="Numbers of a vector.")
 
 
 class ModelInfo(Body):
@@ -82,9 +82,7 @@ class ModelList(Body):
                         "reasoning_temperature": 2.0,
                         "selection_temperature": 0.5,
                     },
-                    "features": [
-                        {"name": "genres", "scope": "item", "kind": "multivalued", "values": 18, "size": None}
-                    ],
+                    "features": [{"name": "genres", "scope": "item", "kind": "multivalued", "values": 18}],
                     "initial_score": False,
                     "event_types": ["click"],
                     "groups": ["genres"],

@@ -1,0 +1,64 @@
+"""What an image has compiled is what serving runs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+SERVE = """
+import gc, sys
+from pathlib import Path
+from time import time
+from numba.core.dispatcher import Dispatcher
+from bundle.features.assembly import Candidates
+from bundle.features.history import Interaction, UserContext
+from engine.generation import Controls
+from engine.loaded_model import LoadedModel
+from engine.precompile import SIGNATURES
+
+model = LoadedModel.open(Path(sys.argv[1]))
+past = UserContext({}, (Interaction("i1", "click"), Interaction("i2", "impression")))
+features = [{"price": 1.0, "genres": ["drama"]}, None, None]
+inputs = model.features.request(Candidates(["i1", "i2", "new"], features, [1.0, 2.0, 3.0]), past, {}, time())
+model.generate([inputs, inputs], [Controls.default(model.manifest, 3)] * 2)
+known = {function.py_func.__qualname__: signature for function, signature in SIGNATURES.items()}
+for function in gc.get_objects():
+    if isinstance(function, Dispatcher):
+        for signature in function.signatures:
+            assert known[function.py_func.__qualname__] == signature, (function, signature)
+        if hasattr(function, "stats") and function.signatures:
+            print(function.py_func.__qualname__, len(function.stats.cache_misses))
+"""
+
+
+def test_nothing_is_compiled_that_is_not_listed(bundle: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", SERVE, str(bundle)], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "decode" in run.stdout
+
+
+def test_a_read_only_tree_that_was_precompiled_compiles_nothing(bundle: Path, tmp_path: Path) -> None:
+    """As in a container: another folder than it is compiled in elsewhere, and no home."""
+    for package in ("bundle", "engine"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    build = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "NUMBA_CPU_NAME": "x86-64-v3",
+        "NUMBA_CPU_FEATURES": "",
+    }
+    for command in (["-m", "engine.precompile"], ["-c", "import os; os.system('chmod -R a-w .')"]):
+        subprocess.run([sys.executable, "-B", *command], cwd=tmp_path, env=build, check=True)
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", SERVE, str(bundle)],
+        cwd=tmp_path,
+        env=build,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    missed = dict(line.split() for line in run.stdout.splitlines())
+    assert "decode" in missed
+    assert set(missed.values()) == {"0"}
