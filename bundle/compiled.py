@@ -8,19 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite.binding
 import numba
 from numba import types
-from numba.core import config
-from numba.core.caching import (
-    CompileResultCacheImpl,
-    FunctionCache,
-    InTreeCacheLocator,
-    UserProvidedCacheLocator,
-    UserWideCacheLocator,
-)
+from numba.core import caching
 
 SUMS_IN_ANY_ORDER = {"reassoc", "contract", "nsz", "arcp"}
 """What vector instructions need of float arithmetic; infinities and NaN keep their meaning."""
@@ -32,38 +25,44 @@ clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.i
 PORTABLE, ITS_FEATURES = "x86-64-v3", ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
 """What images are compiled for (`NUMBA_CPU_NAME`): x86 processors since 2013 (Haswell), 2015 (Excavator)."""
 
+config: Any = numba.config
 if config.CPU_NAME == PORTABLE:
     _host = llvmlite.binding.get_host_cpu_features()
     if not all(_host.get(name, False) for name in ITS_FEATURES):
         config.CPU_NAME = config.CPU_FEATURES = None  # compiled anew, for this one
 
 
-class _Baked(InTreeCacheLocator):  # type: ignore[misc]
+class _Baked(caching.InTreeCacheLocator):
     """What lies beside the source, and nothing is added to."""
 
     def ensure_cache_path(self) -> None:
         """Raises: OSError: nothing does."""
-        if not any(Path(self.get_cache_path()).glob("*.nbi")):
-            raise FileNotFoundError(self.get_cache_path())
+        if not any(Path(self._cache_path).glob("*.nbi")):
+            raise FileNotFoundError(self._cache_path)
 
 
-class _Places(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (UserProvidedCacheLocator, InTreeCacheLocator, _Baked, UserWideCacheLocator)
+class _Places(caching.CompileResultCacheImpl):
+    _locator_classes: ClassVar[list[type[object]]] = [
+        caching.UserProvidedCacheLocator,
+        caching.InTreeCacheLocator,
+        _Baked,
+        caching.UserWideCacheLocator,
+    ]
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(caching.FunctionCache):
     """Where nothing can be written, what is missing is compiled, and that is all."""
 
     _impl_class = _Places
 
     def save_overload(self, *compiled: Any) -> None:
         with suppress(OSError):
-            super().save_overload(*compiled)
+            super().save_overload(*compiled)  # type: ignore[no-untyped-call]
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Runs without the interpreter's lock, so what it writes must be its caller's own."""
     dispatcher: Any = numba.njit(nogil=True, fastmath=SUMS_IN_ANY_ORDER, error_model="numpy")(function)
     with suppress(RuntimeError):  # no place to keep a cache, such as a read-only container without a home
-        dispatcher._cache = _Cache(function)
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return dispatcher

@@ -45,7 +45,7 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
     encoder._add_and_normalise: (F3, F3, F1, F1, F1, BOOL2),
     kernel.decode: (
         *(types.int64, BOOL2, F2, D1, D1),
-        types.Tuple((*MEMORY, *CONTROLS, *WEIGHTS, *RECORD)),
+        types.Tuple((*MEMORY, *CONTROLS, *WEIGHTS, *RECORD)),  # type: ignore[no-untyped-call]
     ),
 }
 """What each function is called with; what those call by themselves is compiled with them."""
