@@ -195,7 +195,7 @@ def test_every_series_is_of_a_known_kind(service: ServiceProcess, watched: Watch
 
 
 async def test_a_total_outage_is_red(bundle: Path) -> None:
-    """Nobody asked for anything, and then there is no instance any more."""
+    """Nobody asks for anything, then all is well, and then there is no instance any more."""
     with ExitStack() as stack:
         service = stack.enter_context(ServiceProcess(bundle, "--drain-s", "0"))
         target = f"127.0.0.1:{service.port}"
@@ -211,6 +211,10 @@ async def test_a_total_outage_is_red(bundle: Path) -> None:
             "Context store": ["green"],
         }
         await eventually(lambda: colours(prometheus) == quiet)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            await client.post("/v1/rerank", json={"items": [{"id": "i1"}], "deadline_ms": 9000})
+        well = {name: ["green"] for name in ("Firing alerts", "Reranks failed", "Availability budget")}
+        await eventually(lambda: well.items() <= colours(prometheus).items())
         service.process.kill()
         gone = {
             "Firing alerts": ["red"],
