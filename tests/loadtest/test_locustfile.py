@@ -60,8 +60,9 @@ async def test_closed_loop_keeps_its_objectives(address: str, bundle: Path) -> N
     assert code == 0, output
     assert "objective missed" not in output
     metrics = httpx.get(f"{address}/metrics").text
-    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"}' in metrics
-    assert 'code="422"' not in metrics
+    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"} 0.0' not in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/rerank"} 0.0' in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/feedback"} 0.0' in metrics
 
 
 async def test_fallbacks_miss_an_objective(address: str, bundle: Path) -> None:
