@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import llvmlite.binding
 import numba
@@ -42,7 +42,7 @@ class _Baked(caching.InTreeCacheLocator):
 
 
 class _Places(caching.CompileResultCacheImpl):
-    _locator_classes: ClassVar[list[type[object]]] = [
+    _locator_classes = [  # noqa: RUF012, as in what it overrides
         caching.UserProvidedCacheLocator,
         caching.InTreeCacheLocator,
         _Baked,

@@ -6,17 +6,16 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import logging
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
 from typing import Any, Literal
 
-from bundle.features.assembly import Unknown
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
 from service.bodies import rerank as bodies
-from service.bodies.rerank import ContextResult, Fallback, IgnoredReason, RerankRequest, RerankResponse
+from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
 from service.bodies.twins import twin
 from service.context.store import ContextStore, anonymous_id
 from service.errors import (
@@ -35,16 +34,13 @@ from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
-from service.serving.request_features import Selection, assemble, select, undeclared
+from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
-
-UNDECLARED: IgnoredReason = "undeclared"
-UNKNOWN_VALUE: IgnoredReason = "unknown_value"
 
 REFUSALS_A_TURN = 4
 """Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
@@ -53,7 +49,7 @@ Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
-Result, Reasoning, Ignored = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
+Result, Reasoning, IgnoredField = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
 TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
 
 logger = logging.getLogger(__name__)
@@ -72,7 +68,7 @@ class _Rerank:
     deadline: float
     selection: Selection
     controls: Controls
-    ignored: dict[tuple[str, IgnoredReason], None]  # in order
+    ignored: Ignored
     recommendation_id: str | None = None
     context: ContextResult | None = None
 
@@ -155,9 +151,8 @@ class Reranker:
             if slate is not None:
                 served.metrics.slate(slate)
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
-            told = list(rerank.ignored)[: self._max_ignored]
             served.metrics.ignore(rerank.ignored, self._max_ignored)
-            response = _respond(rerank, slate, fallback, took_ms, told)
+            response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)
         _report(rerank, slate, response)
         return response
 
@@ -176,10 +171,8 @@ class Reranker:
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
-        ignored = dict.fromkeys((path, UNDECLARED) for path in sorted(undeclared(features, request)))
-        return _Rerank(
-            request, request_id, served, caller, charge, arrived, deadline, selection, controls, ignored
-        )
+        asked = request, request_id, served, caller, charge, arrived, deadline
+        return _Rerank(*asked, selection, controls, undeclared(features, request))
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -192,11 +185,8 @@ class Reranker:
         if not candidates:
             return None
         with rerank.served.metrics.stage("features"):
-            unknown = Unknown(set(), set())
-            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user, unknown)
-            for path, names in (("items.features", unknown.items), ("context", unknown.context)):
-                for name in sorted(names):
-                    rerank.ignored[f"{path}.{name}", UNKNOWN_VALUE] = None
+            features = rerank.served.model.features
+            inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
         self._check_deadline(rerank, "features")
         slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
@@ -295,11 +285,7 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
 
 
 def _respond(
-    rerank: _Rerank,
-    slate: Slate | None,
-    fallback: Fallback | None,
-    took_ms: float,
-    ignored: Sequence[tuple[str, IgnoredReason]],
+    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float, max_ignored: int
 ) -> RerankResponse:
     manifest, controls = rerank.served.model.manifest, rerank.controls
     sampling = None
@@ -312,7 +298,7 @@ def _respond(
         model_version=manifest.version,
         results=list(_results(rerank, slate)),
         missing_ids=rerank.selection.missing_ids,
-        ignored=[Ignored(field=field, reason=reason) for field, reason in ignored],
+        ignored=[IgnoredField(field=field, reason=reason) for field, reason in rerank.ignored[:max_ignored]],
         fallback=fallback,
         context=rerank.context,
         reasoning=None if slate is None else _reasoning(rerank, slate),
