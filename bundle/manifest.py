@@ -19,6 +19,9 @@ FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json
 DECODE, ENCODE = "decode.npz", "encode.npz"
 """Weights of the micro-step and of the encoder for native decoding; only where it knows decoder and reasoner,
 and the encoder."""
+EVALUATOR_ENCODER, EVALUATOR, EVALUATE = "evaluator_encoder.onnx", "evaluator.onnx", "evaluate.npz"
+"""The evaluator, for lookahead, where the run has trained one; and its weights for native evaluation."""
+OPTIONAL = (DECODE, ENCODE, EVALUATOR_ENCODER, EVALUATOR, EVALUATE)
 CONFIG, POLICY = "config.json", "policy.pt"
 """The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
 training can go on from. The service reads neither."""
@@ -85,6 +88,7 @@ class Manifest(Frozen):
         gate: when the model reasons.
         hashes: sha256 of every other file.
         reasoning_budget: most reasoning tokens per position the model was trained with; the default.
+        lookahead: other items to try at an uncertain position if a request does not say; needs an evaluator.
     """
 
     name: Name
@@ -102,10 +106,16 @@ class Manifest(Frozen):
     reasoning_temperature: Temperature
     selection_temperature: Temperature
     slate_length: Annotated[int, Field(ge=1, le=10_000)]
+    lookahead: Annotated[int, Field(ge=0, le=1000)] = 0
     dataset: str
     training: dict[str, Any]
     versions: dict[str, str]
     hashes: dict[FileName, Sha256] = Field(default_factory=dict)
+
+    @property
+    def has_evaluator(self) -> bool:
+        """Whether it can look ahead."""
+        return EVALUATOR in self.hashes
 
     def state_specs(self) -> tuple[TensorSpec, ...]:
         """The step state's tensors in the graphs' order."""
@@ -141,7 +151,7 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
-    optional = [name for name in (DECODE, ENCODE) if name in manifest.hashes]
+    optional = [name for name in OPTIONAL if name in manifest.hashes]
     for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
         if name not in manifest.hashes:
             raise BundleError(f"{path}: no hash of {name}")
