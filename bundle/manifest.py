@@ -22,12 +22,14 @@ and the encoder."""
 EVALUATOR_ENCODER, EVALUATOR, EVALUATE = "evaluator_encoder.onnx", "evaluator.onnx", "evaluate.npz"
 """The evaluator, for lookahead, where the run has trained one; and its weights for native evaluation."""
 OPTIONAL = (DECODE, ENCODE, EVALUATOR_ENCODER, EVALUATOR, EVALUATE)
-CONFIG, POLICY = "config.json", "policy.pt"
+CONFIG, POLICY, EVALUATOR_WEIGHTS = "config.json", "policy.pt", "evaluator.pt"
 """The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
-training can go on from. The service reads neither."""
+training can go on from. The service reads none of them."""
 
 
 MAX_MANIFEST_BYTES, MAX_FILE_BYTES = 16 * 2**20, 8 * 2**30
+
+MOST_ALTERNATIVES = 100
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0.001, le=1000)]
@@ -51,6 +53,15 @@ class CurvePoint(Frozen):
     threshold: float
     trigger_rate: Share
     tokens_per_list: NonNegativeFloat
+    score: float
+    ms_per_list: NonNegativeFloat
+
+
+class LookaheadPoint(Frozen):
+    """What looking so far ahead gives on held-out lists; `judged_per_list` are others that were compared."""
+
+    alternatives: Annotated[int, Field(ge=0)]
+    judged_per_list: NonNegativeFloat
     score: float
     ms_per_list: NonNegativeFloat
 
@@ -89,6 +100,7 @@ class Manifest(Frozen):
         hashes: sha256 of every other file.
         reasoning_budget: most reasoning tokens per position the model was trained with; the default.
         lookahead: other items to try at an uncertain position if a request does not say; needs an evaluator.
+        lookahead_curve: what more or less of it gives, once `python -m export.calibrate` has measured it.
     """
 
     name: Name
@@ -106,7 +118,8 @@ class Manifest(Frozen):
     reasoning_temperature: Temperature
     selection_temperature: Temperature
     slate_length: Annotated[int, Field(ge=1, le=10_000)]
-    lookahead: Annotated[int, Field(ge=0, le=1000)] = 0
+    lookahead: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] = 0
+    lookahead_curve: tuple[LookaheadPoint, ...] = ()
     dataset: str
     training: dict[str, Any]
     versions: dict[str, str]
@@ -151,6 +164,10 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
+    if (EVALUATOR in manifest.hashes) != (EVALUATOR_ENCODER in manifest.hashes):
+        raise BundleError(f"{path}: one of {EVALUATOR_ENCODER} and {EVALUATOR} is missing")
+    if manifest.lookahead and not manifest.has_evaluator:
+        raise BundleError(f"{path}: lookahead: there is no {EVALUATOR} to look ahead with")
     optional = [name for name in OPTIONAL if name in manifest.hashes]
     for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
         if name not in manifest.hashes:

@@ -104,7 +104,7 @@ class Lookahead:
     """A writer and an evaluator of the same bundle."""
 
     def __init__(self, writer: Writer, evaluator: Evaluator) -> None:
-        self._writer, self._evaluator = writer, evaluator
+        self.writer, self.evaluator = writer, evaluator
 
     def generate(self, inputs: Named, requests: Sequence[Controls], candidates: Sequence[int]) -> list[Slate]:
         """Write the slates of a batch, each looking as far as its controls say, until their `reason_until`.
@@ -114,7 +114,7 @@ class Lookahead:
             requests: none of them sampled.
             candidates: each request's own N.
         """
-        return _Batch(self._writer, self._evaluator, inputs, requests, candidates).generate()
+        return _Batch(self.writer, self.evaluator, inputs, requests, candidates).generate()
 
 
 class _Batch:

@@ -21,6 +21,7 @@ from bundle.manifest import (
     EVALUATE,
     EVALUATOR,
     EVALUATOR_ENCODER,
+    EVALUATOR_WEIGHTS,
     MANIFEST,
     POLICY,
     SLATE,
@@ -110,6 +111,7 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
 def _write_evaluator(evaluator: ClickModel, policy: Policy, directory: Path) -> None:
     onnx.save(export_evaluator_encoder(evaluator, policy.sizes), directory / EVALUATOR_ENCODER)
     onnx.save(export_evaluator(evaluator), directory / EVALUATOR)
+    save_tensors(directory / EVALUATOR_WEIGHTS, evaluator.state_dict())
     weights = evaluate_weights(evaluator)
     if weights is not None:
         np.savez(directory / EVALUATE, allow_pickle=False, **weights)

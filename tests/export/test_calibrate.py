@@ -135,7 +135,7 @@ def test_a_kill_while_writing_leaves_the_old_manifest(bundle: Path, monkeypatch:
 
     monkeypatch.setattr("model.training.checkpoint.os.replace", die)
     with pytest.raises(KeyboardInterrupt):
-        store(bundle, before, before.gate)
+        store(bundle, before, {"gate": before.gate})
     assert read_manifest(bundle) == before
 
 
