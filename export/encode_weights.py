@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from model.decoders.gru import GRUDecoder
 from model.encoder import Encoder
@@ -58,7 +58,7 @@ def candidate_weights(encoder: Encoder) -> dict[str, NDArray[Any]] | None:
     query, key = encoder.history_query, encoder.history_key
     first, second = encoder.mix[0], encoder.mix[3]
     assert isinstance(first, nn.Linear)
-    weights = {
+    weights: dict[str, Any] = {
         "candidate_weights": candidate,  # [numeric, D]
         "candidate_bias": (encoder.candidate.bias + item.numbers.bias)[None],  # [1, D]
         "history_weights": item.numbers.weight.T,  # [item numeric, D]
@@ -84,5 +84,6 @@ def candidate_weights(encoder: Encoder) -> dict[str, NDArray[Any]] | None:
     return {**as_arrays(weights), "slot_fields": first_slots}
 
 
-def as_arrays(weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+def as_arrays(weights: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """Tensors as arrays in rows."""
     return {name: np.ascontiguousarray(tensor.numpy(), np.float32) for name, tensor in weights.items()}

@@ -31,7 +31,8 @@ def evaluate_weights(evaluator: ClickModel) -> dict[str, NDArray[Any]] | None:
 
 
 def _reading(network: Evaluator) -> dict[str, NDArray[np.float32]]:
-    reader, width = network.reader, network.config.width
+    reader: Any = network.reader  # whose weights have no types
+    width = network.config.width
     click, score = network.click[0], network.click[3]
     assert isinstance(click, nn.Linear)
     assert isinstance(score, nn.Linear)

@@ -48,6 +48,10 @@ class EvaluatorGraph(nn.Module):
 class OnnxGRU(nn.Module):
     """In the place of a `torch.nn.GRU` of one layer: tracing that one would fix the number of places."""
 
+    input_weights: Tensor  # [1, 3 D, D]
+    state_weights: Tensor  # [1, 3 D, D]
+    biases: Tensor  # [1, 6 D]
+
     def __init__(self, gru: nn.GRU) -> None:
         super().__init__()
         self.width = gru.hidden_size

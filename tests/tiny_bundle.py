@@ -13,11 +13,11 @@ from bundle.features.schema import FeatureSchema, FieldSpec
 from bundle.manifest import MANIFEST, Calibration, GateKind
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from export.writer import Trained, write_bundle
-from model.config import EncoderConfig, EvaluatorNetworkConfig, PolicyConfig, ReasonerConfig
+from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
 from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.training.config import RunConfig
+from model.training.config import EvaluatorConfig, RunConfig
 
 THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 """Of the tiny policy, by what its gate compares."""
@@ -67,6 +67,7 @@ def tiny_config(
     attention: str = "full",
     gate: GateKind = "normalised",
     base_score: bool = False,
+    evaluators: int = 1,
 ) -> RunConfig:
     """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
     reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
@@ -79,7 +80,8 @@ def tiny_config(
         ),
         reasoner=ReasonerConfig.model_validate({**reasoning, "gate": gate, "initial_step": 0.5}),
     )
-    return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
+    evaluator = EvaluatorConfig(width=16, members=evaluators)
+    return RunConfig(dataset="simulator", features=SCHEMA, policy=policy, evaluator=evaluator)
 
 
 def tiny_policy(
@@ -105,7 +107,7 @@ def tiny_policy(
 def tiny_evaluator(features: FeatureAssembler, members: int = 2, seed: int = 0) -> ClickModel:
     """Untrained, but far from giving every list the same value."""
     torch.manual_seed(seed)
-    evaluator = build_evaluator(EvaluatorNetworkConfig(width=16), members, feature_sizes(features))
+    evaluator = build_evaluator(EvaluatorConfig(width=16), members, feature_sizes(features))
     with torch.no_grad():
         for network in evaluator.networks:
             network.click[3].weight *= 30.0  # type: ignore[operator]
@@ -150,7 +152,9 @@ def build_tiny_bundle(
     """Write the bundle and return its directory."""
     features = tiny_features()
     policy = tiny_policy(features, reasoner, layers, decoder=decoder, gate=gate, base_score=base_score)
-    config = tiny_config(reasoner, layers, decoder, gate=gate, base_score=base_score)
+    config = tiny_config(
+        reasoner, layers, decoder, gate=gate, base_score=base_score, evaluators=max(evaluators, 1)
+    )
     evaluator = tiny_evaluator(features, evaluators) if evaluators else None
     write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}, evaluator), directory, "1")
     return directory

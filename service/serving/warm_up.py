@@ -62,8 +62,8 @@ def _least_s(
     that is spent elsewhere does not count, for it says nothing of this model."""
     length = min(positions, len(inputs[0]["candidate_numeric"]))
     default = Controls.default(model.manifest, length)
-    reasoning = {"entropy_threshold": -1.0, "reasoning_budget": tokens, "lookahead": lookahead}
-    controls = [replace(default, **reasoning)] * len(inputs)
+    everywhere = replace(default, entropy_threshold=-1.0, reasoning_budget=tokens, lookahead=lookahead)
+    controls = [everywhere] * len(inputs)
     on_cpu = model.runner.provider == PROVIDERS["cpu"]
     least, spent = inf, 0.0
     for round_ in range(1 + ROUNDS):

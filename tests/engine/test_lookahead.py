@@ -36,9 +36,17 @@ def model(judging: Path) -> LoadedModel:
 def requests(model: LoadedModel) -> Requests:
     """Greedy, of several lengths, budgets, thresholds and temperatures, with one to three alternatives."""
     return [
-        (arrays, replace(controls, seed=None, lookahead=1 + number % 3))
+        (
+            arrays,
+            replace(
+                controls,
+                entropy_threshold=0.9 * controls.entropy_threshold,
+                seed=None,
+                lookahead=1 + number % 3,
+            ),
+        )
         for number, (arrays, controls) in enumerate(
-            random_requests(model.features, model.manifest, 24, seed=11, sizes=(1, 2, 5, 24, 50))
+            random_requests(model.features, model.manifest, 24, seed=11, sizes=(2, 24, 24, 50))
         )
     ]
 
