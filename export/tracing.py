@@ -29,12 +29,8 @@ def feature_axes(sizes: FeatureSizes) -> dict[str, int]:
 
 def sized(specs: Iterable[TensorSpec], axes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
     """Contract tensors with some of their axes fixed."""
-    return tuple(
-        spec._replace(
-            axes=tuple(axes.get(axis, axis) if isinstance(axis, str) else axis for axis in spec.axes)
-        )
-        for spec in specs
-    )
+    fixed: dict[str | int, int] = dict(axes.items())
+    return tuple(spec._replace(axes=tuple(fixed.get(axis, axis) for axis in spec.axes)) for spec in specs)
 
 
 def traced(graph: nn.Module, inputs: tuple[TensorSpec, ...], outputs: list[str]) -> ModelProto:
