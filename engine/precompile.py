@@ -10,11 +10,11 @@ from typing import Any
 from numba import types
 
 from bundle.features import derived, popularity
-from engine.native import encoder, kernel
+from engine.native import encoder, evaluator, kernel
 
 F1, F2, F3, F4 = (types.Array(types.float32, dimensions, "C") for dimensions in (1, 2, 3, 4))
 D1, D2 = (types.Array(types.float64, dimensions, "C") for dimensions in (1, 2))
-I1, I2 = (types.Array(types.int64, dimensions, "C") for dimensions in (1, 2))
+I1, I2, I3 = (types.Array(types.int64, dimensions, "C") for dimensions in (1, 2, 3))
 TOKENS, BOOL1, BOOL2 = (
     types.Array(types.int32, 2, "C"),
     types.Array(types.bool_, 1, "C"),
@@ -26,6 +26,7 @@ MEMORY = (F3, F2, F3, F2, F4)
 CONTROLS = (I1, F1, I1, I1, F1, F1, F3)
 WEIGHTS = (F2, F2, F1, F1, F2, F1, F2, F2, F2, F1)
 RECORD = (I2, BOOL2, F2, F2, F2, F2)
+READING = (F3, F2, F3, F2, F2, F3, F3, F2, F2)
 
 SIGNATURES: dict[Any, tuple[Any, ...]] = {
     derived.look_up: (F2, TOKENS, I1, F2, TOKENS),
@@ -43,8 +44,12 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
     encoder._attend: (F3, F2, BOOL2),
     encoder._add_and_rectify: (F3, F3, F2),
     encoder._add_and_normalise: (F3, F3, F1, F1, F1, BOOL2),
+    evaluator._values: (
+        *(types.boolean, F4, I1, I2, F1),
+        types.Tuple(READING),  # type: ignore[no-untyped-call]
+    ),
     kernel.decode: (
-        *(types.int64, BOOL2, F2, D1, D1),
+        *(types.int64, BOOL2, F2, I1, I2, I3, F3, D1, D1),
         types.Tuple((*MEMORY, *CONTROLS, *WEIGHTS, *RECORD)),  # type: ignore[no-untyped-call]
     ),
 }
