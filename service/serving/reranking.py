@@ -125,11 +125,10 @@ class Reranker:
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
-        record = current()
-        if record is not None:
+        if (record := current()) is not None:
             record.model = served.key
         rerank = self._begin(served, request, request_id, arrived, caller, charge)
-        fallback: Fallback | None = None
+        fallback: Fallback | None
         slate: Slate | None = None
         try:
             slate = await self._generate(rerank)
@@ -146,8 +145,6 @@ class Reranker:
             fallback = "unknown" if slate is None else None
         if fallback is not None:
             served.metrics.fallback.labels(fallback).inc()
-            if record is not None:
-                record.fallback = fallback
         with served.metrics.stage("post"):
             if slate is not None:
                 served.metrics.slate(slate)
@@ -253,8 +250,8 @@ class Reranker:
 def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> None:
     """Tell the request's trace, and, if somebody debugs, the log."""
     record = current()
-    if record is not None and record.recording:
-        record.slate = slate
+    if record is not None:
+        record.slate, record.fallback = slate, response.fallback
         record.note(
             model=response.model,
             model_version=response.model_version,
