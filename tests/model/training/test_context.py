@@ -8,7 +8,7 @@ import torch
 from small_run import small_config
 
 from model.data import __main__ as command
-from model.data.__main__ import context
+from model.data.context import context
 from model.evaluator import Evaluator
 from model.sizes import feature_sizes
 from model.training.config import EvaluatorConfig
