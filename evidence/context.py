@@ -12,9 +12,9 @@ import torch
 from evidence.data import DATA, STRENGTHS
 from evidence.results import CONTEXT, RESULTS
 from export.provenance import commit
-from model.data.context import context
 from model.progress import progress
 from model.training.checkpoint import save_text
+from model.training.context import context_of_log
 
 LOGS = ("ranklens", "kuairand", "movietweetings")
 
@@ -27,7 +27,7 @@ def main() -> None:
     path = RESULTS / CONTEXT
     found = json.loads(path.read_text()) if path.exists() else {}
     for name in progress(arguments.data, "data sets"):
-        report = context(DATA[name].run_config(0)).model_dump()
+        report = context_of_log(DATA[name].run_config(0)).model_dump()
         found[name] = {key: round(value, 5) for key, value in report.items()} | {"commit": commit()}
         save_text(path, json.dumps(found, indent=1) + "\n")
 

@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from bundle.errors import RerankerError
-from model.data.context import context
 from model.training.config import read_config
+from model.training.context import context_of_log
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     if arguments.log:
         changes |= {"dataset": "event_log", "event_log": arguments.log}
     try:
-        context(read_config(arguments.config, changes))
+        context_of_log(read_config(arguments.config, changes))
     except (RerankerError, ValueError) as error:
         raise SystemExit(str(error)) from None
 
