@@ -7,7 +7,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -21,6 +22,7 @@ from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
+from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.loop_lag import LoopLag
@@ -54,9 +56,17 @@ def create_app(
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
-    lag = LoopLag(clock)
+    metrics.store_answers = lambda: contexts.answers
+    lag = LoopLag(clock, metrics.loop_lag.observe)
     models = Models(settings, metrics, clock, lambda: lag.seconds)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
+    reranker = Reranker(
+        contexts,
+        metrics,
+        settings.default_deadline_ms,
+        clock,
+        lambda: lag.seconds,
+        settings.max_ignored_fields,
+    )
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
     @asynccontextmanager
@@ -72,6 +82,11 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
+    answer_log = AnswerLog(settings)
+
+    def observed(inner: ASGIApp) -> Observed:
+        return Observed(inner, metrics, answer_log, tracer)
+
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
@@ -80,10 +95,19 @@ def create_app(
     else:
         app.state.admin = _application(service)
         app.state.admin.include_router(status.inside)
-        app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
+        app.state.admin.middleware_stack = observed(app.state.admin.build_middleware_stack())
     openapi.install(app, rerank.router)
-    app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
+    _declare(metrics, rerank.router, users.router, status.router, status.inside)
+    app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
     return app
+
+
+def _declare(metrics: Metrics, *routers: APIRouter) -> None:
+    """Every route's documented answers, and 500."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                metrics.declare(route.path, {route.status_code or 200, *route.responses, 500})
 
 
 def _application(service: Service, **named: Any) -> FastAPI:

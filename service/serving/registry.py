@@ -5,6 +5,7 @@ Knows nothing of requests.
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,19 +14,23 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self
 
+from bundle.features.fitting import key
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
-from service.bodies.models import Defaults, GateInfo, ModelInfo
+from service.bodies.models import Defaults, FeatureInfo, GateInfo, ModelInfo
 from service.errors import GenerationError, NotFoundError, UnavailableError
+from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.scheduler import Scheduler
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 PROBE_S = 1.0
 """For a model that is asked whether it answers again."""
@@ -81,7 +86,8 @@ class ServedModel:
 
     @property
     def info(self) -> ModelInfo:
-        manifest = self.model.manifest
+        manifest, fitted = self.model.manifest, self.model.features.fitted
+        schema = fitted.feature_schema
         return ModelInfo(
             name=manifest.name,
             version=manifest.version,
@@ -92,7 +98,21 @@ class ServedModel:
             evaluator=manifest.has_evaluator,
             gate=GateInfo.model_validate(manifest.gate.model_dump(include=set(GateInfo.model_fields))),
             defaults=Defaults.model_validate(manifest.model_dump(include=set(Defaults.model_fields))),
+            features=[
+                FeatureInfo(
+                    name=field.name,
+                    scope=field.scope,
+                    kind=field.kind,
+                    values=len(fitted.vocabulary[key(field)]) if field.is_token else None,
+                    size=field.size,
+                )
+                for field in schema.fields
+            ],
+            initial_score=schema.initial_score,
+            event_types=list(schema.positive_types),
+            groups=[field.name for field in schema.of("item") if field.is_token],
             provider=self.model.runner.provider,
+            decoding=self.model.runner.decoding,
             loaded_at=self.loaded_at.isoformat(),
         )
 
@@ -216,7 +236,10 @@ class Models:
     async def _load(self, bundle: Path, alone: bool) -> ModelKey:
         async with self._loading:
             served = await self._open(bundle)
-        key = served.key
+        key, runner = served.key, served.model.runner
+        told = {"bundle": str(bundle), "model": key.name, "version": key.version}
+        told |= {"provider": runner.provider, "decoding": runner.decoding}
+        logger.info("a model is served", extra={FIELDS: told})
         replaced = [other for other in self._served if other == key or (alone and other.name == key.name)]
         leaving = [self._served.pop(other) for other in replaced]
         self._served[key] = served

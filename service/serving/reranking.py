@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
-from typing import Any
+from typing import Any, Literal
 
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
@@ -27,6 +27,7 @@ from service.errors import (
     OverloadedError,
     RateLimitedError,
     Stage,
+    StoreNotAskedError,
     StoreUnavailableError,
 )
 from service.observe import logs
@@ -34,7 +35,7 @@ from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
-from service.serving.request_features import Selection, assemble, select
+from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
@@ -49,7 +50,7 @@ Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
-Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
+Result, Reasoning, IgnoredField = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
 TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class _Rerank:
     deadline: float
     selection: Selection
     controls: Controls
+    ignored: Ignored
     recommendation_id: str | None = None
     context: ContextResult | None = None
 
@@ -86,14 +88,16 @@ class Reranker:
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        max_ignored: int = 20,
     ) -> None:
         """
         Args:
+            max_ignored: most fields that a request is told were ignored, and that metrics name.
             clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
             lag_s: how far the event loop is behind, by the clock.
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
-        self._default_deadline_ms = default_deadline_ms
+        self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
         self._refusals = Refusals(REFUSALS_A_TURN)
 
     def arrival(self) -> float:
@@ -121,8 +125,10 @@ class Reranker:
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
+        if (record := current()) is not None:
+            record.model = served.key
         rerank = self._begin(served, request, request_id, arrived, caller, charge)
-        fallback: Fallback | None = None
+        fallback: Fallback | None
         slate: Slate | None = None
         try:
             slate = await self._generate(rerank)
@@ -135,12 +141,16 @@ class Reranker:
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
+        else:
+            fallback = "unknown" if slate is None else None
+        if fallback is not None:
             served.metrics.fallback.labels(fallback).inc()
         with served.metrics.stage("post"):
             if slate is not None:
                 served.metrics.slate(slate)
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
-            response = _respond(rerank, slate, fallback, took_ms)
+            served.metrics.ignore(rerank.ignored, self._max_ignored)
+            response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)
         _report(rerank, slate, response)
         return response
 
@@ -153,12 +163,14 @@ class Reranker:
         caller: Hashable,
         charge: Charge,
     ) -> _Rerank:
-        selection = select(served.model.features, request)
+        features = served.model.features
+        selection = select(features, request)
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served, request, len(selection.candidates))
-        return _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
+        asked = request, request_id, served, caller, charge, arrived, deadline
+        return _Rerank(*asked, selection, controls, undeclared(features, request))
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -171,7 +183,8 @@ class Reranker:
         if not candidates:
             return None
         with rerank.served.metrics.stage("features"):
-            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
+            features = rerank.served.model.features
+            inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
         self._check_deadline(rerank, "features")
         slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
@@ -193,21 +206,24 @@ class Reranker:
         """
         user_id = rerank.request.user_id
         known: UserContext | None = None
+        result: Literal["not_asked"] | None = None  # if it is not told by the answer
         with self._metrics.stage("context"):
             if user_id is None:
                 rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
             else:
                 try:
                     recommended = await self._contexts.recommend(user_id, rerank.deadline - self._clock())
-                except StoreUnavailableError:
+                except StoreUnavailableError as error:
                     if self._clock() >= rerank.deadline:
                         self._metrics.context_lookups.labels("timeout").inc()
                         raise DeadlineExceededError("context") from None
                     rerank.context = "unavailable"
+                    if isinstance(error, StoreNotAskedError):
+                        result = "not_asked"
                 else:
                     rerank.recommendation_id, known = recommended
                     rerank.context = "miss" if known is None else "hit"
-        self._metrics.context_lookups.labels(rerank.context).inc()
+        self._metrics.context_lookups.labels(result or rerank.context).inc()
         user = known or ANONYMOUS
         if rerank.context in ("hit", "miss") and not user.history:
             self._metrics.cold_users.inc()
@@ -218,10 +234,13 @@ class Reranker:
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
+        record = current()
         if isinstance(error, DeadlineExceededError):
             served.metrics.deadline_exceeded.labels(error.stage).inc()
-            if (record := current()) is not None:
+            if record is not None:
                 record.note(deadline_stage=error.stage)
+        if record is not None:
+            record.reason = str(error) if isinstance(error, GenerationError) else type(error).__name__
         if isinstance(error, GenerationError):
             return error
         logger.error("unexpected error in a rerank", exc_info=error)
@@ -231,8 +250,8 @@ class Reranker:
 def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> None:
     """Tell the request's trace, and, if somebody debugs, the log."""
     record = current()
-    if record is not None and record.recording:
-        record.slate = slate
+    if record is not None:
+        record.slate, record.fallback = slate, response.fallback
         record.note(
             model=response.model,
             model_version=response.model_version,
@@ -268,7 +287,7 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
 
 
 def _respond(
-    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float
+    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float, max_ignored: int
 ) -> RerankResponse:
     manifest, controls = rerank.served.model.manifest, rerank.controls
     sampling = None
@@ -281,6 +300,7 @@ def _respond(
         model_version=manifest.version,
         results=list(_results(rerank, slate)),
         missing_ids=rerank.selection.missing_ids,
+        ignored=[IgnoredField(field=field, reason=reason) for field, reason in rerank.ignored[:max_ignored]],
         fallback=fallback,
         context=rerank.context,
         reasoning=None if slate is None else _reasoning(rerank, slate),

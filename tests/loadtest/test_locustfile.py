@@ -60,8 +60,9 @@ async def test_closed_loop_keeps_its_objectives(address: str, bundle: Path) -> N
     assert code == 0, output
     assert "objective missed" not in output
     metrics = httpx.get(f"{address}/metrics").text
-    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"}' in metrics
-    assert 'code="422"' not in metrics
+    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"} 0.0' not in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/rerank"} 0.0' in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/feedback"} 0.0' in metrics
 
 
 async def test_fallbacks_miss_an_objective(address: str, bundle: Path) -> None:
@@ -70,6 +71,16 @@ async def test_fallbacks_miss_an_objective(address: str, bundle: Path) -> None:
     assert code == 1, output
     (missed,) = [line for line in output.splitlines() if "objective missed" in line]
     assert "fallback ratio: 1," in missed
+
+
+async def test_a_dead_store_misses_an_objective(bundle: Path) -> None:
+    """Every list is answered, and as good as an anonymous one."""
+    nowhere = ("--redis-url", f"redis://127.0.0.1:{free_port()}/0")
+    with ServiceProcess(bundle, *PATIENT, *nowhere) as service:
+        code, output = await run_for(3, service.url, "--items-file", str(bundle), *SLOW_IS_FINE)
+    assert code == 1, output
+    (missed,) = [line for line in output.splitlines() if "objective missed" in line]
+    assert "storeless ratio: 1," in missed
 
 
 def test_no_service_is_no_pass(tmp_path: Path) -> None:
@@ -126,6 +137,7 @@ def test_a_master_judges_what_two_workers_measured(address: str, bundle: Path, t
     assert measured["arrivals"] == "OpenLoop"
     assert [level["users"] for level in measured["levels"]] == [1, 1, 2, 3, 3, 4]
     assert measured["reranks"] == reranks(address) - before > 0
+    assert [level["breaches"] for level in measured["levels"]] == [[]] * 6
 
 
 async def test_an_open_loop_tells_of_a_pause_that_a_closed_one_hides(bundle: Path, tmp_path: Path) -> None:
