@@ -22,6 +22,7 @@ from service.bodies.models import Defaults, GateInfo, ModelInfo
 from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
+from service.serving.occupancy import Occupancy
 from service.serving.scheduler import Scheduler
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
@@ -112,6 +113,7 @@ class Models:
     ) -> None:
         """`lag_s` tells how far the event loop is behind, by the clock."""
         self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
+        self._occupancy = Occupancy(clock)
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
@@ -206,6 +208,7 @@ class Models:
             batch_s=settings.batch_ms / 1000,
             max_queue=settings.max_queue,
             lag_s=self._lag_s,
+            occupancy=self._occupancy,
             clock=self._clock,
         )
         scheduler.start()

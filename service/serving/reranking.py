@@ -31,6 +31,7 @@ from service.errors import (
 from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.loop_lag import BEAT_S
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, assemble, select
@@ -95,9 +96,18 @@ class Reranker:
         self._default_deadline_ms = default_deadline_ms
         self._refusals = Refusals(REFUSALS_A_TURN)
 
-    def arrival(self) -> float:
-        """When a request that is seen now came, at the earliest: its deadline counts from then."""
-        return self._clock() - self._lag_s()
+    def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
+        """When a request that is read now came: its deadline counts from then.
+
+        Args:
+            age_s: what the system knows of its age. While the event loop keeps up, nobody waits unread, and
+                that is not asked for.
+        """
+        now, lag = self._clock(), self._lag_s()
+        if not lag:
+            return now
+        age = age_s()
+        return now - (lag if age is None else min(age, lag + BEAT_S))
 
     async def rerank(
         self,
@@ -163,16 +173,18 @@ class Reranker:
         """The slate, or None when no item of the request can be ranked."""
         self._check_deadline(rerank, "parse")
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
-        if candidates:
-            price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
-            rerank.charge(price.most_s)
-        user = await self._user_context(rerank)
         if not candidates:
+            await self._user_context(rerank)
             return None
-        with rerank.served.metrics.stage("features"):
-            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
-        self._check_deadline(rerank, "features")
-        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
+        price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
+        rerank.charge(price.most_s)
+        with scheduler.stay(price, rerank.caller) as stay:
+            with stay.away():
+                user = await self._user_context(rerank)
+            with rerank.served.metrics.stage("features"):
+                inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
+            self._check_deadline(rerank, "features")
+            slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
