@@ -24,6 +24,7 @@ from service.context.store import ContextStore, StoreLimits
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.loop_lag import LoopLag
+from service.serving.occupancy import Occupancy
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
@@ -54,9 +55,10 @@ def create_app(
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
-    lag = LoopLag(clock)
-    models = Models(settings, metrics, clock, lambda: lag.seconds)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
+    lag, occupancy = LoopLag(clock), Occupancy(clock)
+    loop = (clock, lambda: lag.seconds, occupancy)
+    models = Models(settings, metrics, *loop)
+    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, *loop)
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
     @asynccontextmanager

@@ -36,7 +36,7 @@ class Admission:
             OverloadedError: the request would be late because of those before it, or the limit is reached.
         """
         now, factor = self._clock(), lane.pace.factor
-        if self._occupancy:
+        if self._occupancy.count:
             wait = self._occupancy.all_s
             if wait > deadline - now and (wait := self._occupancy.share_s(caller)) > deadline - now:
                 raise OverloadedError("too much is being done to answer in time", wait)

@@ -26,24 +26,22 @@ class Occupancy:
 
     Attributes:
         each_s: what each of recent requests took; 0 before the first.
+        count: requests that are there, and of these
         away: how many wait for others.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._by_caller = Counter[Hashable]()
-        self._count = self._ended = self.away = 0
+        self.count = self._ended = self.away = 0
         self._recent = deque[float](maxlen=RECENT)
+        self.on_answer: list[Callable[[], None]] = []
         self.each_s = 0.0
-
-    def __bool__(self) -> bool:
-        """Whether anybody is there."""
-        return self._count > 0
 
     @property
     def all_s(self) -> float:
         """Seconds until everybody is answered, and one more."""
-        return (self._count + 1) * self.each_s
+        return (self.count + 1) * self.each_s
 
     def share_s(self, caller: Hashable) -> float:
         """As `all_s`, but of every other caller no more than this one would then have had itself."""
@@ -57,20 +55,22 @@ class Occupancy:
 
     def enter(self, caller: Hashable) -> int:
         """Returns how many are at work now."""
-        self._count += 1
+        self.count += 1
         self._by_caller[caller] += 1
-        return self._count - self.away
+        return self.count - self.away
 
     def leave(self, caller: Hashable, seconds: float, among: int) -> None:
         """One of so many has been at work for so long, and its answer is sent."""
-        self._recent.append(seconds / max(among, self._count - self.away))
+        self._recent.append(seconds / max(among, self.count - self.away))
         self._ended += 1
         if self._ended % EVERY == 0 or len(self._recent) < EVERY:
             self.each_s = median(self._recent)
-        self._count -= 1
+        self.count -= 1
         self._by_caller[caller] -= 1
         if not self._by_caller[caller]:
             del self._by_caller[caller]
+        for told in self.on_answer:
+            told()
 
 
 class Stay:

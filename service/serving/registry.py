@@ -110,10 +110,11 @@ class Models:
         metrics: Metrics,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
     ) -> None:
         """`lag_s` tells how far the event loop is behind, by the clock."""
         self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
-        self._occupancy = Occupancy(clock)
+        self._occupancy = Occupancy(clock) if occupancy is None else occupancy
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()

@@ -32,6 +32,7 @@ from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.loop_lag import BEAT_S
+from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, assemble, select
@@ -41,9 +42,6 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
-
-REFUSALS_A_TURN = 4
-"""Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
 
 Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
@@ -86,6 +84,7 @@ class Reranker:
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
     ) -> None:
         """
         Args:
@@ -94,7 +93,7 @@ class Reranker:
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
         self._default_deadline_ms = default_deadline_ms
-        self._refusals = Refusals(REFUSALS_A_TURN)
+        self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
     def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
         """When a request that is read now came: its deadline counts from then.

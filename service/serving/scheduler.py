@@ -70,7 +70,8 @@ class Scheduler:
         self._max_batch_size, self._batch_s = max_batch_size, batch_s
         self._lag_s, self._engine_clock = lag_s, engine_clock
         self._short, self._long = self._lanes = Lane(), Lane()
-        self._occupancy, self._beside = occupancy or Occupancy(clock), Occupancy(clock)
+        self._occupancy = Occupancy(clock) if occupancy is None else occupancy
+        self._beside = Occupancy(clock)
         self._admission = Admission(self._lanes, max_queue, lag_s, self._occupancy, clock)
         self._executor = ThreadPoolExecutor(1, "inference", initializer=_yield_to_others)
         self._workers: list[asyncio.Task[None]] = []

@@ -25,7 +25,7 @@ async def together(occupancy: Occupancy, clock: SteeredClock, count: int, second
 async def test_each_takes_its_part_of_the_time(occupancy: Occupancy, clock: SteeredClock) -> None:
     for _ in range(RECENT):
         await together(occupancy, clock, 10, 0.02)
-    assert not occupancy
+    assert occupancy.count == 0
     assert occupancy.each_s == pytest.approx(0.02 / 10, rel=0.4), (
         "whatever the order they are seen to leave in"
     )
@@ -43,10 +43,10 @@ async def test_a_stall_says_little(occupancy: Occupancy, clock: SteeredClock) ->
 async def test_an_answer_counts_until_it_is_sent(occupancy: Occupancy, clock: SteeredClock) -> None:
     with occupancy.stay("a"):
         pass
-    assert occupancy
+    assert occupancy.count == 1
     clock.now += 0.004  # of others, in the same turn
     await turns()
-    assert not occupancy
+    assert occupancy.count == 0
     assert occupancy.each_s == pytest.approx(0.004)
 
 
