@@ -80,9 +80,10 @@ def create_app(
     if settings.admin_port is None:
         app.include_router(status.inside)
     else:
-        app.state.admin = _application(service)
-        app.state.admin.include_router(status.inside)
-        app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
+        app.state.admin = inside = _application(service)
+        inside.include_router(status.inside)
+        guarded = _of_allowed_hosts(inside.build_middleware_stack(), settings, settings.admin_host)
+        inside.middleware_stack = Observed(guarded, metrics, tracer)
     openapi.install(app, rerank.router)
     app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
     return app
@@ -107,12 +108,19 @@ def _application(service: Service, **named: Any) -> FastAPI:
 
 def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Behind what browsers are told, and the Host names that are answered; where nothing is set, nothing."""
-    if settings.allowed_hosts:
-        app = AllowedHosts(app, settings.allowed_hosts)
+    app = _of_allowed_hosts(app, settings)
     if settings.cors_origins:
         methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
         app = CORSMiddleware(app, settings.cors_origins, methods, (*headers, "x-request-id"))
     return app
+
+
+def _of_allowed_hosts(app: ASGIApp, settings: Settings, *more: str) -> ASGIApp:
+    """If not all are; then `more` addresses are, too."""
+    if not settings.allowed_hosts:
+        return app
+    addresses = [f"[{address}]" if ":" in address else address for address in more]
+    return AllowedHosts(app, [*settings.allowed_hosts, *addresses])
 
 
 def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:

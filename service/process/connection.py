@@ -4,6 +4,7 @@ A request beyond a limit is answered in the one shape of errors, or, where nothi
 its connection is closed. Knows nothing of routes, but for those of health, which are always answered.
 """
 
+import ssl
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from functools import partial
 from typing import Any
@@ -51,6 +52,7 @@ class Connections:
 
     def config(self, app: FastAPI, **more: Any) -> uvicorn.Config:
         """How uvicorn serves an application over these connections."""
+        settings = self.settings
         return uvicorn.Config(
             app,
             http=self.protocol,  # type: ignore[arg-type]
@@ -60,7 +62,11 @@ class Connections:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=self.settings.keep_alive_s,
+            timeout_keep_alive=settings.keep_alive_s,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+            ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
             **more,
         )
 
