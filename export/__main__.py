@@ -13,6 +13,7 @@ from export.writer import Trained, write_bundle
 from model.progress import console
 from model.training.checkpoint import (
     load_config,
+    load_evaluator,
     load_features,
     load_gate,
     load_policy,
@@ -32,7 +33,12 @@ def export(run: Path, bundle: Path, version: str | None = None) -> None:
     """
     features = load_features(run)
     trained = Trained(
-        load_config(run), load_policy(run, features), features, load_gate(run), load_summary(run)
+        load_config(run),
+        load_policy(run, features),
+        features,
+        load_gate(run),
+        load_summary(run),
+        evaluator=load_evaluator(run, features),
     )
     partial = bundle.with_name(bundle.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -20,6 +20,7 @@ from service.bodies.twins import twin
 from service.context.store import ContextStore, anonymous_id
 from service.errors import (
     DeadlineExceededError,
+    Fault,
     GenerationError,
     InvalidRequestError,
     ModelError,
@@ -265,10 +266,14 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
         if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
             overrides["reasoning_budget"] = request.reasoning.max_tokens
         overrides["reasoning_temperature"] = request.reasoning.temperature
+        overrides["lookahead"] = request.reasoning.lookahead
+        if request.reasoning.lookahead and served.model.lookahead is None:
+            raise InvalidRequestError([Fault("reasoning.lookahead", "this model has no evaluator")])
     if request.sampling is not None:
         seed = request.sampling.seed
         overrides["seed"] = random.getrandbits(53) if seed is None else seed
         overrides["selection_temperature"] = request.sampling.temperature
+        overrides["lookahead"] = 0
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(default, **given) if given else default
 
@@ -318,7 +323,7 @@ def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[bodies.Result]:
 
 def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
     if not rerank.request.explain:
-        return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop)
+        return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop)
     candidates, items = rerank.selection.candidates, rerank.request.items
     trace = [
         TracePosition(
@@ -332,4 +337,4 @@ def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
         )
         for place, position in enumerate(slate.positions)
     ]
-    return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop, trace=trace)
+    return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop, trace=trace)
