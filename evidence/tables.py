@@ -30,8 +30,6 @@ TITLES = {
     "simulator": "simulator, 20 candidates",
     "simulator-n100": "simulator, 100 candidates",
     "simulator-twice": "simulator, effects between items twice as strong",
-    "simulator-quarter": "simulator, effects a quarter as strong",
-    "simulator-half": "simulator, effects half as strong",
     "simulator-none": "simulator, no effects between items",
     "ranklens": "RankLens, 24 candidates",
     "movietweetings": "MovieTweetings, 50 candidates",

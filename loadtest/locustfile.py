@@ -72,6 +72,8 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--cold-share", float, 0.1, "share of requests from users never seen before")
     add("--burst-share", float, 0.2, "share of requests that follow the one before at once; 0: Poisson")
     add("--seed", int, 0, "the same seed sends the same; a store that keeps users wants a new one each run")
+    told = "sent with every request; better in the environment, which `ps` does not show"
+    parser.add_argument("--api-key", env_var="LOCUST_API_KEY", is_secret=True, help=told)
     group = parser.add_argument_group("Objectives, each the most there may be")
     least = Objectives()
     add("--slo-p99-ms", float, least.p99_ms, "99th percentile of reranks")
@@ -159,8 +161,13 @@ class Caller(FastHttpUser):
         cls.item_ids = read_item_ids(Path(options.items_file))
         Visitors(cls.item_ids, cls.traffic, options.seed, (0,))
 
+    def __init__(self, environment: Environment) -> None:
+        self.options = environment.parsed_options
+        if self.options.api_key:
+            self.default_headers = {"X-API-Key": self.options.api_key}
+        super().__init__(environment)
+
     def on_start(self) -> None:
-        self.options = self.environment.parsed_options
         if self.options.replay is None:
             stream = (self.environment.runner.worker_index, next(self._numbers))
             self.visitors = Visitors(self.item_ids, self.traffic, self.options.seed, stream)

@@ -26,6 +26,7 @@ from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.loop_lag import LoopLag
+from service.serving.occupancy import Occupancy
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
@@ -57,15 +58,11 @@ def create_app(
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
     metrics.store_answers = lambda: contexts.answers
-    lag = LoopLag(clock, metrics.loop_lag.observe)
-    models = Models(settings, metrics, clock, lambda: lag.seconds)
+    lag, occupancy = LoopLag(clock, metrics.loop_lag.observe), Occupancy(clock)
+    loop = (clock, lambda: lag.seconds, occupancy)
+    models = Models(settings, metrics, *loop)
     reranker = Reranker(
-        contexts,
-        metrics,
-        settings.default_deadline_ms,
-        clock,
-        lambda: lag.seconds,
-        settings.max_ignored_fields,
+        contexts, metrics, settings.default_deadline_ms, *loop, max_ignored=settings.max_ignored_fields
     )
     service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
 
@@ -93,9 +90,10 @@ def create_app(
     if settings.admin_port is None:
         app.include_router(status.inside)
     else:
-        app.state.admin = _application(service)
-        app.state.admin.include_router(status.inside)
-        app.state.admin.middleware_stack = observed(app.state.admin.build_middleware_stack())
+        app.state.admin = inside = _application(service)
+        inside.include_router(status.inside)
+        guarded = _of_allowed_hosts(inside.build_middleware_stack(), settings, settings.admin_host)
+        inside.middleware_stack = observed(guarded)
     openapi.install(app, rerank.router)
     _declare(metrics, rerank.router, users.router, status.router, status.inside)
     app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
@@ -129,12 +127,19 @@ def _application(service: Service, **named: Any) -> FastAPI:
 
 def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Behind what browsers are told, and the Host names that are answered; where nothing is set, nothing."""
-    if settings.allowed_hosts:
-        app = AllowedHosts(app, settings.allowed_hosts)
+    app = _of_allowed_hosts(app, settings)
     if settings.cors_origins:
         methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
         app = CORSMiddleware(app, settings.cors_origins, methods, (*headers, "x-request-id"))
     return app
+
+
+def _of_allowed_hosts(app: ASGIApp, settings: Settings, *more: str) -> ASGIApp:
+    """If not all are; then `more` addresses are, too."""
+    if not settings.allowed_hosts:
+        return app
+    addresses = [f"[{address}]" if ":" in address else address for address in more]
+    return AllowedHosts(app, [*settings.allowed_hosts, *addresses])
 
 
 def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:

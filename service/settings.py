@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
+    max_values: PositiveInt = Field(
+        20_000, description="most values of features in a request's items, those in lists counted each"
+    )
     max_feature_bytes: PositiveInt = Field(16_384, description="most bytes of text in one feature")
     max_ignored_fields: PositiveInt = Field(
         20, description="most fields that an answer, and metrics of a model, name as ignored"

@@ -310,11 +310,7 @@ class RecordEncoder:
             if value is None:
                 continue
             values = value if isinstance(value, list) else as_list(value)
-            # As it was written comes first, for bundles whose vocabulary has it so.
-            found = [
-                known(one if isinstance(one, str) else str(one), 0) or known(as_token(one), 0)
-                for one in values
-            ]
+            found = [known(one, 0) if type(one) is str else _token_id(known, one) for one in values]
             if 0 in found:
                 found = [token for token in found if token]
                 if unknown is not None:
@@ -324,6 +320,15 @@ class RecordEncoder:
             rows.append(row)
             ids.append((found + padding)[:slots])
         return rows, ids
+
+
+def _token_id(known: Callable[[str, int], int], value: Any) -> int:
+    """Of a value that is no text, 0 if unknown. As Python writes it comes first, for bundles whose vocabulary
+    has it so."""
+    found = known(str(value), 0)
+    if not found and (isinstance(value, bool) or (isinstance(value, float) and value.is_integer())):
+        found = known(as_token(value), 0)
+    return found
 
 
 def _clipped(standard: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from service.errors import GenerationError, NotFoundError, UnavailableError
 from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
+from service.serving.occupancy import Occupancy
 from service.serving.scheduler import Scheduler
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
@@ -130,9 +131,11 @@ class Models:
         metrics: Metrics,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
     ) -> None:
         """`lag_s` tells how far the event loop is behind, by the clock."""
         self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
+        self._occupancy = Occupancy(clock) if occupancy is None else occupancy
         self._served: dict[ModelKey, ServedModel] = {}
         self._answering: dict[str, ModelKey] = {}
         self._loading = asyncio.Lock()
@@ -227,6 +230,7 @@ class Models:
             batch_s=settings.batch_ms / 1000,
             max_queue=settings.max_queue,
             lag_s=self._lag_s,
+            occupancy=self._occupancy,
             clock=self._clock,
         )
         scheduler.start()

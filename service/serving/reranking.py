@@ -33,6 +33,8 @@ from service.errors import (
 from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.loop_lag import BEAT_S
+from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel
 from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
@@ -42,9 +44,6 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
-
-REFUSALS_A_TURN = 4
-"""Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
 
 Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
@@ -88,6 +87,7 @@ class Reranker:
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
         max_ignored: int = 20,
     ) -> None:
         """
@@ -98,11 +98,20 @@ class Reranker:
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
         self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
-        self._refusals = Refusals(REFUSALS_A_TURN)
+        self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
-    def arrival(self) -> float:
-        """When a request that is seen now came, at the earliest: its deadline counts from then."""
-        return self._clock() - self._lag_s()
+    def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
+        """When a request that is read now came: its deadline counts from then.
+
+        Args:
+            age_s: what the system knows of its age. While the event loop keeps up, nobody waits unread, and
+                that is not asked for.
+        """
+        now, lag = self._clock(), self._lag_s()
+        if not lag:
+            return now
+        age = age_s()
+        return now - (lag if age is None else min(age, lag + BEAT_S))
 
     async def rerank(
         self,
@@ -176,17 +185,19 @@ class Reranker:
         """The slate, or None when no item of the request can be ranked."""
         self._check_deadline(rerank, "parse")
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
-        if candidates:
-            price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
-            rerank.charge(price.most_s)
-        user = await self._user_context(rerank)
         if not candidates:
+            await self._user_context(rerank)
             return None
-        with rerank.served.metrics.stage("features"):
-            features = rerank.served.model.features
-            inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
-        self._check_deadline(rerank, "features")
-        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
+        price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
+        rerank.charge(price.most_s)
+        with scheduler.stay(price, rerank.caller) as stay:
+            with stay.away():
+                user = await self._user_context(rerank)
+            with rerank.served.metrics.stage("features"):
+                features = rerank.served.model.features
+                inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
+            self._check_deadline(rerank, "features")
+            slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,19 @@ async def test_a_dead_store_misses_an_objective(bundle: Path) -> None:
     assert code == 1, output
     (missed,) = [line for line in output.splitlines() if "objective missed" in line]
     assert "storeless ratio: 1," in missed
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_key_is_sent_and_not_told(bundle: Path, tmp_path: Path, given: bool) -> None:
+    key, report = "rk_" + "k" * 40, (tmp_path / "report.html", tmp_path / "summary.json")
+    grants = f'[load]\nsha256 = ["{sha256(key.encode()).hexdigest()}"]\nscopes = ["rerank", "feedback"]'
+    with ServiceProcess(bundle, *PATIENT, RERANK_API_KEYS=grants) as service:
+        files = ("--html", str(report[0]), "--summary-file", str(report[1]), "--items-file", str(bundle))
+        paced = ("--users", "2", "--pause-s", "0.05", "--run-time", "3s", "--host", service.url)
+        environment = {**os.environ, **({"LOCUST_API_KEY": key} if given else {})}
+        output, _ = (run := start(*paced, *files, *SLOW_IS_FINE, env=environment)).communicate(timeout=60)
+    assert run.returncode == (0 if given else 1), output
+    assert key not in output + "".join(path.read_text() for path in report)
 
 
 def test_no_service_is_no_pass(tmp_path: Path) -> None:
