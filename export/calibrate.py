@@ -1,10 +1,12 @@
-"""Set a bundle's threshold from a target: `python -m export.calibrate bundles/ranklens --tokens-per-list 4`.
+"""Set a model's threshold from a target: `python -m export.calibrate bundles/ranklens --tokens-per-list 4`.
 
 The threshold is found on the validation split of the bundle's data set; the whole curve of what other
 thresholds would give (tokens, score, milliseconds) is stored in the bundle beside it.
 """
 
 import argparse
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from rich.table import Table
 
 from bundle.errors import RerankerError
 from bundle.manifest import MANIFEST, Calibration, CurvePoint, Manifest
+from bundle.repository import CURRENT, locate, point, publish
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from model.data.features import DatasetFeatures
@@ -115,11 +118,25 @@ def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
 
 
 def store(bundle: Path, manifest: Manifest, calibration: Calibration) -> Manifest:
-    """Write the calibration into the bundle. The version ends in the threshold, so that answers tell which
-    threshold they were made with."""
+    """Write the calibration into a bundle by itself; of a model's version make a new one, current if it was.
+
+    The version ends in the threshold, so that answers tell which threshold they were made with.
+
+    Raises:
+        BundleError: there is a version with this threshold already.
+    """
     version = f"{manifest.version.split('+')[0]}+h{calibration.threshold:.4f}"
     changed = manifest.model_copy(update={"gate": calibration, "version": version})
-    save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+    if not (bundle.parent / CURRENT).is_symlink():
+        save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+        return changed
+    folder = bundle.parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as copies:
+        copy = Path(shutil.copytree(bundle, Path(copies) / "copy"))
+        save_text(copy / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+        publish(copy, folder, version)
+    if locate(folder) == bundle.resolve():
+        point(folder, version)
     return changed
 
 
@@ -171,6 +188,7 @@ def set_threshold(
     if quantile is not None and not 0.0 <= quantile <= 1.0:
         raise TargetError(f"--quantile: between 0 and 1, got {quantile}")
     torch.set_num_threads(1)
+    bundle = locate(bundle)
     model = LoadedModel.open(bundle)  # one thread, decoded as the service decodes it
     policy, dataset = load_policy(bundle, model.features), open_dataset(load_config(bundle))
     held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features), training=False)

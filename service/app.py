@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from bundle.repository import Repository
+from service.api import models as admin
 from service.api import openapi, rerank, status, users
 from service.api.access import Access
 from service.api.answers import HANDLERS
@@ -23,7 +25,9 @@ from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
+from service.serving.changes import Changes
 from service.serving.loop_lag import LoopLag
+from service.serving.plan import Plan
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
@@ -41,13 +45,18 @@ def create_app(
     tracer: Tracer | None = None,
     figures: Path | None = None,
     clock: Callable[[], float] = monotonic,
+    plan: Plan | None = None,
 ) -> FastAPI:
-    """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
+    """The service. Its models are opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
+        plan: what is served at first; what `settings.bundle` names when not given.
+
+    Raises:
+        BundleError: there is nothing to serve.
 
     `app.state.admin` is the application of `admin_port`, if that is set.
     """
@@ -56,12 +65,16 @@ def create_app(
     contexts = _context_store(settings, metrics, clock)
     lag = LoopLag(clock)
     models = Models(settings, metrics, clock, lambda: lag.seconds)
+    repository = Repository(settings.bundle)
+    changes = Changes(models, repository, settings.load_timeout_s)
+    plan = plan or Plan.of(repository.current(), settings.default_model)
     reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
-    service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
+    service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.load(settings.bundle)
+        await models.prepare(plan)
+        models.commit()
         lag.start()
         async with metrics.kept_written():
             yield
@@ -75,11 +88,12 @@ def create_app(
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
-    if settings.admin_port is None:
-        app.include_router(status.inside)
-    else:
-        app.state.admin = _application(service)
-        app.state.admin.include_router(status.inside)
+    inside = app if settings.admin_port is None else _application(service)
+    inside.include_router(status.inside)
+    if not (settings.allow_anonymous and service.access.open):  # else strangers may reach it
+        inside.include_router(admin.router)
+    if settings.admin_port is not None:
+        app.state.admin = inside
         app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
     openapi.install(app, rerank.router)
     app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)

@@ -59,12 +59,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("service.keys", *SERVICE),
     ),
     "service.process": (
+        "bundle",
         *(
             "service.api.answers",
             "service.api.hosts",
             "service.api.request",
             "service.app",
             "service.observe",
+            "service.serving.changes",
+            "service.serving.plan",
         ),
         *SERVICE,
     ),

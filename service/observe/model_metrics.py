@@ -73,6 +73,7 @@ class ModelMetrics(Stages):
         self._positions: list[tuple[Histogram, Histogram]] = []
 
         self.loaded = make.gauge("model_loaded", "1 for each served model.", "max")
+        self.share = make.gauge("model_share", "Share of the requests for its name.", "max")
         self.created_timestamp = make.gauge(
             "model_created_timestamp_seconds", "When the bundle was written.", "max"
         )

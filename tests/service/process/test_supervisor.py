@@ -147,7 +147,7 @@ async def test_a_hung_worker_is_replaced(bundle: Path, redis_server: RedisServer
         assert "gave no sign of life" in workers.log.read_text()
         assert {rerank(workers).status_code for _ in range(10)} == {200}
         os.kill(workers.process.pid, signal.SIGHUP)
-        await eventually(lambda: "SIGHUP is ignored" in workers.log.read_text())
+        await eventually(lambda: "SIGHUP: nothing new to serve" in workers.log.read_text())
 
 
 async def test_sigterm_drains_every_worker(bundle: Path, redis_server: RedisServer, tmp_path: Path) -> None:
