@@ -30,6 +30,7 @@ from service.serving.loop_lag import LoopLag
 from service.serving.plan import Plan
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
+from service.serving.shadow import Shadows
 from service.settings import Settings
 
 DESCRIPTION = """
@@ -68,7 +69,9 @@ def create_app(
     repository = Repository(settings.bundle)
     changes = Changes(models, repository, settings.load_timeout_s)
     plan = plan or Plan.of(repository.current(), settings.default_model)
-    reranker = Reranker(contexts, metrics, settings.default_deadline_ms, clock, lambda: lag.seconds)
+    shadows = Shadows(settings.shadow_load, settings.shadow_queue)
+    deadline_ms = settings.default_deadline_ms
+    reranker = Reranker(contexts, metrics, shadows, deadline_ms, clock, lambda: lag.seconds)
     service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
 
     @asynccontextmanager
@@ -80,6 +83,7 @@ def create_app(
             yield
         service.draining = True
         lag.stop()
+        await shadows.stop()
         await models.stop()
         await contexts.close()
         if tracer is not None:

@@ -156,6 +156,13 @@ class Settings(BaseSettings):
     default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that do not set one")
     max_deadline_ms: PositiveFloat = Field(10_000.0, description="longest deadline a request may set")
 
+    shadow_load: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the time of one core that shadows may take, in a worker"
+    )
+    shadow_queue: PositiveInt = Field(
+        8, description="most requests that wait for shadows; they do not see more"
+    )
+
     drift_window: PositiveInt = Field(
         2000, description="number of recent lists that drift metrics compare with the held-out lists"
     )

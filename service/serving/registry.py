@@ -185,6 +185,7 @@ class Models:
             if model.shadow is not None:
                 key = ModelKey(model.shadow.name, model.shadow.version)
                 shadow = Shadowing(self._served[key], model.shadow.share)
+                assert shadow.served.metrics.shadow, "its series are there from now on"
             for arm in model.arms:
                 one = self._served[arm.pin.key]
                 one.share, one.shadow = arm.share, shadow

@@ -13,7 +13,9 @@ from time import monotonic, time
 from typing import Any
 
 from bundle.features.history import ANONYMOUS, UserContext
+from bundle.manifest import Manifest
 from engine.generation import Controls, Slate
+from engine.loaded_model import LoadedModel
 from service.bodies import rerank as bodies
 from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
 from service.bodies.twins import twin
@@ -32,8 +34,9 @@ from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.refusals import Refusals
-from service.serving.registry import ServedModel
+from service.serving.registry import ServedModel, Shadowing
 from service.serving.request_features import Selection, assemble, select
+from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
@@ -69,6 +72,8 @@ class _Rerank:
     controls: Controls
     recommendation_id: str | None = None
     context: ContextResult | None = None
+    user: UserContext = ANONYMOUS
+    seconds: float = 0.0  # from features to slate
 
 
 def free(seconds: float) -> None:
@@ -82,6 +87,7 @@ class Reranker:
         self,
         contexts: ContextStore,
         metrics: Metrics,
+        shadows: Shadows,
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
@@ -92,7 +98,7 @@ class Reranker:
             lag_s: how far the event loop is behind, by the clock.
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
-        self._default_deadline_ms = default_deadline_ms
+        self._shadows, self._default_deadline_ms = shadows, default_deadline_ms
         self._refusals = Refusals(REFUSALS_A_TURN)
 
     def arrival(self) -> float:
@@ -120,7 +126,12 @@ class Reranker:
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
-        rerank = self._begin(served, request, request_id, arrived, caller, charge)
+        selection = select(served.model.features, request)
+        served.metrics.list_size.observe(len(request.items))
+        served.metrics.unknown_items.inc(len(selection.missing_ids))
+        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
+        controls = _controls(served.model.manifest, request, len(selection.candidates))
+        rerank = _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
         fallback: Fallback | None = None
         slate: Slate | None = None
         try:
@@ -141,23 +152,9 @@ class Reranker:
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
             response = _respond(rerank, slate, fallback, took_ms)
         _report(rerank, slate, response)
+        if slate is not None and served.shadow is not None:
+            self._show(served.shadow, rerank, slate)
         return response
-
-    def _begin(
-        self,
-        served: ServedModel,
-        request: RerankRequest,
-        request_id: str,
-        arrived: float,
-        caller: Hashable,
-        charge: Charge,
-    ) -> _Rerank:
-        selection = select(served.model.features, request)
-        served.metrics.list_size.observe(len(request.items))
-        served.metrics.unknown_items.inc(len(selection.missing_ids))
-        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
-        controls = _controls(served, request, len(selection.candidates))
-        return _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -169,10 +166,12 @@ class Reranker:
         user = await self._user_context(rerank)
         if not candidates:
             return None
+        rerank.user, began = user, self._clock()
         with rerank.served.metrics.stage("features"):
             inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
         self._check_deadline(rerank, "features")
         slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
+        rerank.seconds = self._clock() - began
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
@@ -214,6 +213,23 @@ class Reranker:
             self._metrics.context_age.observe(max(0.0, time() - user.history[-1].timestamp))
         return user
 
+    def _show(self, shadowing: Shadowing, rerank: _Rerank, slate: Slate) -> None:
+        request = rerank.request
+        patience_s = self._default_deadline_ms / 1000
+
+        def write(model: LoadedModel) -> tuple[list[str], int]:
+            selection = select(model.features, request)
+            inputs = assemble(model.features, request, selection, rerank.user)
+            controls = _controls(model.manifest, request, len(selection.candidates))
+            controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
+            (written,) = model.generate([inputs], [controls])
+            if len(written.positions) < controls.slate_length:
+                raise DeadlineExceededError("infer")
+            return _ids(request, selection, written), written.reasoning_tokens
+
+        live = Written(_ids(request, rerank.selection, slate), slate.reasoning_tokens, rerank.seconds)
+        self._shadows.offer(shadowing, live, write)
+
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
@@ -241,12 +257,16 @@ def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> N
         )
     if logger.isEnabledFor(logging.DEBUG):
         ids = {"user_id": rerank.request.user_id, "results": [result.id for result in response.results]}
-        logger.debug("re-ranked in %.1f ms", response.took_ms, extra={logs.IDS: ids})
+        arm = response.model, response.model_version
+        logger.debug("re-ranked by %s %s in %.1f ms", *arm, response.took_ms, extra={logs.IDS: ids})
 
 
-def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> Controls:
+def _ids(request: RerankRequest, selection: Selection, slate: Slate) -> list[str]:
+    return [request.items[selection.candidates[position.index]].id for position in slate.positions]
+
+
+def _controls(manifest: Manifest, request: RerankRequest, candidates: int) -> Controls:
     """The bundle's defaults with the request's overrides."""
-    manifest = served.model.manifest
     default = Controls.default(manifest, min(request.top_n or manifest.slate_length, candidates))
     overrides: dict[str, Any] = {}
     if request.reasoning is not None:
