@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from eventually import eventually
 from faulty_runners import Gate, Held
-from model_changes import copied, load, swap, unload
+from model_changes import load, swap, unload
 from prometheus_client.parser import text_string_to_metric_families
 from rerank_client import Client, Serve
 
+from launch.bundles import copied
 from service.bodies.rerank import RerankRequest
 from service.errors import NotFoundError
 from service.serving.plan import ModelKey
@@ -28,7 +29,7 @@ Named = Callable[[ModelKey], Path]
 def named(bundle: Path, tmp_path: Path) -> Named:
     """The bundle, by another name and version."""
 
-    return lambda key: copied(bundle, tmp_path, key)
+    return lambda key: copied(bundle, tmp_path, *key)
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ async def test_a_version_that_is_loaded_again_counts_on(client: Client, bundle: 
         await rerank(client, FIRST)
     assert FIRST in await samples(client, "rerank_drift_psi", signal="score")
     old = client.service.models.get()
-    await swap(client, copied(bundle, tmp_path, FIRST, dataset="another"))
+    await swap(client, copied(bundle, tmp_path, *FIRST, dataset="another"))
     assert client.service.models.get() is not old
     await rerank(client, FIRST)
     assert (await samples(client, "rerank_list_size_count"))[FIRST] == 4

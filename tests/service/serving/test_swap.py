@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from eventually import eventually
 from faulty_runners import held
-from model_changes import copied, swap
+from model_changes import swap
 from rerank_client import Client
 
 from bundle.manifest import BundleError
-from service.serving.plan import ModelKey
+from launch.bundles import copied
 
 ITEMS = [f"i{n}" for n in range(12)]
 
@@ -20,7 +20,7 @@ ITEMS = [f"i{n}" for n in range(12)]
 @pytest.fixture
 def newer(bundle: Path, tmp_path: Path) -> Path:
     """The same model as another version."""
-    return copied(bundle, tmp_path, ModelKey("eglr", "2"))
+    return copied(bundle, tmp_path, "eglr", "2")
 
 
 async def test_requests_end_with_the_model_they_began_with(client: Client, newer: Path) -> None:
