@@ -2,7 +2,7 @@
 
 A hundred thousand requests of random N over HTTP, to a service whose store of recommendations is full after
 warm-up (it is bounded, and its filling up would look like a leak), then a hundred swaps of two versions under
-load, each in a process of its own. Growth is the most memory after warm-up over that at the end of warm-up. Then
+load, each in a process of its own. Growth is the most memory after warm-up over that at its end. Then
 the settings of ONNX Runtime's allocator, each in a fresh process: memory after the same batches of random
 sizes, and their time.
 """
