@@ -37,7 +37,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service": ("engine", "bundle"),
     "loadtest": (),
     "launch": (),
-    "faults": ("launch", "evidence.pages", "export.provenance", "model.progress"),
+    "faults": ("bundle", "launch", "evidence.pages", "export.provenance", "model.progress"),
     "bench": (
         "launch",
         "evidence.pages",
