@@ -41,7 +41,7 @@ class Scene:
     def serve(
         self, *arguments: str, bundle: Path | None = None, port: int | None = None, **environment: str
     ) -> ServiceProcess:
-        """A service of the scene's bundle, or another, that is ready; its log is beside those of the others."""
+        """A service of the scene's bundle, or another, that is ready; its log is beside those of others."""
         self._services += 1
         log = self._logs / f"service-{self._services}.log"
         made = ServiceProcess(bundle or self.bundle, *ROOM, *arguments, log=log, port=port, **environment)

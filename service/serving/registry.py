@@ -27,7 +27,7 @@ from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.cost import CostModel
 from service.serving.plan import ModelKey, Pin, Plan
-from service.serving.scheduler import Scheduler
+from service.serving.scheduler import Scheduler, yield_to_others
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
@@ -144,7 +144,10 @@ class Models:
         self._arms: dict[str, list[tuple[float, ServedModel]]] = {}
         self._prepared: dict[Pin, Prepared] = {}
         self._next: Plan | None = None
-        self._loader = ThreadPoolExecutor(1, "loading")  # one, lest loads that hang pile up
+        # One thread for each, lest loads that hang pile up. Warming up yields to requests; loading does not,
+        # because the threads that ONNX Runtime makes meanwhile would yield for ever.
+        self._loader = ThreadPoolExecutor(1, "loading")
+        self._warmer = ThreadPoolExecutor(1, "warm-up", initializer=yield_to_others)
         self._retiring: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -164,10 +167,13 @@ class Models:
         if self._retiring:
             await asyncio.wait(self._retiring)
         served, prepared = {one.pin for one in self._served.values()}, {}
+        run, warmer = asyncio.get_running_loop().run_in_executor, self._warmer if served else self._loader
+        most_items, most_s = self._settings.max_items, self._settings.max_list_ms / 1000
         for pin in pins:
             if pin not in served:
-                loop = asyncio.get_running_loop()
-                prepared[pin] = await loop.run_in_executor(self._loader, self._open, pin)
+                model = await run(self._loader, self._open, pin)
+                costs = await run(warmer, warm_up, model, most_items, most_s)
+                prepared[pin] = Prepared(model, costs)
         self._prepared, self._next = prepared, plan
 
     def commit(self) -> None:
@@ -245,10 +251,11 @@ class Models:
     async def stop(self) -> None:
         for served in self._served.values():
             await served.scheduler.stop()
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._loader, self._warmer):
+            executor.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self, pin: Pin) -> Prepared:
-        """Takes seconds. Raises: BundleError."""
+    def _open(self, pin: Pin) -> LoadedModel:
+        """Raises: BundleError."""
         settings = self._settings
         sessions = SessionSettings(
             provider=settings.provider,
@@ -259,7 +266,7 @@ class Models:
         )
         model = LoadedModel.open(Path(pin.folder), sessions)
         pin.check()
-        return Prepared(model, warm_up(model, settings.max_items, settings.max_list_ms / 1000))
+        return model
 
     def _serve(self, pin: Pin, model: LoadedModel, costs: CostModel) -> ServedModel:
         settings, manifest = self._settings, model.manifest
