@@ -4,7 +4,8 @@ Stated once, read by the exporter, the parity check and the serving engine. Stan
 It deliberately does not know what any tensor is computed from.
 
 Legend: B requests, N candidates, H history events, D width, R blocks of E columns of reasoning memory,
-P noise positions (1 when decoding greedily, else at least the longest slate), M micro-steps taken.
+P noise positions (1 when decoding greedily, else at least the longest slate), M micro-steps taken,
+L places of a list that the evaluator judges.
 A *micro-step* emits, for each request, either one reasoning token (no item) or one item token.
 """
 
@@ -90,6 +91,15 @@ RECORD = (
 
 LOGITS = TensorSpec("logits", "float32", ("B", "N"))
 """Scores behind the record, unmasked. Only the step graph gives them, to be inspected."""
+
+
+EVALUATED = TensorSpec("evaluated", "float32", ("B", "N", "J"))
+"""What the evaluator makes of a request's candidates, J columns each. Its encoder takes `ENCODER_INPUTS`."""
+
+SLATES = TensorSpec("slates", "int64", ("B", "L"))  # candidate indices in order, NO_ITEM past the end
+VALUE = TensorSpec("value", "float32", ("B",))
+"""What a whole list is worth to the evaluator, out of `EVALUATED` and `SLATES`: the click of each place at
+what a click there is worth, added up."""
 
 
 def _tuple_of(name: str, specs: Sequence[TensorSpec]) -> Any:

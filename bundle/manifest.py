@@ -19,12 +19,17 @@ FEATURES, CATALOGUE, MANIFEST = "features.json", "catalogue.npz", "manifest.json
 DECODE, ENCODE = "decode.npz", "encode.npz"
 """Weights of the micro-step and of the encoder for native decoding; only where it knows decoder and reasoner,
 and the encoder."""
-CONFIG, POLICY = "config.json", "policy.pt"
+EVALUATOR_ENCODER, EVALUATOR, EVALUATE = "evaluator_encoder.onnx", "evaluator.onnx", "evaluate.npz"
+"""The evaluator, for lookahead, where the run has trained one; and its weights for native evaluation."""
+OPTIONAL = (DECODE, ENCODE, EVALUATOR_ENCODER, EVALUATOR, EVALUATE)
+CONFIG, POLICY, EVALUATOR_WEIGHTS = "config.json", "policy.pt", "evaluator.pt"
 """The run's configuration and the weights in PyTorch's format: what parity is checked against, and what
-training can go on from. The service reads neither."""
+training can go on from. The service reads none of them."""
 
 
 MAX_MANIFEST_BYTES, MAX_FILE_BYTES = 16 * 2**20, 8 * 2**30
+
+MOST_ALTERNATIVES = 100
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0.001, le=1000)]
@@ -48,6 +53,15 @@ class CurvePoint(Frozen):
     threshold: float
     trigger_rate: Share
     tokens_per_list: NonNegativeFloat
+    score: float
+    ms_per_list: NonNegativeFloat
+
+
+class LookaheadPoint(Frozen):
+    """What looking so far ahead gives on held-out lists; `judged_per_list` are others that were compared."""
+
+    alternatives: Annotated[int, Field(ge=0)]
+    judged_per_list: NonNegativeFloat
     score: float
     ms_per_list: NonNegativeFloat
 
@@ -85,6 +99,8 @@ class Manifest(Frozen):
         gate: when the model reasons.
         hashes: sha256 of every other file.
         reasoning_budget: most reasoning tokens per position the model was trained with; the default.
+        lookahead: other items to try at an uncertain position if a request does not say; needs an evaluator.
+        lookahead_curve: what more or less of it gives, once `python -m export.calibrate` has measured it.
     """
 
     name: Name
@@ -102,10 +118,17 @@ class Manifest(Frozen):
     reasoning_temperature: Temperature
     selection_temperature: Temperature
     slate_length: Annotated[int, Field(ge=1, le=10_000)]
+    lookahead: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] = 0
+    lookahead_curve: tuple[LookaheadPoint, ...] = ()
     dataset: str
     training: dict[str, Any]
     versions: dict[str, str]
     hashes: dict[FileName, Sha256] = Field(default_factory=dict)
+
+    @property
+    def has_evaluator(self) -> bool:
+        """Whether it can look ahead."""
+        return EVALUATOR in self.hashes
 
     def state_specs(self) -> tuple[TensorSpec, ...]:
         """The step state's tensors in the graphs' order."""
@@ -141,7 +164,11 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle}: written under step contract {manifest.contract_version}, "
             f"this version speaks {CONTRACT_VERSION}; export the checkpoint again"
         )
-    optional = [name for name in (DECODE, ENCODE) if name in manifest.hashes]
+    if (EVALUATOR in manifest.hashes) != (EVALUATOR_ENCODER in manifest.hashes):
+        raise BundleError(f"{path}: one of {EVALUATOR_ENCODER} and {EVALUATOR} is missing")
+    if manifest.lookahead and not manifest.has_evaluator:
+        raise BundleError(f"{path}: lookahead: there is no {EVALUATOR} to look ahead with")
+    optional = [name for name in OPTIONAL if name in manifest.hashes]
     for name in (ENCODER, STEP, SLATE, FEATURES, CATALOGUE, CONFIG, POLICY, *optional):
         if name not in manifest.hashes:
             raise BundleError(f"{path}: no hash of {name}")

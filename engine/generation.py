@@ -25,6 +25,8 @@ class Controls:
         slate_length: items to write, at most its candidates.
         entropy_threshold: the gate reasons above this, in the unit of the bundle's gate.
         reasoning_budget: most reasoning tokens per position.
+        lookahead: other items to try at each position whose uncertainty is above the threshold, where nothing
+            is sampled (`engine.lookahead`).
         seed: sample with this seed; None decodes greedily.
         micro_step_budget: reason only while the slate still fits in this many micro-steps.
         reason_until: reason only before this time, `time.monotonic()` seconds.
@@ -37,10 +39,16 @@ class Controls:
     reasoning_budget: int
     reasoning_temperature: float
     selection_temperature: float
+    lookahead: int = 0
     seed: int | None = None
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
     reason_until: float = math.inf
     deadline: float = math.inf
+
+    @property
+    def looks_ahead(self) -> bool:
+        """What is sampled stays as it was drawn, with the propensities that it was drawn with."""
+        return self.lookahead > 0 and self.seed is None
 
     @classmethod
     def default(cls, manifest: Manifest, slate_length: int) -> "Controls":
@@ -51,6 +59,7 @@ class Controls:
             reasoning_budget=manifest.reasoning_budget,
             reasoning_temperature=manifest.reasoning_temperature,
             selection_temperature=manifest.selection_temperature,
+            lookahead=manifest.lookahead,
         )
 
 
@@ -67,6 +76,14 @@ class Times(NamedTuple):
     @classmethod
     def unlimited(cls, batch: int) -> "Times":
         return cls(*(np.full(batch, np.inf) for _ in cls._fields))
+
+
+class Begun(NamedTuple):
+    """Slates that were begun for their writer, and what else could have stood at each position."""
+
+    records: dict[str, NDArray[Any]]  # as a runner's
+    runners_up: NDArray[np.int64]  # [R, M, A], the most probable others, best first; NO_ITEM where none is
+    chances: NDArray[np.float32]  # [R, M, A], their probability at temperature 1
 
 
 @dataclass(slots=True)  # not frozen, which would make ten of them cost a list 10 microseconds
@@ -93,11 +110,12 @@ class Slate:
 
     `stop` is `entropy` when the gate was content at every position, `budget` when some position used
     all its tokens and was still above the threshold, `deadline` when the micro-step budget or time
-    cut it.
+    cut it, or the lookahead. `judged` is how many other lists the evaluator compared it with.
     """
 
     positions: tuple[Position, ...]
     stop: Stop
+    judged: int = 0
 
     @property
     def reasoning_tokens(self) -> int:
@@ -132,9 +150,7 @@ def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) 
 def _read_slate(request: Controls, *record: list[Any]) -> Slate:
     """From one row of each of `RECORD`, `[M]`."""
     positions: list[Position] = []
-    stop: Stop = "entropy"
-    threshold = float(np.float32(request.entropy_threshold))  # as the graph compared it
-    budget, greedy = request.reasoning_budget, request.seed is None
+    greedy = request.seed is None
     tokens, before = 0, 0.0
     for chosen, reasoned, entropy, uncertainty, probability, propensity in zip(*record, strict=True):
         if tokens == 0:
@@ -144,12 +160,20 @@ def _read_slate(request: Controls, *record: list[Any]) -> Slate:
             continue
         if chosen == NO_ITEM:  # the slate is full; other requests of the batch go on
             break
-        if uncertainty > threshold and budget > 0:
-            if tokens < budget:
-                stop = "deadline"
-            elif stop == "entropy":
-                stop = "budget"
         drawn = 1.0 if greedy else propensity
         positions.append(Position(chosen, probability, drawn, tokens, before, entropy, uncertainty))
         tokens = 0
-    return Slate(tuple(positions), stop)
+    return Slate(tuple(positions), why_reasoning_stopped(positions, request))
+
+
+def why_reasoning_stopped(positions: Sequence[Position], request: Controls) -> Stop:
+    """As in `Slate`."""
+    stop: Stop = "entropy"
+    threshold = float(np.float32(request.entropy_threshold))  # as the graph compared it
+    budget = request.reasoning_budget
+    for position in positions:
+        if position.uncertainty > threshold and budget > 0:
+            if position.reasoning_tokens < budget:
+                return "deadline"
+            stop = "budget"
+    return stop

@@ -1,7 +1,8 @@
 """The exported graphs as runners.
 
 `SlateRunner` is one graph call a batch: whole slates, on the CPU. `StepRunner` drives the step graph from
-the host, one micro-step a call: the reference, and the path for accelerators.
+the host, one micro-step a call: the reference, and the path for accelerators. `StepWriter` and
+`EvaluatorGraphs` are what lookahead needs of them.
 
 Legend: B requests, M micro-steps.
 """
@@ -18,16 +19,24 @@ from bundle.contract import (
     CONTROLS,
     COUNTERS,
     ENCODER_INPUTS,
+    EVALUATED,
+    LOGITS,
     NO_ITEM,
+    NOISE,
     RECORD,
     SELECTABLE,
+    SLATES,
+    VALUE,
     past,
     present,
 )
-from bundle.manifest import ENCODER, SLATE, STEP, Manifest
-from engine.generation import Times
+from bundle.manifest import ENCODER, EVALUATOR, EVALUATOR_ENCODER, SLATE, STEP, Manifest
+from engine.generation import Begun, Times
 from engine.sessions import PROVIDERS, open_session
 from engine.settings import SessionSettings
+
+CERTAIN = 1e6
+"""Noise that no difference of logits outweighs, and that leaves the others' order as it is."""
 
 
 class SlateRunner:
@@ -103,6 +112,77 @@ class StepRunner:
             step.bind_ortvalue_input(name, tensor)
         for name, start in first_counters(inputs["candidate_mask"]).items():
             step.bind_cpu_input(name, start)
+
+
+class StepWriter:
+    """Slates that begin as they are told to, by the step graph: an item is given as noise that nothing can
+    outweigh. What is given is reasoned about and encoded again each time."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+        self._runner = StepRunner(bundle, manifest, settings, inspect=(LOGITS.name,))
+
+    def encode(self, inputs: Named) -> Named:
+        return inputs
+
+    def write(
+        self,
+        encoded: Named,
+        rows: NDArray[np.int64],
+        controls: Named,
+        times: Times,
+        prefix: NDArray[np.int64],
+        alternatives: int,
+    ) -> Begun:
+        inputs = {name: array[rows] for name, array in encoded.items()}
+        mask, longest = inputs["candidate_mask"], int(controls["slate_length"].max())
+        noise = np.zeros((len(rows), longest, mask.shape[1]), np.float32)
+        row, place = np.nonzero(prefix != NO_ITEM)
+        noise[row, place, prefix[row, place]] = CERTAIN
+        records = self._runner.run(inputs, {**controls, NOISE.name: noise}, times)
+        return Begun(records, *_runners_up(records.pop(LOGITS.name), records["chosen"], mask, alternatives))
+
+
+def _runners_up(
+    logits: NDArray[np.float32], chosen: NDArray[np.int64], mask: NDArray[np.bool_], alternatives: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As in `Begun`, from `[M, B, N]`, `[M, B]` and the candidate mask `[B, N]`."""
+    steps, batch, n = logits.shape
+    items = np.full((batch, steps, alternatives), NO_ITEM, np.int64)
+    chances = np.zeros((batch, steps, alternatives), np.float32)
+    left = mask.copy()
+    kept = min(alternatives, n)
+    for step in range(steps):
+        rows = np.flatnonzero(chosen[step] != NO_ITEM)
+        shown = np.where(left[rows], logits[step, rows], -np.inf)
+        shares = np.exp(shown - shown.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        left[rows, chosen[step, rows]] = False
+        shares[~left[rows]] = 0.0
+        order = (-shares).argsort(axis=1, kind="stable")[:, :kept]
+        best = np.take_along_axis(shares, order, axis=1)
+        items[rows, step, :kept] = np.where(best > 0, order, NO_ITEM)
+        chances[rows, step, :kept] = best
+    return items, chances
+
+
+class EvaluatorGraphs:
+    """What whole lists are worth, by the evaluator's two graphs."""
+
+    def __init__(self, bundle: Path, settings: SessionSettings) -> None:
+        self._encoder = open_session(bundle / EVALUATOR_ENCODER, settings)
+        self._evaluator = open_session(bundle / EVALUATOR, settings)
+
+    def encode(self, inputs: Named) -> NDArray[np.float32]:
+        """`EVALUATED` of a batch."""
+        (evaluated,) = self._encoder.run([EVALUATED.name], dict(inputs))
+        return np.asarray(evaluated)
+
+    def values(
+        self, encoded: NDArray[np.float32], rows: NDArray[np.int64], slates: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        inputs = {EVALUATED.name: encoded[rows], SLATES.name: slates}
+        (values,) = self._evaluator.run([VALUE.name], inputs)
+        return np.asarray(values)
 
 
 def first_counters(mask: NDArray[np.bool_]) -> Arrays:

@@ -14,7 +14,8 @@ from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, FEATURES, BundleError, Manifest, read_manifest
 from bundle.repository import locate
 from engine.generation import Controls, Slate, Times, read_slates, stack_controls
-from engine.runner import Runner, open_runner
+from engine.lookahead import Lookahead
+from engine.runner import Runner, open_lookahead, open_runner
 from engine.settings import SessionSettings
 
 
@@ -25,6 +26,7 @@ class LoadedModel:
     manifest: Manifest
     features: FeatureAssembler
     runner: Runner
+    lookahead: Lookahead | None = None  # where the bundle has an evaluator
 
     @classmethod
     def open(cls, bundle: Path, settings: SessionSettings | None = None) -> Self:
@@ -40,7 +42,9 @@ class LoadedModel:
         except ValidationError as error:
             raise BundleError(f"{bundle / FEATURES}: not features this version can read: {error}") from error
         features = FeatureAssembler(fitted, Catalogue.load(bundle / CATALOGUE, fitted))
-        return cls(manifest, features, open_runner(bundle, manifest, settings or SessionSettings()))
+        settings = settings or SessionSettings()
+        runner = open_runner(bundle, manifest, settings)
+        return cls(manifest, features, runner, open_lookahead(bundle, manifest, settings, runner))
 
     def generate(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
         """Write the slates of a batch. One whose deadline passes meanwhile is left short.
@@ -49,7 +53,27 @@ class LoadedModel:
             inputs: one `FeatureAssembler.request` result a request, of any N.
             controls: one a request, its slate length at most the request's N.
         """
-        candidates = [len(request["candidate_numeric"]) for request in inputs]
-        assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
-        records = self.runner.run(collate(inputs), stack_controls(controls, candidates), Times.of(controls))
-        return read_slates(controls, records)
+        ahead = [row for row, control in enumerate(controls) if self.lookahead and control.looks_ahead]
+        if not ahead:
+            return self._write(inputs, controls)
+        straight = sorted({*range(len(inputs))} - {*ahead})
+        slates: dict[int, Slate] = {}
+        for rows, write in ((straight, self._write), (ahead, self._look_ahead)):
+            if rows:
+                written = write([inputs[row] for row in rows], [controls[row] for row in rows])
+                slates.update(zip(rows, written, strict=True))
+        return [slates[row] for row in range(len(inputs))]
+
+    def _write(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
+        stacked = stack_controls(controls, _candidates(inputs, controls))
+        return read_slates(controls, self.runner.run(collate(inputs), stacked, Times.of(controls)))
+
+    def _look_ahead(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
+        assert self.lookahead is not None
+        return self.lookahead.generate(collate(inputs), controls, _candidates(inputs, controls))
+
+
+def _candidates(inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[int]:
+    candidates = [len(request["candidate_numeric"]) for request in inputs]
+    assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
+    return candidates

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from bundle.arrays import Arrays, Named
-from bundle.manifest import Manifest
+from bundle.manifest import EVALUATE, Manifest
 from engine.allocator import keep_freed
 from engine.generation import Times
-from engine.graphs import SlateRunner, StepRunner
+from engine.graphs import EvaluatorGraphs, SlateRunner, StepRunner, StepWriter
+from engine.lookahead import Lookahead
+from engine.native.evaluator import NativeEvaluator
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.settings import SessionSettings
 
@@ -56,3 +58,16 @@ def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> 
     if decoding == "step":
         return StepRunner(bundle, manifest, settings)
     return SlateRunner(bundle, settings)
+
+
+def open_lookahead(
+    bundle: Path, manifest: Manifest, settings: SessionSettings, runner: Runner
+) -> Lookahead | None:
+    """None where the bundle has no evaluator. Natively where slates are, and the evaluator can be."""
+    if not manifest.has_evaluator:
+        return None
+    native = isinstance(runner, NativeRunner)
+    writer = runner if isinstance(runner, NativeRunner) else StepWriter(bundle, manifest, settings)
+    if native and EVALUATE in manifest.hashes and settings.provider == "cpu":
+        return Lookahead(writer, NativeEvaluator(bundle / EVALUATE, settings.intra_op_threads))
+    return Lookahead(writer, EvaluatorGraphs(bundle, settings))

@@ -16,14 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bundle.arrays import Named
 from bundle.features.assembly import collate
 from engine.generation import Controls, stack_controls
 from engine.graphs import SlateRunner
+from engine.lookahead import Lookahead
 from engine.native.runner import NativeRunner, decodes_natively
-from engine.runner import Runner
+from engine.runner import Runner, open_lookahead
 from engine.settings import SessionSettings
 from evidence.cell import Cell, open_cell
-from evidence.controls import ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
+from evidence.controls import ALTERNATIVES, ALWAYS, BUDGETS, QUANTILES, SAMPLED_LISTS
 from evidence.data import DATA
 from evidence.grid import TRAININGS, Task, Training
 from evidence.results import RESULTS, load, save
@@ -37,13 +39,14 @@ LISTS, ROUNDS, WARM_UP = 200, 9, 20
 
 
 class Variant(NamedTuple):
-    """One way to decode one policy; `lists` slates of a request share a call."""
+    """One way to decode one policy. `lists` slates of a request share a call."""
 
     model: str
     control: str | None
     runner: Runner
     controls: Controls
     lists: int = 1
+    lookahead: Lookahead | None = None
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -53,6 +56,13 @@ class Variant(NamedTuple):
             self.control,
             "ms_native" if isinstance(self.runner, NativeRunner) else "ms_per_list",
         )
+
+    def write(self, inputs: Named, stacked: Named, candidates: int) -> None:
+        """The list, or lists, of a request."""
+        if self.lookahead is None:
+            self.runner.run(inputs, stacked)
+        else:
+            self.lookahead.generate(inputs, [self.controls], [candidates])
 
 
 def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
@@ -65,9 +75,11 @@ def variants(data: str, root: Path, cell: Cell) -> list[Variant]:
         config = RunConfig.model_validate_json((directory / "config.json").read_text()).policy
         policy = Policy(config, cell.sizes)
         policy.load_state_dict(torch.load(directory / "policy.pt", weights_only=True))
-        runners, own = _runners(policy.eval(), cell)
+        runners, lookahead, own = _runners(policy.eval(), cell)
         for runner in runners:
             found += _decoded(training, runner, own, cell, policy)
+        if lookahead is not None and training.decides and cell.data.controls:
+            found += _looking_ahead(training, lookahead, own)
     return found
 
 
@@ -93,6 +105,18 @@ def _decoded(
         yield Variant(name, f"entropy gate, quantile {share}", runner, gated)
 
 
+def _looking_ahead(training: Training, lookahead: Lookahead, own: Controls) -> Iterator[Variant]:
+    """As in `evidence.controls`, natively."""
+    assert isinstance(lookahead.writer, NativeRunner)
+    ahead = replace(own, lookahead=ALTERNATIVES - 1)
+    name = "entropy gate and lookahead" if own.reasoning_budget else "lookahead"
+    ways = {f"{name} at gated positions": ahead}
+    if not own.reasoning_budget:
+        ways["lookahead everywhere"] = replace(ahead, entropy_threshold=ALWAYS)
+    for control, controls in ways.items():
+        yield Variant(training.name, control, lookahead.writer, controls, lookahead=lookahead)
+
+
 def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str], float]:
     """Mean over lists of the median over rounds, in milliseconds."""
     rows = cell.test[:LISTS]
@@ -103,26 +127,31 @@ def measure(cell: Cell, found: list[Variant]) -> dict[tuple[str, str | None, str
             inputs = collate([row.inputs] * variant.lists)
             controls = stack_controls([variant.controls] * variant.lists, [candidates] * variant.lists)
             for _ in range(WARM_UP if number == 0 else 0):
-                variant.runner.run(inputs, controls)
+                variant.write(inputs, controls, candidates)
             for repeat in range(ROUNDS):
                 started = time.perf_counter()
-                variant.runner.run(inputs, controls)
+                variant.write(inputs, controls, candidates)
                 times[index, number, repeat] = time.perf_counter() - started
     means = 1000.0 * np.median(times, axis=2).mean(axis=1)
     return {variant.key: float(mean) for variant, mean in zip(found, means, strict=True)}
 
 
-def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Controls]:
-    """The slate graph, and native decoding if it supports the policy; and the policy's own controls."""
+def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Lookahead | None, Controls]:
+    """The slate graph, and native decoding and lookahead if it supports the policy; and the policy's own
+    controls."""
     calibration = calibrate(policy, cell.held_out, policy.config.reasoner.gate_quantile)
     config = cell.config.model_copy(update={"policy": policy.config})
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        manifest = write_bundle(Trained(config, policy, cell.features, calibration, {}), directory)
+        trained = Trained(config, policy, cell.features, calibration, {}, cell.evaluator)
+        manifest = write_bundle(trained, directory)
         runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
+        lookahead = None
         if decodes_natively(manifest):
-            runners.append(NativeRunner(directory, manifest, SessionSettings()))
-    return runners, Controls.default(manifest, manifest.slate_length)
+            native = NativeRunner(directory, manifest, SessionSettings())
+            runners.append(native)
+            lookahead = open_lookahead(directory, manifest, SessionSettings(), native)
+    return runners, lookahead, Controls.default(manifest, manifest.slate_length)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from export.writer import Trained, write_bundle
 from model.progress import console
 from model.training.checkpoint import (
     load_config,
+    load_evaluator,
     load_features,
     load_gate,
     load_policy,
@@ -38,7 +39,12 @@ def export(run: Path, folder: Path, version: str | None = None, current: bool = 
     """
     features = load_features(run)
     trained = Trained(
-        load_config(run), load_policy(run, features), features, load_gate(run), load_summary(run)
+        load_config(run),
+        load_policy(run, features),
+        features,
+        load_gate(run),
+        load_summary(run),
+        evaluator=load_evaluator(run, features),
     )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

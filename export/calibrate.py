@@ -1,7 +1,8 @@
 """Set a model's threshold from a target: `python -m export.calibrate bundles/ranklens --tokens-per-list 4`.
 
 The threshold is found on the validation split of the bundle's data set; the whole curve of what other
-thresholds would give (tokens, score, milliseconds) is stored in the bundle beside it.
+thresholds would give (tokens, score, milliseconds) is stored in the bundle beside it. In the same way,
+`--lookahead 2` sets how many other items are tried at an uncertain position.
 """
 
 import argparse
@@ -11,13 +12,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import thread_time
+from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 
 from bundle.errors import RerankerError
-from bundle.manifest import MANIFEST, Calibration, CurvePoint, Manifest
+from bundle.manifest import (
+    MANIFEST,
+    MOST_ALTERNATIVES,
+    Calibration,
+    CurvePoint,
+    LookaheadPoint,
+    Manifest,
+)
 from bundle.repository import CURRENT, locate, point, publish
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -37,6 +46,8 @@ QUANTILES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
 HALVINGS = 12
 TIMED_LISTS, ROUNDS = 100, 9
+ALTERNATIVES = (0, 1, 2, 3, 4, 6)
+"""Of lookahead's curve."""
 
 
 class TargetError(RerankerError):
@@ -47,7 +58,8 @@ def curve(policy: Policy, model: LoadedModel, held_out: list[Example], score: Sc
     """What each threshold gives on held-out lists, from never reasoning to always."""
     found = [calibrate(policy, held_out, quantile) for quantile in progress(QUANTILES, "thresholds")]
     thresholds = [calibration.threshold for calibration in found]
-    times = milliseconds(model, thresholds, held_out[:: max(1, len(held_out) // TIMED_LISTS)])
+    ways = [{"entropy_threshold": threshold} for threshold in thresholds]
+    times = milliseconds(model, ways, _timed(held_out))
     points = []
     for calibration, ms in zip(found, times, strict=True):
         rollouts = decode(policy, held_out, threshold_gate(calibration.threshold))
@@ -64,19 +76,44 @@ def curve(policy: Policy, model: LoadedModel, held_out: list[Example], score: Sc
     return points
 
 
-def milliseconds(model: LoadedModel, thresholds: Sequence[float], rows: Sequence[Example]) -> list[float]:
-    """Mean milliseconds a list at each threshold, one list a call, all thresholds in every round.
+def lookahead_curve(model: LoadedModel, held_out: list[Example], score: Score) -> list[LookaheadPoint]:
+    """What trying more items gives on held-out lists, from none, through the engine that serves."""
+    times = milliseconds(model, [{"lookahead": count} for count in ALTERNATIVES], _timed(held_out))
+    points = []
+    for count, ms in zip(ALTERNATIVES, times, strict=True):
+        slates = [
+            model.generate([row.inputs], [replace(_own_controls(model, row), lookahead=count)])[0]
+            for row in progress(held_out, f"lists with {count} alternatives")
+        ]
+        orders = [np.array([position.index for position in slate.positions]) for slate in slates]
+        judged = float(np.mean([slate.judged for slate in slates]))
+        points.append(
+            LookaheadPoint(
+                alternatives=count, judged_per_list=judged, score=score(orders)[0], ms_per_list=round(ms, 4)
+            )
+        )
+    return points
+
+
+def _own_controls(model: LoadedModel, row: Example) -> Controls:
+    return Controls.default(model.manifest, min(model.manifest.slate_length, len(row.labels)))
+
+
+def _timed(held_out: Sequence[Example]) -> Sequence[Example]:
+    return held_out[:: max(1, len(held_out) // TIMED_LISTS)]
+
+
+def milliseconds(model: LoadedModel, ways: Sequence[dict[str, Any]], rows: Sequence[Example]) -> list[float]:
+    """Mean milliseconds a list with each way's controls, one list a call, all ways in every round.
 
     Of each list's rounds the median counts; and of the time that of this thread, which does all of the work,
     so that other processes' turns are not in it.
     """
-    length = model.manifest.slate_length
-    times = np.zeros((ROUNDS + 1, len(thresholds), len(rows)))
+    times = np.zeros((ROUNDS + 1, len(ways), len(rows)))
     for turn in progress(range(ROUNDS + 1), "milliseconds"):
-        for index, threshold in enumerate(thresholds):
+        for index, way in enumerate(ways):
             for number, row in enumerate(rows):  # innermost: a list is not met twice in a row, nor in cache
-                own = Controls.default(model.manifest, min(length, len(row.labels)))
-                controls = [replace(own, entropy_threshold=threshold)]
+                controls = [replace(_own_controls(model, row), **way)]
                 started = thread_time()
                 model.generate([row.inputs], controls)
                 times[turn, index, number] = thread_time() - started
@@ -117,16 +154,19 @@ def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
     return float((target_ms - start) / slope)
 
 
-def store(bundle: Path, manifest: Manifest, calibration: Calibration) -> Manifest:
-    """Write the calibration into a bundle by itself; of a model's version make a new one, current if it was.
+def store(bundle: Path, manifest: Manifest, changes: dict[str, Any]) -> Manifest:
+    """Write what was calibrated into a bundle by itself; of a version make a new one, current if that was.
 
-    The version ends in the threshold, so that answers tell which threshold they were made with.
+    The version ends in the threshold, and in the lookahead if there is one, so that answers tell what they
+    were made with.
 
     Raises:
-        BundleError: there is a version with this threshold already.
+        BundleError: there is such a version already.
     """
-    version = f"{manifest.version.split('+')[0]}+h{calibration.threshold:.4f}"
-    changed = manifest.model_copy(update={"gate": calibration, "version": version})
+    changed = manifest.model_copy(update=changes)
+    ahead = f"a{changed.lookahead}" if changed.lookahead else ""
+    version = f"{manifest.version.split('+')[0]}+h{changed.gate.threshold:.4f}{ahead}"
+    changed = changed.model_copy(update={"version": version})
     if not (bundle.parent / CURRENT).is_symlink():
         save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
         return changed
@@ -168,9 +208,15 @@ def main() -> None:
     target.add_argument("--tokens-per-list", type=float, help="mean reasoning tokens a list")
     target.add_argument("--latency-ms", type=float, help="mean milliseconds a list, one list a call")
     target.add_argument("--quantile", type=float, help="share of positions that do not reason")
+    target.add_argument("--lookahead", type=int, help="other items to try at an uncertain position")
     arguments = parser.parse_args()
     try:
-        set_threshold(arguments.bundle, arguments.tokens_per_list, arguments.latency_ms, arguments.quantile)
+        if arguments.lookahead is not None:
+            set_lookahead(arguments.bundle, arguments.lookahead)
+        else:
+            set_threshold(
+                arguments.bundle, arguments.tokens_per_list, arguments.latency_ms, arguments.quantile
+            )
     except RerankerError as error:
         raise SystemExit(str(error)) from None
 
@@ -202,7 +248,35 @@ def set_threshold(
         calibration = for_tokens(policy, held_out, tokens_for_latency(points, latency_ms))
     calibration = calibration.model_copy(update={"curve": tuple(points)})
     show(points, calibration)
-    return store(bundle, model.manifest, calibration)
+    return store(bundle, model.manifest, {"gate": calibration})
+
+
+def set_lookahead(bundle: Path, alternatives: int) -> Manifest:
+    """Set how many other items are tried at an uncertain position, and store the curve.
+
+    Raises:
+        BundleError: no bundle there.
+        DataUnavailableError: its data set is unavailable.
+        TargetError: it has no evaluator, or the number is out of range.
+    """
+    if not 0 <= alternatives <= MOST_ALTERNATIVES:
+        raise TargetError(f"--lookahead: between 0 and {MOST_ALTERNATIVES}, got {alternatives}")
+    bundle = locate(bundle)
+    model = LoadedModel.open(bundle)
+    if model.lookahead is None:
+        raise TargetError(f"--lookahead: {bundle} has no evaluator; export a run that has trained one")
+    dataset = open_dataset(load_config(bundle))
+    held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features), training=False)
+    points = lookahead_curve(model, held_out, held_out_score(dataset))
+    table = Table(title="held-out lists, by lookahead")
+    for column in ("alternatives", "lists judged", "score", "ms a list"):
+        table.add_column(column, justify="right")
+    for p in points:
+        table.add_row(
+            str(p.alternatives), f"{p.judged_per_list:.2f}", f"{p.score:.4f}", f"{p.ms_per_list:.3f}"
+        )
+    console.print(table)
+    return store(bundle, model.manifest, {"lookahead": alternatives, "lookahead_curve": tuple(points)})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The weights of a light encoder, folded for native encoding by `engine.native.encoder`.
+"""The weights of light encoders, folded for native encoding by `engine.native.encoder`.
 
 Folded are: the item tower's numbers into the candidate's, the token projection into the embedding, the
 history's query projection into its keys, the scales of attention and pointer into what they multiply, and
@@ -7,6 +7,8 @@ guards all of it. Legend: D width.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,24 +16,49 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.decoders.gru import GRUDecoder
+from model.encoder import Encoder
 from model.policy import Policy
 
 
 @torch.no_grad()
-def encode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
+def encode_weights(policy: Policy) -> dict[str, NDArray[Any]] | None:
     """Arrays by name, or None where native encoding does not know the encoder. The decoder is a GRU."""
-    encoder, width = policy.encoder, policy.config.width
+    shared = candidate_weights(policy.encoder)
+    if shared is None:
+        return None
+    encoder, decoder, scale = policy.encoder, policy.decoder, math.sqrt(policy.config.width)
+    assert isinstance(decoder, GRUDecoder)
+    blocks, columns = encoder.reasoning_blocks
+    weights = {
+        "pointer_weights": encoder.pointer_keys.weight.T / scale,  # [D, D]
+        "pointer_bias": encoder.pointer_keys.bias / scale,
+        "score_weights": encoder.pointer_bias.weight[0],  # [D]
+        "score_bias": encoder.pointer_bias.bias,  # [1]
+        "reasoning_weights": encoder.reasoning_memory.weight.unflatten(0, (blocks, columns)).mT,  # [R, D, E]
+        "reasoning_bias": encoder.reasoning_memory.bias.view(blocks, 1, columns),  # [R, 1, E]
+        "start_weights": decoder.start.weight.T,  # [2 D, D]
+        "start_bias": decoder.start.bias,
+    }
+    if encoder.base_weights is not None:
+        base = torch.zeros(encoder.candidate.in_features)
+        base[encoder.base_columns] = encoder.base_weights
+        weights["base_weights"] = base  # [numeric]
+    return {**shared, **as_arrays(weights)}
+
+
+@torch.no_grad()
+def candidate_weights(encoder: Encoder) -> dict[str, NDArray[Any]] | None:
+    """What the candidates' vectors and the user's come from: a policy's encoder and an evaluator's alike."""
     if len(encoder.attention):
         return None
-    decoder, item, scale = policy.decoder, encoder.item, math.sqrt(width)
-    assert isinstance(decoder, GRUDecoder)
+    item, width = encoder.item, encoder.norm.normalized_shape[0]
+    scale = math.sqrt(width)
     candidate = encoder.candidate.weight.T.clone()
     candidate[: item.numbers.in_features] += item.numbers.weight.T
     query, key = encoder.history_query, encoder.history_key
     first, second = encoder.mix[0], encoder.mix[3]
     assert isinstance(first, nn.Linear)
-    blocks, columns = encoder.reasoning_blocks
-    weights = {
+    weights: dict[str, Any] = {
         "candidate_weights": candidate,  # [numeric, D]
         "candidate_bias": (encoder.candidate.bias + item.numbers.bias)[None],  # [1, D]
         "history_weights": item.numbers.weight.T,  # [item numeric, D]
@@ -51,19 +78,12 @@ def encode_weights(policy: Policy) -> dict[str, NDArray[np.float32]] | None:
         "out_bias": second.bias,
         "norm_weight": encoder.norm.weight,
         "norm_bias": encoder.norm.bias,
-        "pointer_weights": encoder.pointer_keys.weight.T / scale,  # [D, D]
-        "pointer_bias": encoder.pointer_keys.bias / scale,
-        "score_weights": encoder.pointer_bias.weight[0],  # [D]
-        "score_bias": encoder.pointer_bias.bias,  # [1]
-        "reasoning_weights": encoder.reasoning_memory.weight.unflatten(0, (blocks, columns)).mT,  # [R, D, E]
-        "reasoning_bias": encoder.reasoning_memory.bias.view(blocks, 1, columns),  # [R, 1, E]
-        "start_weights": decoder.start.weight.T,  # [2 D, D]
-        "start_bias": decoder.start.bias,
     }
-    if encoder.base_weights is not None:
-        base = torch.zeros(encoder.candidate.in_features)
-        base[encoder.base_columns] = encoder.base_weights
-        weights["base_weights"] = base  # [numeric]
-    folded = {name: np.ascontiguousarray(tensor.numpy(), np.float32) for name, tensor in weights.items()}
     same_field = item.same_field.numpy()
-    return {**folded, "slot_fields": same_field.argmax(axis=1).astype(np.int64)}  # first slot of its field
+    first_slots = same_field.argmax(axis=1).astype(np.int64)  # of each slot's field
+    return {**as_arrays(weights), "slot_fields": first_slots}
+
+
+def as_arrays(weights: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """Tensors as arrays in rows."""
+    return {name: np.ascontiguousarray(tensor.numpy(), np.float32) for name, tensor in weights.items()}

@@ -30,11 +30,12 @@ from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
 from engine.settings import SessionSettings
+from export.evaluator_parity import compare_values, count_identical
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
 from model.progress import console, progress
-from model.training.checkpoint import load_config, load_policy
+from model.training.checkpoint import load_config, load_evaluator, load_policy
 
 Request = tuple[Arrays, Controls]
 
@@ -42,6 +43,9 @@ BATCH_SIZES = (1, 3, 8, 32)
 SMALLEST_AGREEMENT = 0.999
 SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
 """Candidates of random requests, as far as the catalogue has as many; long lists are slow to compare."""
+
+
+LOOKED_AHEAD, LARGEST_VALUE_DIFFERENCE = 200, 1e-3
 
 
 class ParityError(RerankerError):
@@ -54,17 +58,17 @@ class TorchRunner:
     provider = "torch"
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy.eval()
+        self.policy = policy.eval()
 
     @torch.no_grad()
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         step = StepControls(*(torch.from_numpy(controls[spec.name]) for spec in CONTROLS))
-        memory = self._policy.encode(tensors)
-        state = self._policy.begin(memory, tensors["candidate_mask"])
+        memory = self.policy.encode(tensors)
+        state = self.policy.begin(memory, tensors["candidate_mask"])
         rows = []
         while bool((state.position < step.slate_length).any()):
-            state, record, logits = self._policy.micro_step(state, step, memory)
+            state, record, logits = self.policy.micro_step(state, step, memory)
             rows.append((*record, logits))
         names = [*(spec.name for spec in RECORD), LOGITS.name]
         columns = zip(*rows, strict=True)
@@ -78,13 +82,13 @@ class Parity:
     Attributes:
         lists: lists compared.
         identical: lists with the same items and the same reasoning tokens at every position.
-        logit_difference: largest absolute difference of a selectable candidate's logit, over all
-            micro-steps up to where a list stops agreeing; NaN where the path gives no logits.
+        difference: largest absolute difference of a selectable candidate's logit, over all micro-steps up to
+            where a list stops agreeing, NaN where the path gives no logits; or of a list's value.
     """
 
     lists: int
     identical: int
-    logit_difference: float
+    difference: float
 
     @property
     def agreement(self) -> float:
@@ -236,15 +240,40 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
         for path, runner in paths.items():
             results[f"{path}, {kind}"] = result = compare(reference, runner, rows)
             logits = (
-                ""
-                if np.isnan(result.logit_difference)
-                else (f", largest logit difference {result.logit_difference:.2e}")
+                "" if np.isnan(result.difference) else (f", largest logit difference {result.difference:.2e}")
             )
             console.print(
                 f"{path}, {kind} lists: {result.identical} of {result.lists} identical "
                 f"({result.agreement:.2%}){logits}"
             )
             result.check(f"{path}, {kind} lists")
+    if model.manifest.has_evaluator:
+        listed = [arrays for arrays, _ in requests.get("real", requests["random"])][:LOOKED_AHEAD]
+        results |= check_lookahead(bundle, reference.policy, listed)
+    return results
+
+
+def check_lookahead(bundle: Path, policy: Policy, requests: Sequence[Arrays]) -> dict[str, Parity]:
+    """Compare lookahead with PyTorch's, as it is served and by the graphs.
+
+    Raises:
+        ParityError: lists or their values are others.
+    """
+    results = {}
+    for settings in (SessionSettings(), SessionSettings(decoding="step")):
+        model = LoadedModel.open(bundle, settings)
+        evaluator = load_evaluator(bundle, model.features)
+        path = f"lookahead, {settings.decoding}"
+        difference = compare_values(evaluator, model, requests)
+        identical = count_identical(policy, evaluator, model, requests)
+        results[path] = result = Parity(len(requests), identical, difference)
+        console.print(
+            f"{path}: {identical} of {len(requests)} identical ({result.agreement:.2%}), largest difference "
+            f"of a list's value {difference:.2e}"
+        )
+        if not difference <= LARGEST_VALUE_DIFFERENCE:
+            raise ParityError(f"{path}: a list's value is {difference:.2e} from PyTorch's")
+        result.check(path)
     return results
 
 

@@ -7,16 +7,12 @@
 Knows nothing of bundles. Legend: B requests, N candidates, H history events, P noise positions.
 """
 
-import logging
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import onnx
-import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
-from torch.export import Dim
 
 from bundle.contract import (
     CONTROLS,
@@ -24,7 +20,6 @@ from bundle.contract import (
     ENCODER_INPUTS,
     LOGITS,
     MEMORY,
-    OPSET,
     RECORD,
     SELECTABLE,
     StepControls,
@@ -34,6 +29,7 @@ from bundle.contract import (
     state,
 )
 from export.folded_encoder import FoldedEncoder
+from export.tracing import feature_axes, sized, traced
 from model.encoder import Memory
 from model.policy import Policy, StepState
 
@@ -43,8 +39,6 @@ ELEMENT_TYPES = {
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
 }
-EXAMPLE_SIZES = {"B": 3, "N": 7, "H": 5, "P": 4}
-"""Sizes of the traced example: all different, none 0 or 1, which tracing would take for constants."""
 
 
 class EncoderGraph(nn.Module):
@@ -90,7 +84,7 @@ def export_encoder(policy: Policy) -> ModelProto:
     """The encoder graph."""
     start = [spec for spec in state_specs(policy) if spec.name not in {c.name for c in COUNTERS}]
     outputs = [spec.name for spec in MEMORY] + [past(spec.name) for spec in start]
-    return _export(EncoderGraph(policy), _sized(ENCODER_INPUTS, policy), outputs)
+    return traced(EncoderGraph(policy), _sized(ENCODER_INPUTS, policy), outputs)
 
 
 def export_step(policy: Policy) -> ModelProto:
@@ -102,7 +96,7 @@ def export_step(policy: Policy) -> ModelProto:
         *CONTROLS,
     )
     outputs = [present(spec.name) for spec in specs] + [spec.name for spec in (*RECORD, LOGITS)]
-    return _export(StepGraph(policy, len(specs)), inputs, outputs)
+    return traced(StepGraph(policy, len(specs)), inputs, outputs)
 
 
 def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec, ...]) -> ModelProto:
@@ -175,68 +169,13 @@ def compose_slate(encoder: ModelProto, step: ModelProto, specs: tuple[TensorSpec
 
 
 def _sized(specs: Iterable[TensorSpec], policy: Policy) -> tuple[TensorSpec, ...]:
-    """Contract tensors with the axes that this policy fixes."""
-    sizes = policy.sizes
-    fixed: dict[str | int, int] = {
-        "D": policy.config.width,
-        "R": policy.reasoner.memory_blocks[0],
-        "E": policy.reasoner.memory_blocks[1],
-        "numeric": sizes.numeric,
-        "item_numeric": sizes.item_numeric,
-        "slots": len(sizes.slot_fields),
-        "user_numeric": sizes.user_numeric,
-        "user_slots": sizes.user_slots,
-    }
-    return tuple(spec._replace(axes=tuple(fixed.get(axis, axis) for axis in spec.axes)) for spec in specs)
+    return sized(specs, _axes(policy))
 
 
-def _export(graph: nn.Module, inputs: tuple[TensorSpec, ...], outputs: list[str]) -> ModelProto:
-    dims = {axis: Dim(axis, min=1) for axis in EXAMPLE_SIZES}
-    shapes = tuple(
-        {i: dims[axis] for i, axis in enumerate(spec.axes) if isinstance(axis, str)} for spec in inputs
-    )
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph.eval(),
-            tuple(_example(spec) for spec in inputs),
-            dynamo=True,
-            dynamic_shapes=(shapes,),
-            input_names=[spec.name for spec in inputs],
-            output_names=outputs,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    _check_inputs(type(graph).__name__, model, inputs)
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    return model
-
-
-def _check_inputs(graph: str, model: ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
-    """Tracing drops an unused input and turns an axis it could not keep symbolic into a constant, both
-    without a word. Raises RuntimeError for either."""
-    found = {
-        value.name: tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
-        for value in model.graph.input
-    }
-    for spec in inputs:
-        if found.get(spec.name) != spec.axes:
-            raise RuntimeError(
-                f"{graph}: input {spec.name} was exported with axes {found.get(spec.name)}, "
-                f"the step contract says {spec.axes}"
-            )
-
-
-def _example(spec: TensorSpec) -> Tensor:
-    shape = [EXAMPLE_SIZES[axis] if isinstance(axis, str) else axis for axis in spec.axes]
-    if spec.dtype == "float32":
-        return torch.ones(shape)
-    return torch.ones(shape, dtype=getattr(torch, spec.dtype))
+def _axes(policy: Policy) -> dict[str, int]:
+    """The axes that this policy fixes."""
+    blocks, columns = policy.reasoner.memory_blocks
+    return {"D": policy.config.width, "R": blocks, "E": columns, **feature_axes(policy.sizes)}
 
 
 def _names(values: Iterable[Any]) -> set[str]:

@@ -18,6 +18,10 @@ from bundle.manifest import (
     DECODE,
     ENCODE,
     ENCODER,
+    EVALUATE,
+    EVALUATOR,
+    EVALUATOR_ENCODER,
+    EVALUATOR_WEIGHTS,
     MANIFEST,
     POLICY,
     SLATE,
@@ -28,7 +32,10 @@ from bundle.manifest import (
 )
 from export.decode_weights import decode_weights
 from export.encode_weights import encode_weights
+from export.evaluate_weights import evaluate_weights
+from export.evaluator_graph import export_evaluator, export_evaluator_encoder
 from export.step_graph import compose_slate, export_encoder, export_step, memory_specs, state_specs
+from model.evaluator import ClickModel
 from model.policy import Policy
 from model.training.checkpoint import save_features, save_tensors, save_text
 from model.training.config import RunConfig
@@ -45,6 +52,7 @@ class Trained:
     features: FeatureAssembler
     calibration: Calibration
     summary: Mapping[str, Any]
+    evaluator: ClickModel | None = None
 
 
 def write_bundle(
@@ -70,6 +78,8 @@ def write_bundle(
         encoding = encode_weights(policy)
         if encoding is not None:
             np.savez(directory / ENCODE, allow_pickle=False, **encoding)
+    if trained.evaluator is not None:
+        _write_evaluator(trained.evaluator.eval(), policy, directory)
     save_features(directory, trained.features)
     save_text(directory / CONFIG, trained.config.model_dump_json(indent=2))
     save_tensors(directory / POLICY, policy.state_dict())
@@ -78,7 +88,7 @@ def write_bundle(
     config = policy.config
     manifest = Manifest(
         name=name or trained.config.name,
-        version=version or hashlib.sha256((hashes[ENCODER] + hashes[STEP]).encode()).hexdigest()[:12],
+        version=version or _version(hashes),
         contract_version=CONTRACT_VERSION,
         opset=OPSET,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,3 +109,17 @@ def write_bundle(
     )
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _write_evaluator(evaluator: ClickModel, policy: Policy, directory: Path) -> None:
+    onnx.save(export_evaluator_encoder(evaluator, policy.sizes), directory / EVALUATOR_ENCODER)
+    onnx.save(export_evaluator(evaluator), directory / EVALUATOR)
+    save_tensors(directory / EVALUATOR_WEIGHTS, evaluator.state_dict())
+    weights = evaluate_weights(evaluator)
+    if weights is not None:
+        np.savez(directory / EVALUATE, allow_pickle=False, **weights)
+
+
+def _version(hashes: Mapping[str, str]) -> str:
+    graphs = [hashes[name] for name in (ENCODER, STEP, EVALUATOR_ENCODER, EVALUATOR) if name in hashes]
+    return hashlib.sha256("".join(graphs).encode()).hexdigest()[:12]

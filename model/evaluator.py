@@ -37,6 +37,11 @@ class ClickModel(nn.Module):
         super().__init__()
         self.config = config
 
+    @property
+    def networks(self) -> list["Evaluator"]:
+        """Whose mean it is."""
+        raise NotImplementedError
+
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Candidates of a request, before any list is made of them. `[B, N, D]`."""
         raise NotImplementedError
@@ -66,14 +71,20 @@ class ClickModel(nn.Module):
         """Click log odds of every candidate, were it the next item. `[B, N]`."""
         raise NotImplementedError
 
+    def worths(self, places: Tensor) -> Tensor:
+        """Reward of a click at each place `[L] int64`: 1, or the discount of DCG if so configured. `[L]`."""
+        return (
+            1.0 / torch.log2(places + 2.0) if self.config.reward == "dcg" else torch.ones_like(places) * 1.0
+        )
+
     def worth(self, position: int) -> float:
-        """Reward of a click: 1, or the discount of DCG if so configured."""
-        return 1.0 / float(torch.log2(torch.tensor(position + 2.0))) if self.config.reward == "dcg" else 1.0
+        """Reward of a click at one place."""
+        return float(self.worths(torch.tensor(position)))
 
     def reward(self, candidates: Tensor, slate: Tensor) -> Tensor:
         """Value of a slate: the expected worth of its clicks. `[B]`."""
         clicks = self.logits(candidates, slate).sigmoid() * (slate != NO_ITEM)
-        return clicks @ clicks.new_tensor([self.worth(position) for position in range(slate.shape[1])])
+        return clicks @ self.worths(torch.arange(slate.shape[1], device=slate.device))
 
 
 class Evaluator(ClickModel):
@@ -97,6 +108,10 @@ class Evaluator(ClickModel):
         self.click = nn.Sequential(
             nn.Linear(5 * width, width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(width, 1)
         )
+
+    @property
+    def networks(self) -> list["Evaluator"]:
+        return [self]
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.encoder(**inputs).candidates

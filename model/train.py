@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 
 from bundle.errors import RerankerError
-from bundle.manifest import CONFIG, POLICY
+from bundle.manifest import CONFIG, EVALUATOR_WEIGHTS, POLICY
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.calibration import calibrate
 from model.training.checkpoint import (
-    EVALUATOR,
     GATE,
     SUMMARY,
     CheckpointError,
@@ -82,7 +81,7 @@ def train(config: RunConfig, run: Path) -> None:
     score = held_out_score(dataset)
 
     evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out)
-    save_tensors(run / EVALUATOR, evaluator.state_dict())
+    save_tensors(run / EVALUATOR_WEIGHTS, evaluator.state_dict())
     worth = None
     if config.evaluator.context:
         columns = features.serving.candidate_columns

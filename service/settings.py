@@ -201,6 +201,9 @@ class Settings(BaseSettings):
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
         8, description="most reasoning tokens per position that a request may ask for"
     )
+    max_lookahead: Annotated[int, Field(ge=0)] = Field(
+        4, description="most other items per position that a request may have tried by lookahead"
+    )
 
     context_ttl_s: PositiveFloat = Field(
         30 * DAY_S, description="how long a user's context is kept after its last write"

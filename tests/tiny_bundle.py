@@ -14,9 +14,10 @@ from bundle.manifest import MANIFEST, Calibration, GateKind
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, SCORES, TRIGGERED, Distribution, Reference
 from export.writer import Trained, write_bundle
 from model.config import EncoderConfig, PolicyConfig, ReasonerConfig
+from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.training.config import RunConfig
+from model.training.config import EvaluatorConfig, RunConfig
 
 THRESHOLDS: dict[GateKind, float] = {"normalised": 0.65, "raw": 2.0, "margin": 0.8}
 """Of the tiny policy, by what its gate compares."""
@@ -66,6 +67,7 @@ def tiny_config(
     attention: str = "full",
     gate: GateKind = "normalised",
     base_score: bool = False,
+    evaluators: int = 1,
 ) -> RunConfig:
     """A configuration of the smallest policy worth exporting; `none` is one trained without reasoning."""
     reasoning = {"budget": 0} if reasoner == "none" else {"kind": reasoner}
@@ -78,7 +80,8 @@ def tiny_config(
         ),
         reasoner=ReasonerConfig.model_validate({**reasoning, "gate": gate, "initial_step": 0.5}),
     )
-    return RunConfig(dataset="simulator", features=SCHEMA, policy=policy)
+    evaluator = EvaluatorConfig(width=16, members=evaluators)
+    return RunConfig(dataset="simulator", features=SCHEMA, policy=policy, evaluator=evaluator)
 
 
 def tiny_policy(
@@ -99,6 +102,16 @@ def tiny_policy(
         policy.encoder.pointer_keys.weight *= 8.0
         policy.encoder.pointer_bias.weight *= 4.0
     return policy.eval()
+
+
+def tiny_evaluator(features: FeatureAssembler, members: int = 2, seed: int = 0) -> ClickModel:
+    """Untrained, but far from giving every list the same value."""
+    torch.manual_seed(seed)
+    evaluator = build_evaluator(EvaluatorConfig(width=16), members, feature_sizes(features))
+    with torch.no_grad():
+        for network in evaluator.networks:
+            network.click[3].weight *= 30.0  # type: ignore[operator]
+    return evaluator.eval()
 
 
 def tiny_reference() -> Reference:
@@ -134,12 +147,16 @@ def build_tiny_bundle(
     decoder: str = "gru",
     gate: GateKind = "normalised",
     base_score: bool = False,
+    evaluators: int = 0,
 ) -> Path:
     """Write the bundle and return its directory."""
     features = tiny_features()
     policy = tiny_policy(features, reasoner, layers, decoder=decoder, gate=gate, base_score=base_score)
-    config = tiny_config(reasoner, layers, decoder, gate=gate, base_score=base_score)
-    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}), directory, version="1")
+    config = tiny_config(
+        reasoner, layers, decoder, gate=gate, base_score=base_score, evaluators=max(evaluators, 1)
+    )
+    evaluator = tiny_evaluator(features, evaluators) if evaluators else None
+    write_bundle(Trained(config, policy, features, tiny_calibration(gate), {}, evaluator), directory, "1")
     return directory
 
 
@@ -157,10 +174,12 @@ class TinyBundles:
         decoder: str = "gru",
         gate: GateKind = "normalised",
         base_score: bool = False,
+        evaluators: int = 0,
     ) -> Path:
-        directory = self._root / f"{reasoner}-{layers}-{decoder}-{gate}{'-base' * base_score}"
+        name = f"{reasoner}-{layers}-{decoder}-{gate}{'-base' * base_score}-{evaluators}"
+        directory = self._root / name
         if not (directory / MANIFEST).exists():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
-                build_tiny_bundle(directory, reasoner, layers, decoder, gate, base_score)
+                build_tiny_bundle(directory, reasoner, layers, decoder, gate, base_score, evaluators)
         return directory

@@ -7,7 +7,6 @@ graph's. Only tokens that are there are looked up, and what goes over candidates
 Legend: B requests, N candidates, H history events, X candidates or events, T token slots, D width.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bundle.arrays import Named, read_arrays
+from bundle.arrays import Arrays, Named
 from bundle.compiled import compiled
 from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
 from engine.native.kernel import add_weighted, exp
@@ -25,16 +24,15 @@ NORM_EPSILON = 1e-5  # PyTorch's
 Floats = NDArray[np.float32]
 
 
-class NativeEncoder:
-    """Limits the threads of BLAS in the whole process."""
+class CandidateEncoder:
+    """Candidates and the user as vectors. Limits the threads of BLAS in the whole process."""
 
-    def __init__(self, weights: Path, threads: int) -> None:
+    def __init__(self, weights: Arrays, threads: int) -> None:
         threadpool_limits(threads, user_api="blas")
-        # A policy that does not start from the initial score has no base weights.
-        self._weights = SimpleNamespace(**{"base_weights": None, **read_arrays(weights)})
+        self._weights = SimpleNamespace(**weights)
 
-    def run(self, inputs: Named) -> list[NDArray[Any]]:
-        """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""
+    def encode(self, inputs: Named) -> tuple[Floats, Floats]:
+        """`ENCODER_INPUTS`, padded at the end, to candidates `[B, N, D]` and users `[B, D]`."""
         w, mask = self._weights, inputs["candidate_mask"]
         feedback = inputs["history_feedback"]
         present, liked = feedback != FEEDBACK_PADDING, feedback == FEEDBACK_POSITIVE
@@ -55,17 +53,9 @@ class NativeEncoder:
         shared = np.concatenate([user, _mean(own, mask)], axis=1) @ w.shared_weights + w.mix_bias
         mixed = own @ w.own_weights
         _add_and_rectify(mixed, (scores @ past) @ w.recalled_weights, shared)
-        memory = mixed @ w.out_weights
-        _add_and_normalise(memory, own, w.out_bias, w.norm_weight, w.norm_bias, mask)
-        start = np.concatenate([user, _mean(memory, mask)], axis=1) @ w.start_weights + w.start_bias
-        pointer_keys = memory @ w.pointer_weights
-        pointer_keys += w.pointer_bias
-        reasoning_memory = memory[:, None] @ w.reasoning_weights
-        reasoning_memory += w.reasoning_bias
-        pointer_bias = memory @ w.score_weights + w.score_bias
-        if w.base_weights is not None:
-            pointer_bias += inputs["candidate_numeric"] @ w.base_weights
-        return [memory, user, pointer_keys, pointer_bias, reasoning_memory, np.tanh(start)]
+        candidates = mixed @ w.out_weights
+        _add_and_normalise(candidates, own, w.out_bias, w.norm_weight, w.norm_bias, mask)
+        return candidates, user
 
     def _items(self, vectors: Floats, bias: Floats, kinds: NDArray[Any], tokens: NDArray[np.int32]) -> Floats:
         """What is known of items alone, from the product of their numbers, in place: `[B, X, D]`."""
@@ -79,6 +69,24 @@ class NativeEncoder:
             self._weights.token_vectors,
         )
         return vectors
+
+
+class NativeEncoder(CandidateEncoder):
+    """A policy's: memory, and where its decoder starts."""
+
+    def run(self, inputs: Named) -> list[NDArray[Any]]:
+        """`ENCODER_INPUTS`, padded at the end, to `MEMORY` and the decoder's first state `[B, D]`."""
+        w, mask = self._weights, inputs["candidate_mask"]
+        memory, user = self.encode(inputs)
+        start = np.concatenate([user, _mean(memory, mask)], axis=1) @ w.start_weights + w.start_bias
+        pointer_keys = memory @ w.pointer_weights
+        pointer_keys += w.pointer_bias
+        reasoning_memory = memory[:, None] @ w.reasoning_weights
+        reasoning_memory += w.reasoning_bias
+        pointer_bias = memory @ w.score_weights + w.score_bias
+        if (base_weights := getattr(w, "base_weights", None)) is not None:  # starts from the initial score
+            pointer_bias += inputs["candidate_numeric"] @ base_weights
+        return [memory, user, pointer_keys, pointer_bias, reasoning_memory, np.tanh(start)]
 
 
 def _mean(x: Floats, which: NDArray[np.bool_]) -> Floats:

@@ -5,7 +5,8 @@ tests compare whole lists with the step graph. Matrix products run along rows of
 LLVM turns into vector instructions; candidates already chosen are left out instead of masked. The clock is
 looked at while slates are written, so that work nobody waits for any more stops.
 
-Legend: B requests, N candidates, D width, H attention heads, P noise positions, M micro-steps.
+Legend: B requests, R slates, N candidates, D width, H attention heads, P noise positions or items given,
+M micro-steps, A alternatives.
 """
 
 import math
@@ -54,7 +55,7 @@ WEIGHTS_END = CONTROLS_END + len(DecodeWeights._fields)
 
 
 @compiled
-def _add_product(x, weights, out):  # type: ignore[no-untyped-def]
+def add_product(x, weights, out):  # type: ignore[no-untyped-def]
     """`out += x @ weights`: `[X]`, `[X, Y]`, `[Y]`, X a multiple of 4."""
     for i in range(0, x.shape[0], 4):
         a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
@@ -119,6 +120,25 @@ def _products(table, rows, count, x, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _rank_others(shares, total, left, count, place, runners_up, chances):  # type: ignore[no-untyped-def]
+    """The candidates with the largest shares but the one at `place`, `[A]` each."""
+    most = runners_up.shape[0]
+    if most == 0:
+        return
+    runners_up[:] = NO_ITEM
+    chances[:] = 0.0
+    for j in range(count):
+        chance = shares[j] / total
+        if j == place or chance <= chances[most - 1]:
+            continue
+        rank = most - 1
+        while rank > 0 and chances[rank - 1] < chance:
+            chances[rank], runners_up[rank] = chances[rank - 1], runners_up[rank - 1]
+            rank -= 1
+        chances[rank], runners_up[rank] = chance, left[j]
+
+
+@compiled
 def exp(x, count, powers, twos):  # type: ignore[no-untyped-def]
     """`x = exp(x)` of the first `count`, within what float32 can hold.
 
@@ -157,6 +177,23 @@ def _exponentials(x, count, scale, powers, twos, out):  # type: ignore[no-untype
 
 
 @compiled
+def advance(hidden, from_token, from_state, new, powers, twos):  # type: ignore[no-untyped-def]
+    """A GRU's next state `[D]`, in place. What token and state give to the gates, `[3 D]` each, is lost."""
+    one, width = np.float32(1.0), hidden.shape[0]
+    for i in range(2 * width):  # reset and update, 1 / (1 + exp(-x))
+        from_token[i] = -(from_token[i] + from_state[i])
+    exp(from_token, 2 * width, powers, twos)
+    for i in range(width):  # tanh(x) = 1 - 2 / (1 + exp(2 x))
+        reset = one / (one + from_token[i])
+        new[i] = (from_token[2 * width + i] + reset * from_state[2 * width + i]) * np.float32(2.0)
+    exp(new, width, powers, twos)
+    for i in range(width):
+        update = one / (one + from_token[width + i])
+        fresh = one - np.float32(2.0) / (one + new[i])
+        hidden[i] = (hidden[i] - fresh) * update + fresh
+
+
+@compiled
 def monotonic(reading):  # type: ignore[no-untyped-def]
     """`time.monotonic()`. `reading`, `[2] int64`, is to be overwritten."""
     clock_gettime(CLOCK_MONOTONIC, reading.ctypes)
@@ -164,24 +201,29 @@ def monotonic(reading):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def decode(kind, mask, start, reason_until, deadlines, *arrays):  # type: ignore[no-untyped-def]
+def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, deadlines, *arrays):  # type: ignore[no-untyped-def]
     """Write every slate of a batch, or as much of it as its deadline allows.
 
     Args:
         kind: what is compared with the threshold, of `UNCERTAINTIES`.
         mask: `[B, N] bool, True = a real candidate`.
         start: `[B, D]`, the decoder's first state.
-        reason_until, deadlines: `[B] float64`, seconds of `monotonic`, as in `engine.generation.Controls`.
-        arrays: those of `StepMemory`, of `StepControls`, of `DecodeWeights`, and of `StepRecord`, each
-            `[B, M]`, to be written: NO_ITEM and False where a slate is full, and no probabilities where a
-            token was spent. One by one, because Numba is slow to tell the type of a tuple.
+        rows: `[R] int64`, whose request each slate is written for.
+        prefix: `[R, P] int64`, how slates begin, NO_ITEM where they go on by themselves. Of what is given
+            only `chosen` is recorded.
+        runners_up, chances: `[R, M, A]` int64 and float32, to be written: where an item is chosen, the most
+            probable others, best first, NO_ITEM where there are fewer, and their probability.
+        reason_until, deadlines: `[R] float64`, seconds of `monotonic`, as in `engine.generation.Controls`.
+        arrays: those of `StepMemory`, `[B]`, `StepControls`, `[R]`, `DecodeWeights`, and `StepRecord`,
+            each `[R, M]`, to be written: NO_ITEM and False where a slate is full, and no probabilities where
+            a token was spent. One by one, because Numba is slow to tell the type of a tuple.
 
     Returns:
         Micro-steps of the longest slate.
     """
     memory, controls = StepMemory(*arrays[:MEMORY_END]), StepControls(*arrays[MEMORY_END:CONTROLS_END])
     weights, record = DecodeWeights(*arrays[CONTROLS_END:WEIGHTS_END]), StepRecord(*arrays[WEIGHTS_END:])
-    batch, n, width = memory.memory.shape
+    _, n, width = memory.memory.shape
     thinks = weights.query_weights.shape[0] > 0
     heads = memory.reasoning_memory.shape[1] // 2
     longest = 0
@@ -198,14 +240,14 @@ def decode(kind, mask, start, reason_until, deadlines, *arrays):  # type: ignore
     reading = np.empty(2, np.int64)
     since_look = A_LOOK
     now = -np.inf
-    for row in range(batch):
-        count = 0
+    for row in range(rows.shape[0]):
+        source, count = rows[row], 0
         for j in range(n):
-            if mask[row, j]:
+            if mask[source, j]:
                 left[count] = j
                 count += 1
-        items, keys, bias = memory.memory[row], memory.pointer_keys[row], memory.pointer_bias[row]
-        hidden[:] = start[row]
+        items, keys, bias = memory.memory[source], memory.pointer_keys[source], memory.pointer_bias[source]
+        hidden[:] = start[source]
         readout[:] = hidden
         position, here, step, knows_user = 0, 0, 0, False
         while position < controls.slate_length[row]:
@@ -214,103 +256,102 @@ def decode(kind, mask, start, reason_until, deadlines, *arrays):  # type: ignore
                 since_look = 0
             if now >= deadlines[row]:
                 break
-            since_look += count
-            _products(keys, left, count, readout, logits)
-            for j in range(count):
-                logits[j] += bias[left[j]]
-            total = _exponentials(logits, count, one, powers, twos, shares)
-            best, largest = np.float32(-np.inf), np.float32(-np.inf)
-            for j in range(count):
-                largest = max(largest, logits[j])
-            spread = np.float32(0.0)
-            for j in range(count):
-                spread += shares[j] * (logits[j] - largest)
-            log_total = np.float32(math.log(total))
-            entropy = log_total - spread / total
-            doubt = entropy
-            if kind == NORMALISED:
-                doubt = entropy / np.float32(math.log(np.float32(max(count, 2))))
-            elif kind == MARGIN:
-                first, second = np.float32(0.0), np.float32(0.0)
+            place = -1
+            if position < prefix.shape[1]:
                 for j in range(count):
-                    if shares[j] > first:
-                        first, second = shares[j], first
-                    elif shares[j] > second:
-                        second = shares[j]
-                doubt = one - (first - second) / total
-            record.entropy[row, step], record.uncertainty[row, step] = entropy, doubt
+                    if left[j] == prefix[row, position]:
+                        place = j
+                        record.entropy[row, step], record.uncertainty[row, step] = 0.0, 0.0
+                        record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
+            if place < 0:
+                since_look += count
+                _products(keys, left, count, readout, logits)
+                for j in range(count):
+                    logits[j] += bias[left[j]]
+                total = _exponentials(logits, count, one, powers, twos, shares)
+                best, largest = np.float32(-np.inf), np.float32(-np.inf)
+                for j in range(count):
+                    largest = max(largest, logits[j])
+                spread = np.float32(0.0)
+                for j in range(count):
+                    spread += shares[j] * (logits[j] - largest)
+                log_total = np.float32(math.log(total))
+                entropy = log_total - spread / total
+                doubt = entropy
+                if kind == NORMALISED:
+                    doubt = entropy / np.float32(math.log(np.float32(max(count, 2))))
+                elif kind == MARGIN:
+                    first, second = np.float32(0.0), np.float32(0.0)
+                    for j in range(count):
+                        if shares[j] > first:
+                            first, second = shares[j], first
+                        elif shares[j] > second:
+                            second = shares[j]
+                    doubt = one - (first - second) / total
+                record.entropy[row, step], record.uncertainty[row, step] = entropy, doubt
 
-            if (
-                thinks
-                and doubt > controls.entropy_threshold[row]
-                and here < controls.reasoning_budget[row]
-                and controls.micro_step_budget[row] - step - (controls.slate_length[row] - position) > 0
-                and now < reason_until[row]
-            ):
-                if not knows_user:
-                    for_user[:] = 0.0
-                    _add_product(memory.user[row], weights.mix_weights[3 * width :], for_user)
-                    knows_user = True
-                seen[:width] = readout
-                query[:] = weights.query_bias
-                _add_product(readout, weights.query_weights, query)
-                part = width // heads
-                for head in range(heads):
-                    asked = query[head * part : (head + 1) * part]
-                    _products(memory.reasoning_memory[row, head], left, count, asked, scores)
-                    total = _exponentials(scores, count, one, powers, twos, shares)
-                    recalled = seen[width + head * part : width + (head + 1) * part]
-                    _weighted_mean(
-                        shares, total, left, count, memory.reasoning_memory[row, heads + head], recalled
+                if (
+                    thinks
+                    and doubt > controls.entropy_threshold[row]
+                    and here < controls.reasoning_budget[row]
+                    and controls.micro_step_budget[row] - step - (controls.slate_length[row] - position) > 0
+                    and now < reason_until[row]
+                ):
+                    if not knows_user:
+                        for_user[:] = 0.0
+                        add_product(memory.user[source], weights.mix_weights[3 * width :], for_user)
+                        knows_user = True
+                    seen[:width] = readout
+                    query[:] = weights.query_bias
+                    add_product(readout, weights.query_weights, query)
+                    part = width // heads
+                    for head in range(heads):
+                        asked = query[head * part : (head + 1) * part]
+                        keys_of_head = memory.reasoning_memory[source, head]
+                        values_of_head = memory.reasoning_memory[source, heads + head]
+                        _products(keys_of_head, left, count, asked, scores)
+                        total = _exponentials(scores, count, one, powers, twos, shares)
+                        recalled = seen[width + head * part : width + (head + 1) * part]
+                        _weighted_mean(shares, total, left, count, values_of_head, recalled)
+                    total = _exponentials(
+                        logits, count, one / controls.reasoning_temperature[row], powers, twos, shares
                     )
-                total = _exponentials(
-                    logits, count, one / controls.reasoning_temperature[row], powers, twos, shares
-                )
-                _weighted_mean(shares, total, left, count, items, seen[2 * width :])
-                mixed[:] = weights.mix_bias[min(here, weights.mix_bias.shape[0] - 1)]
-                mixed += for_user
-                _add_product(seen, weights.mix_weights[: 3 * width], mixed)
-                for i in range(mixed.shape[0]):
-                    mixed[i] = max(mixed[i], np.float32(0.0))
-                readout += weights.write_bias
-                _add_product(mixed, weights.write_weights, readout)
-                record.chosen[row, step], record.reasoned[row, step] = NO_ITEM, True
-                record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
-                here += 1
-                step += 1
-                continue
+                    _weighted_mean(shares, total, left, count, items, seen[2 * width :])
+                    mixed[:] = weights.mix_bias[min(here, weights.mix_bias.shape[0] - 1)]
+                    mixed += for_user
+                    add_product(seen, weights.mix_weights[: 3 * width], mixed)
+                    for i in range(mixed.shape[0]):
+                        mixed[i] = max(mixed[i], np.float32(0.0))
+                    readout += weights.write_bias
+                    add_product(mixed, weights.write_weights, readout)
+                    record.chosen[row, step], record.reasoned[row, step] = NO_ITEM, True
+                    record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
+                    here += 1
+                    step += 1
+                    continue
 
-            scale = one / controls.selection_temperature[row]
-            drawn = controls.noise[row, min(position, controls.noise.shape[1] - 1)]
-            place = 0
-            for j in range(count):
-                value = logits[j] * scale + drawn[left[j]]
-                if value > best:
-                    best, place = value, j
-            record.probability[row, step] = shares[place] / total
-            total = _exponentials(logits, count, scale, powers, twos, shares)
-            record.propensity[row, step] = shares[place] / total
+                scale = one / controls.selection_temperature[row]
+                drawn = controls.noise[row, min(position, controls.noise.shape[1] - 1)]
+                place = 0
+                for j in range(count):
+                    value = logits[j] * scale + drawn[left[j]]
+                    if value > best:
+                        best, place = value, j
+                record.probability[row, step] = shares[place] / total
+                _rank_others(shares, total, left, count, place, runners_up[row, step], chances[row, step])
+                total = _exponentials(logits, count, scale, powers, twos, shares)
+                record.propensity[row, step] = shares[place] / total
             item = left[place]
             record.chosen[row, step], record.reasoned[row, step] = item, False
             for j in range(place, count - 1):
                 left[j] = left[j + 1]
             count -= 1
             from_token[:] = weights.token_bias
-            _add_product(items[item], weights.token_weights, from_token)
+            add_product(items[item], weights.token_weights, from_token)
             from_state[: 2 * width] = 0.0
             from_state[2 * width :] = weights.state_bias
-            _add_product(hidden, weights.state_weights, from_state)
-            for i in range(2 * width):  # reset and update, 1 / (1 + exp(-x))
-                from_token[i] = -(from_token[i] + from_state[i])
-            exp(from_token, 2 * width, powers, twos)
-            for i in range(width):  # tanh(x) = 1 - 2 / (1 + exp(2 x))
-                reset = one / (one + from_token[i])
-                new[i] = (from_token[2 * width + i] + reset * from_state[2 * width + i]) * np.float32(2.0)
-            exp(new, width, powers, twos)
-            for i in range(width):
-                update = one / (one + from_token[width + i])
-                fresh = one - np.float32(2.0) / (one + new[i])
-                hidden[i] = (hidden[i] - fresh) * update + fresh
+            add_product(hidden, weights.state_weights, from_state)
+            advance(hidden, from_token, from_state, new, powers, twos)
             readout[:] = hidden
             position += 1
             here = 0

@@ -2,13 +2,13 @@
 
 The same inputs and records as the graphs' runners. Knows bundles with a GRU decoder and a deep reasoner, or
 none; a light encoder is compiled too, any other runs on ONNX Runtime.
-Legend: B requests, D width, M micro-steps.
+Legend: B requests, R slates, D width, M micro-steps, A alternatives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bundle.arrays import Arrays, Named, read_arrays
 from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
-from engine.generation import Times
+from engine.generation import Begun, Times
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
 from engine.sessions import PROVIDERS, open_session
@@ -33,6 +33,20 @@ CANDIDATES = 3200
 
 Record = tuple[NDArray[Any], ...]
 """Arrays of the contract's `RECORD`, in order, `[B, M]` each."""
+
+
+class Encoded(NamedTuple):
+    """Requests' memories, to write slates from."""
+
+    mask: NDArray[np.bool_]  # [B, N]
+    memory: list[NDArray[Any]]  # `MEMORY` and the decoder's first state
+
+
+class _Written(NamedTuple):
+    record: Record
+    steps: int  # micro-steps of the longest
+    runners_up: NDArray[np.int64]  # [R, M, A]
+    chances: NDArray[np.float32]  # [R, M, A]
 
 
 def decodes_natively(manifest: Manifest) -> bool:
@@ -53,7 +67,7 @@ class NativeRunner:
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
         self._decode, self._kind = decode, UNCERTAINTIES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
-            self._encode = NativeEncoder(bundle / ENCODE, settings.intra_op_threads).run
+            self._encode = NativeEncoder(read_arrays(bundle / ENCODE), settings.intra_op_threads).run
             self.provider = PROVIDERS["cpu"]
         else:
             session = open_session(bundle / ENCODER, settings)
@@ -66,36 +80,76 @@ class NativeRunner:
         self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
-        times = times or Times.unlimited(len(inputs["candidate_mask"]))
-        most = int((controls["slate_length"] * (1 + controls["reasoning_budget"])).max())
+        batch = len(inputs["candidate_mask"])
+        times = times or Times.unlimited(batch)
+        most = _most_micro_steps(controls)
         groups = alike(inputs["candidate_mask"])
         if len(groups) == 1:
-            record, steps = self._write(inputs, controls, times, most)
+            written = self._write(self.encode(inputs), np.arange(batch), controls, times, most)
+            record, steps = written.record, written.steps
         else:
-            record, steps = _room(len(inputs["candidate_mask"]), most), 0
+            record, steps = _room(batch, most), 0
             for rows in groups:
-                of_rows = Times(*(array[rows] for array in times))
-                part, taken = self._write(*_cut(inputs, controls, rows), of_rows, most)
-                steps = max(steps, taken)
-                for whole, array in zip(record, part, strict=True):
+                of_inputs, of_controls = _cut(inputs, controls, rows)
+                of_times = Times(*(array[rows] for array in times))
+                part = self._write(self.encode(of_inputs), np.arange(len(rows)), of_controls, of_times, most)
+                steps = max(steps, part.steps)
+                for whole, array in zip(record, part.record, strict=True):
                     whole[rows] = array
-        return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}
+        return _stacked(record, steps)
 
-    def _write(self, inputs: Named, controls: Named, times: Times, most: int) -> tuple[Record, int]:
-        """The record of some rows, each `[B, most]`, and the micro-steps of the longest."""
-        record = _room(len(inputs["candidate_mask"]), most)
-        *memory, start = self._encode(inputs)
+    def encode(self, inputs: Named) -> Encoded:
+        return Encoded(inputs["candidate_mask"], self._encode(inputs))
+
+    def write(
+        self,
+        encoded: Encoded,
+        rows: NDArray[np.int64],
+        controls: Named,
+        times: Times,
+        prefix: NDArray[np.int64],
+        alternatives: int,
+    ) -> Begun:
+        written = self._write(
+            encoded, rows, controls, times, _most_micro_steps(controls), prefix, alternatives
+        )
+        steps = written.steps
+        return Begun(
+            _stacked(written.record, steps), written.runners_up[:, :steps], written.chances[:, :steps]
+        )
+
+    def _write(
+        self,
+        encoded: Encoded,
+        rows: NDArray[np.int64],
+        controls: Named,
+        times: Times,
+        most: int,
+        prefix: NDArray[np.int64] | None = None,
+        alternatives: int = 0,
+    ) -> _Written:
+        """`most`: micro-steps there is room for."""
+        *memory, start = encoded.memory
+        record = _room(len(rows), most)
+        if prefix is None:
+            prefix = np.empty((len(rows), 0), np.int64)
+        runners_up = np.empty((len(rows), most, alternatives), np.int64)
+        chances = np.empty(runners_up.shape, np.float32)
         steps = self._decode(
             self._kind,
-            inputs["candidate_mask"],
+            encoded.mask,
             start,
+            rows,
+            prefix,
+            runners_up,
+            chances,
             *times,
             *memory,
             *[controls[spec.name] for spec in CONTROLS],
             *self._weights,
             *record,
         )
-        return record, steps
+        return _Written(record, steps, runners_up, chances)
 
 
 def alike(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
@@ -113,6 +167,15 @@ def alike(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
         groups.append(by_length[start:stop])
         start = stop
     return groups
+
+
+def _most_micro_steps(controls: Named) -> int:
+    return int((controls["slate_length"] * (1 + controls["reasoning_budget"])).max())
+
+
+def _stacked(record: Record, steps: int) -> Arrays:
+    """Over micro-steps, `[M, B]` each."""
+    return {spec.name: array[:, :steps].T for spec, array in zip(RECORD, record, strict=True)}
 
 
 def _room(rows: int, micro_steps: int) -> Record:

@@ -17,13 +17,13 @@ from bundle.errors import RerankerError
 from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
-from bundle.manifest import CATALOGUE, CONFIG, FEATURES, POLICY, Calibration
+from bundle.manifest import CATALOGUE, CONFIG, EVALUATOR_WEIGHTS, FEATURES, POLICY, Calibration
 from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
 
-EVALUATOR, GATE, SUMMARY = "evaluator.pt", "gate.json", "summary.json"
+GATE, SUMMARY = "gate.json", "summary.json"
 
 
 class CheckpointError(RerankerError):
@@ -70,7 +70,7 @@ def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
     """The evaluator of a run, in eval mode. Raises CheckpointError when the run has not come to it."""
     config = load_config(run).evaluator
     evaluator = build_evaluator(config, config.members, feature_sizes(features))
-    evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR), weights_only=True))
+    evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR_WEIGHTS), weights_only=True))
     return evaluator.eval()
 
 

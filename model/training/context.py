@@ -17,7 +17,7 @@ from torch import nn
 from bundle.contract import NO_ITEM
 from bundle.features.schema import Frozen
 from model.encoder import FeatureSizes
-from model.evaluator import ClickModel, EvaluatorEnsemble
+from model.evaluator import ClickModel
 from model.training.config import RunConfig
 from model.training.examples import Example, batches
 from model.training.fit_evaluator import fit_one
@@ -66,7 +66,7 @@ def report_context(
         columns: names of the columns of `candidate_numeric`.
         people: whose each of the held-out lists is.
     """
-    seeing = evaluator.networks[0] if isinstance(evaluator, EvaluatorEnsemble) else evaluator
+    seeing = evaluator.networks[0]
     place = list(columns).index("initial_position")  # in most logs the place a list was shown at
     unplaced, unplaced_held_out = ([_without(place, row) for row in rows] for rows in (train, held_out))
     blind = fit_one(config, "blind_evaluator", run, log, sizes, unplaced, unplaced_held_out, blind=True)

@@ -59,6 +59,11 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
         yield Fault("context.timestamp", f"expected unix seconds, 0 to {MAX_TIMESTAMP:.0e}")
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield Fault("reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}")
+    if request.reasoning is not None and (lookahead := request.reasoning.lookahead or 0):
+        if lookahead > settings.max_lookahead:
+            yield Fault("reasoning.lookahead", f"at most {settings.max_lookahead}")
+        if request.sampling is not None:
+            yield Fault("reasoning.lookahead", "what is sampled stays as it was drawn: one of the two")
 
 
 @_check

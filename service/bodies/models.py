@@ -28,6 +28,7 @@ class Defaults(Body):
     reasoning_budget: int
     reasoning_temperature: float
     selection_temperature: float
+    lookahead: int
 
 
 class ShadowInfo(Body):
@@ -47,6 +48,7 @@ class ModelInfo(Body):
     created: str
     reasoner: str
     decoder: str
+    evaluator: bool = Field(description="Whether requests may ask for lookahead.")
     gate: GateInfo
     defaults: Defaults
     provider: str = Field(description="The active ONNX Runtime execution provider.")
@@ -72,12 +74,14 @@ class ModelList(Body):
                     "created": "2025-01-01T00:00:00+00:00",
                     "reasoner": "deep",
                     "decoder": "gru",
+                    "evaluator": True,
                     "gate": {"kind": "normalised", "threshold": 0.82, "trigger_rate": 0.4},
                     "defaults": {
                         "slate_length": 10,
                         "reasoning_budget": 3,
                         "reasoning_temperature": 2.0,
                         "selection_temperature": 0.5,
+                        "lookahead": 0,
                     },
                     "provider": "CPUExecutionProvider",
                     "loaded_at": "2025-01-02T00:00:00+00:00",

@@ -59,6 +59,12 @@ class ReasoningOverrides(Body):
     temperature: Temperature | None = Field(
         None, description="Flattens the distribution over items that a reasoning token is made from."
     )
+    lookahead: Natural | None = Field(
+        None,
+        description="Other items to try at each uncertain position: the list is completed after each, and "
+        "the model's evaluator keeps the best, as long as there is time. 0 turns lookahead off. For models "
+        "with an evaluator, and not with `sampling`, whose lists stay as they were drawn.",
+    )
 
 
 class Sampling(Body):
@@ -139,7 +145,7 @@ class Result(Body):
     )
     propensity: float | None = Field(
         description="Probability that this policy puts the item here, given the items before it: 1 unless "
-        "sampled; null if the model did not place it."
+        "sampled, with lookahead too; null if the model did not place it."
     )
 
 
@@ -161,8 +167,9 @@ class Reasoning(Body):
     tokens: int = Field(description="Reasoning tokens in the whole list.")
     stop: Stop = Field(
         description="`entropy`: certain enough at every position; `budget`: some position used all its "
-        "tokens; `deadline`: the remaining time cut it short."
+        "tokens; `deadline`: the remaining time cut it short, or lookahead."
     )
+    judged: int = Field(default=0, description="Lists that lookahead compared with this one; absent if none.")
     trace: list[TracePosition] | None = Field(default=None, description="With `explain` only.")
 
 

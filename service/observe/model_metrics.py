@@ -61,6 +61,9 @@ class ModelMetrics(Stages):
         self.reasoning_stop = make.counters(
             "reasoning_stop_total", "Why a list's reasoning stopped.", "reason", initial=get_args(Stop)
         )
+        self.judged_lists = make.histogram(
+            "judged_lists", "Lists that a lookahead compared with its own.", TOKENS
+        )
         self.reasoned_positions = make.counter(
             "reasoned_positions_total", "Positions with at least one reasoning token."
         )
@@ -135,6 +138,8 @@ class ModelMetrics(Stages):
         """Report a generated slate."""
         self.reasoning_tokens.observe(slate.reasoning_tokens)
         self.reasoning_stop.labels(slate.stop).inc()
+        if slate.judged:
+            self.judged_lists.observe(slate.judged)
         for place, position in enumerate(slate.positions):
             before, after = self._at(place)
             before.observe(position.entropy_before)

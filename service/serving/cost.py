@@ -15,7 +15,7 @@ RECENT = 31
 """Batches whose median pace counts: odd, and so many that a stall, or fifteen of them, moves nothing."""
 
 SMOOTHING = 0.1
-"""Weight of the newest batch in the share of tokens that are spent."""
+"""Weight of the newest batch in the share of reasoning and lookahead that is done."""
 
 
 class Timing(NamedTuple):
@@ -25,12 +25,16 @@ class Timing(NamedTuple):
         candidates: its length.
         encoding_s: all that does not depend on the slate's length.
         position_s, token_s: each item of the slate, and each reasoning token.
+        looking_s: what a lookahead adds once, however far it looks.
+        judged_s: each place of each list that is completed and judged.
     """
 
     candidates: int
     encoding_s: float
     position_s: float
     token_s: float
+    looking_s: float = 0.0
+    judged_s: float = 0.0
 
 
 class Price(NamedTuple):
@@ -38,15 +42,23 @@ class Price(NamedTuple):
 
     Attributes:
         least_s: without reasoning.
+        most_s: with all the reasoning and lookahead it may do.
         token_s: of each reasoning token.
-        tokens: the most it may spend.
-        most_s: with all of them.
+        looking_s: what a lookahead adds once.
+        judged_s: of each list that is judged, without its reasoning.
     """
 
     least_s: float
-    token_s: float
-    tokens: int
     most_s: float
+    token_s: float
+    looking_s: float = 0.0
+    judged_s: float = 0.0
+
+    def spent_s(self, tokens: int, judged: int) -> float:
+        """Beyond the least, with so many tokens and lists judged. A list that is completed is so from halfway
+        on average, and reasons there as the first did."""
+        looking = self.looking_s + judged * self.judged_s if judged else 0.0
+        return looking + self.token_s * tokens * (1.0 + 0.5 * judged)
 
 
 class CostModel:
@@ -70,14 +82,16 @@ class CostModel:
         ]  # a shorter list takes no longer: noise only adds
         self._by_length = list(zip(*(np.interp(every, lengths, c).tolist() for c in columns.T), strict=True))
 
-    def price(self, candidates: int, slate_length: int, reasoning_budget: int) -> Price:
+    def price(self, candidates: int, slate_length: int, reasoning_budget: int, lookahead: int = 0) -> Price:
         """A list loses a candidate with each position, so the average one is over fewer."""
         average = candidates - slate_length // 2
         beyond = max(1.0, candidates / self._longest)
-        encoding = self._by_length[min(candidates, self._longest)][0]
-        _, position, token = self._by_length[min(average, self._longest)]
-        least, tokens = beyond * (encoding + position * slate_length), slate_length * reasoning_budget
-        return Price(least, beyond * token, tokens, least + beyond * token * tokens)
+        encoding, _, _, looking, _ = self._by_length[min(candidates, self._longest)]
+        _, position, token, _, judged = self._by_length[min(average, self._longest)]
+        least = beyond * (encoding + position * slate_length)
+        price = Price(least, least, beyond * token, beyond * looking, beyond * judged * slate_length)
+        most = least + price.spent_s(slate_length * reasoning_budget, slate_length * lookahead)
+        return price._replace(most_s=most)
 
     def batch_s(self, alone_s: Iterable[float]) -> float:
         """Of lists that take this much alone."""
@@ -86,17 +100,17 @@ class CostModel:
 
 
 class Pace:
-    """How much slower or faster than at warm-up batches are now, and how much of their reasoning they do.
+    """How much slower or faster than at warm-up batches are now, and how much they reason and look ahead.
 
     The median of recent batches: neither a stalled process nor an outlier moves it.
 
     Attributes:
         factor: of predicted seconds.
-        reasoning: share of the tokens allowed that are spent, 0 to 1.
+        extra: share of the time allowed for reasoning and lookahead that is spent, 0 to 1.
     """
 
     def __init__(self) -> None:
-        self.factor, self.reasoning = 1.0, 0.0
+        self.factor, self.extra = 1.0, 0.0
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -104,8 +118,8 @@ class Pace:
         """A batch took this long.
 
         Args:
-            predicted_s: for the tokens it spent, at warm-up's pace.
-            spent: share of the tokens it was allowed.
+            predicted_s: for what it did, at warm-up's pace.
+            spent: share of the time allowed for reasoning and lookahead.
         """
         ratio = seconds / predicted_s
         self._recent.append(ratio)
@@ -113,4 +127,4 @@ class Pace:
         if len(self._recent) > RECENT:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
         self.factor = self._sorted[len(self._sorted) // 2]
-        self.reasoning += SMOOTHING * (spent - self.reasoning)
+        self.extra += SMOOTHING * (spent - self.extra)

@@ -91,8 +91,8 @@ class Lane:
         return self.pace.factor * price.least_s
 
     def expected_s(self, price: Price) -> float:
-        """Seconds with as much reasoning as recent lists did, at warm-up's pace."""
-        return price.least_s + self.pace.reasoning * (price.most_s - price.least_s)
+        """Seconds with as much reasoning and lookahead as recent lists did, at warm-up's pace."""
+        return price.least_s + self.pace.extra * (price.most_s - price.least_s)
 
     def left_s(self, now: float) -> float:
         """Seconds until the batch in inference ends."""

@@ -95,6 +95,7 @@ class ServedModel:
             created=manifest.created,
             reasoner=manifest.reasoner,
             decoder=manifest.decoder,
+            evaluator=manifest.has_evaluator,
             gate=GateInfo.model_validate(manifest.gate.model_dump(include=set(GateInfo.model_fields))),
             defaults=Defaults.model_validate(manifest.model_dump(include=set(Defaults.model_fields))),
             provider=self.model.runner.provider,

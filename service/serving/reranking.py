@@ -13,7 +13,6 @@ from time import monotonic, time
 from typing import Any
 
 from bundle.features.history import ANONYMOUS, UserContext
-from bundle.manifest import Manifest
 from engine.generation import Controls, Slate
 from engine.loaded_model import LoadedModel
 from service.bodies import rerank as bodies
@@ -22,6 +21,7 @@ from service.bodies.twins import twin
 from service.context.store import ContextStore, anonymous_id
 from service.errors import (
     DeadlineExceededError,
+    Fault,
     GenerationError,
     InvalidRequestError,
     ModelError,
@@ -130,7 +130,7 @@ class Reranker:
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
-        controls = _controls(served.model.manifest, request, len(selection.candidates))
+        controls = _controls(served.model, request, len(selection.candidates))
         rerank = _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
         fallback: Fallback | None = None
         slate: Slate | None = None
@@ -220,7 +220,7 @@ class Reranker:
         def write(model: LoadedModel) -> tuple[list[str], int]:
             selection = select(model.features, request)
             inputs = assemble(model.features, request, selection, rerank.user)
-            controls = _controls(model.manifest, request, len(selection.candidates))
+            controls = _controls(model, request, len(selection.candidates))
             controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
             (written,) = model.generate([inputs], [controls])
             if len(written.positions) < controls.slate_length:
@@ -265,8 +265,9 @@ def _ids(request: RerankRequest, selection: Selection, slate: Slate) -> list[str
     return [request.items[selection.candidates[position.index]].id for position in slate.positions]
 
 
-def _controls(manifest: Manifest, request: RerankRequest, candidates: int) -> Controls:
+def _controls(model: LoadedModel, request: RerankRequest, candidates: int) -> Controls:
     """The bundle's defaults with the request's overrides."""
+    manifest = model.manifest
     default = Controls.default(manifest, min(request.top_n or manifest.slate_length, candidates))
     overrides: dict[str, Any] = {}
     if request.reasoning is not None:
@@ -274,10 +275,14 @@ def _controls(manifest: Manifest, request: RerankRequest, candidates: int) -> Co
         if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
             overrides["reasoning_budget"] = request.reasoning.max_tokens
         overrides["reasoning_temperature"] = request.reasoning.temperature
+        overrides["lookahead"] = request.reasoning.lookahead
+        if request.reasoning.lookahead and model.lookahead is None:
+            raise InvalidRequestError([Fault("reasoning.lookahead", "this model has no evaluator")])
     if request.sampling is not None:
         seed = request.sampling.seed
         overrides["seed"] = random.getrandbits(53) if seed is None else seed
         overrides["selection_temperature"] = request.sampling.temperature
+        overrides["lookahead"] = 0
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(default, **given) if given else default
 
@@ -327,7 +332,7 @@ def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[bodies.Result]:
 
 def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
     if not rerank.request.explain:
-        return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop)
+        return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop)
     candidates, items = rerank.selection.candidates, rerank.request.items
     trace = [
         TracePosition(
@@ -341,4 +346,4 @@ def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
         )
         for place, position in enumerate(slate.positions)
     ]
-    return Reasoning(tokens=slate.reasoning_tokens, stop=slate.stop, trace=trace)
+    return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop, trace=trace)

@@ -6,8 +6,8 @@ request's inference. A batch is whatever is queued of like lengths, as far as it
 long lane, in a thread of lower priority, beside the short ones, because compiled decoding and ONNX Runtime
 hold no lock of Python's. It has company there only if that is cheaper than being alone.
 
-Time is shed in this order: reasoning, where the deadline of somebody in the batch or behind it needs the
-time; then requests that would be late, at admission; then those that are.
+Time is shed in this order: reasoning and lookahead, where the deadline of somebody in the batch or behind it
+needs the time; then requests that would be late, at admission; then those that are.
 
 Knows nothing of HTTP, users or the caller's order. Times are seconds of its clock.
 """
@@ -93,7 +93,9 @@ class Scheduler:
         Raises:
             OverloadedError: as `Admission.check`.
         """
-        price = self._costs.price(candidates, controls.slate_length, controls.reasoning_budget)
+        price = self._costs.price(
+            candidates, controls.slate_length, controls.reasoning_budget, controls.lookahead
+        )
         try:
             self._admission.check(self._lane_of(price), price, deadline, caller)
         except OverloadedError:
@@ -262,17 +264,21 @@ class Scheduler:
                 micro_step_budget=min(job.controls.slate_length + tokens, UNLIMITED_MICRO_STEPS),
                 reason_until=reason_until + ahead,
                 deadline=job.deadline + ahead,
+                lookahead=job.controls.lookahead if now + factor * job.price.looking_s < reason_until else 0,
             )
             for job in batch
         ]
 
     def _learn(self, lane: Lane, batch: list[Job], slates: Sequence[Slate], seconds: float) -> None:
         """What the batch took, if it was written to its end."""
-        spent = [slate.reasoning_tokens for slate in slates]
         if any(len(s.positions) < job.controls.slate_length for job, s in zip(batch, slates, strict=True)):
             return
-        alone = (job.price.least_s + n * job.price.token_s for job, n in zip(batch, spent, strict=True))
-        allowed = sum(job.price.tokens for job in batch)
+        spent = [
+            job.price.spent_s(slate.reasoning_tokens, slate.judged)
+            for job, slate in zip(batch, slates, strict=True)
+        ]
+        alone = (job.price.least_s + extra for job, extra in zip(batch, spent, strict=True))
+        allowed = sum(job.price.most_s - job.price.least_s for job in batch)
         lane.pace.took(self._costs.batch_s(alone), seconds, sum(spent) / allowed if allowed else 0.0)
 
 

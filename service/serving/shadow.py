@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.loaded_model import LoadedModel
+from service.errors import ServiceError
 from service.serving.registry import ServedModel, Shadowing
 from service.serving.scheduler import yield_to_others
 
@@ -76,6 +77,9 @@ class Shadows:
         with shadow:
             try:
                 written = await loop.run_in_executor(self._executor, self._write, shadow.model, write)
+            except ServiceError:  # it is of other features, or was too slow
+                metrics.requests.labels("failed").inc()
+                return
             except Exception as error:
                 logger.error("the shadow %s %s failed on a request", *shadow.key, exc_info=error)
                 metrics.requests.labels("failed").inc()

@@ -28,7 +28,7 @@ def warm_up(model: LoadedModel, max_items: int, most_s: float = inf) -> CostMode
     """Time lists of a few lengths, the longest that is accepted among them.
 
     Args:
-        most_s: that a list of `BATCH_LENGTH` may take, with all its reasoning.
+        most_s: that a list of `BATCH_LENGTH` may take, with all its reasoning and lookahead.
 
     Raises:
         BundleError: the model's weights are not finite, or it is too slow.
@@ -40,7 +40,8 @@ def warm_up(model: LoadedModel, max_items: int, most_s: float = inf) -> CostMode
     marginal = (together - alone) / (BATCH - 1) / alone
     costs = CostModel(timings, min(max(marginal, 0.05), 1.0))
     manifest, length = model.manifest, min(BATCH_LENGTH, max_items)
-    took_s = costs.price(length, min(manifest.slate_length, length), manifest.reasoning_budget).most_s
+    positions = min(manifest.slate_length, length)
+    took_s = costs.price(length, positions, manifest.reasoning_budget, manifest.lookahead).most_s
     if took_s > most_s:
         told = f"a list of {length} items takes up to {1000 * took_s:.3g} ms"
         raise BundleError(f"{manifest.name} {manifest.version}: {told}, more than {1000 * most_s:g}")
@@ -56,15 +57,23 @@ def _timing(model: LoadedModel, length: int) -> Timing:
     if model.manifest.reasoning_budget:
         reasoned = _least_s(model, inputs, positions, TOKENS)
         token_s = max(0.0, reasoned - listed) / (positions * TOKENS)
-    return Timing(length, max(0.0, first - position_s), position_s, token_s)
+    looking_s = judged_s = 0.0
+    if model.lookahead is not None:
+        looking_s = max(0.0, _least_s(model, inputs, 1, 0, lookahead=1) - first)
+        looked = _least_s(model, inputs, positions, 0, lookahead=1) - listed
+        judged_s = max(0.0, looked - looking_s) / positions**2
+    return Timing(length, max(0.0, first - position_s), position_s, token_s, looking_s, judged_s)
 
 
-def _least_s(model: LoadedModel, inputs: list[Arrays], positions: int, tokens: int) -> float:
+def _least_s(
+    model: LoadedModel, inputs: list[Arrays], positions: int, tokens: int, lookahead: int = 0
+) -> float:
     """The shortest of a few rounds, because whatever else runs on the machine only adds to it. On a CPU time
     that is spent elsewhere does not count, for it says nothing of this model."""
     length = min(positions, len(inputs[0]["candidate_numeric"]))
     default = Controls.default(model.manifest, length)
-    controls = [replace(default, entropy_threshold=-1.0, reasoning_budget=tokens)] * len(inputs)
+    everywhere = replace(default, entropy_threshold=-1.0, reasoning_budget=tokens, lookahead=lookahead)
+    controls = [everywhere] * len(inputs)
     on_cpu = model.runner.provider == PROVIDERS["cpu"]
     least, spent = inf, 0.0
     for round_ in range(1 + ROUNDS):

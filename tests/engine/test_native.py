@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_bundle import THRESHOLDS, TinyBundles
 
-from bundle.arrays import Arrays
+from bundle.arrays import Arrays, read_arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
 from bundle.features.assembly import collate
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, GateKind
@@ -132,7 +132,7 @@ def with_empty_rows(arrays: Arrays) -> Arrays:
 def test_native_memories_are_the_encoder_graphs(bundle: Path, batch: int) -> None:
     """Different N and H, no history, no tokens."""
     model = LoadedModel.open(bundle)
-    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    encoder = NativeEncoder(read_arrays(bundle / ENCODE), threads=1)
     graph = open_session(bundle / ENCODER, SessionSettings())
     names = [*(spec.name for spec in MEMORY), past("readout")]
     requests = [with_empty_rows(arrays) for arrays, _ in random_requests(model.features, model.manifest, 84)]
@@ -163,7 +163,7 @@ def test_attention_layers_are_encoded_on_onnx_runtime(tiny_bundles: TinyBundles)
 def test_parity_notices_other_encode_weights(bundle: Path) -> None:
     model = LoadedModel.open(bundle)
     assert isinstance(model.runner, NativeRunner)
-    encoder = NativeEncoder(bundle / ENCODE, threads=1)
+    encoder = NativeEncoder(read_arrays(bundle / ENCODE), threads=1)
     encoder._weights.recalled_weights += np.float32(0.1)
     model.runner._encode = encoder.run
     reference = StepRunner(bundle, model.manifest, SessionSettings())

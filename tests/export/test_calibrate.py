@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import thread_time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,9 +15,20 @@ from bundle.manifest import CONFIG, MANIFEST, BundleError, CurvePoint, read_mani
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner
-from export.calibrate import QUANTILES, TargetError, set_threshold, store, tokens_for_latency
+from export.calibrate import (
+    ALTERNATIVES,
+    QUANTILES,
+    TargetError,
+    set_lookahead,
+    set_threshold,
+    store,
+    tokens_for_latency,
+)
 from export.parity import real_requests
 from model.training.checkpoint import load_config
+
+if TYPE_CHECKING:
+    from tiny_bundle import TinyBundles
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 NEVER, ALWAYS = math.inf, -1.0
@@ -100,6 +112,28 @@ def test_the_curve_runs_from_never_to_always(bundle: Path) -> None:
     assert all(point.ms_per_list > 0 and math.isfinite(point.score) for point in curve)
 
 
+def test_lookahead_is_set_beside_its_curve_and_served(
+    bundle: Path, tmp_path: Path, tiny_bundles: "TinyBundles"
+) -> None:
+    bundle = shutil.copytree(bundle, tmp_path / "bundle")
+    before = read_manifest(bundle)
+    after = set_lookahead(bundle, 2)
+    assert read_manifest(bundle) == after
+    assert after.version == f"{before.version.split('+')[0]}+h{before.gate.threshold:.4f}a2"
+    assert Controls.default(LoadedModel.open(bundle).manifest, 5).lookahead == 2
+    curve = after.lookahead_curve
+    assert [point.alternatives for point in curve] == list(ALTERNATIVES)
+    judged = [point.judged_per_list for point in curve]
+    assert judged == sorted(judged)
+    assert judged[0] == 0.0 < judged[1]
+    assert all(point.ms_per_list > 0 and math.isfinite(point.score) for point in curve)
+    assert set_lookahead(bundle, 0).version == f"{before.version.split('+')[0]}+h{before.gate.threshold:.4f}"
+    with pytest.raises(TargetError, match="--lookahead: between 0 and 100, got -1"):
+        set_lookahead(bundle, -1)
+    with pytest.raises(TargetError, match=r"--lookahead: .* has no evaluator"):
+        set_lookahead(tiny_bundles(), 1)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -135,7 +169,7 @@ def test_a_kill_while_writing_leaves_the_old_manifest(bundle: Path, monkeypatch:
 
     monkeypatch.setattr("model.training.checkpoint.os.replace", die)
     with pytest.raises(KeyboardInterrupt):
-        store(bundle, before, before.gate)
+        store(bundle, before, {"gate": before.gate})
     assert read_manifest(bundle) == before
 
 

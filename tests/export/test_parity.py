@@ -54,10 +54,10 @@ def test_parity_counts_logits_only_up_to_where_lists_part(bundle: Path) -> None:
     result = compare(reference, runner, requests)
     assert 0 < result.identical < 40
     gaps = [logit_gaps(reference, runner, *request) for request in requests]
-    assert result.logit_difference == pytest.approx(max(until for until, _ in gaps), abs=1e-4)
+    assert result.difference == pytest.approx(max(until for until, _ in gaps), abs=1e-4)
     for (until, _), request in zip(gaps, requests, strict=True):
-        assert compare(reference, runner, [request]).logit_difference == pytest.approx(until, abs=1e-4)
-    assert max(beyond for _, beyond in gaps) > result.logit_difference + 0.1
+        assert compare(reference, runner, [request]).difference == pytest.approx(until, abs=1e-4)
+    assert max(beyond for _, beyond in gaps) > result.difference + 0.1
 
 
 def logit_gaps(reference: Runner, runner: Runner, arrays: Arrays, control: Controls) -> tuple[float, float]:

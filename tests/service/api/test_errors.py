@@ -139,6 +139,7 @@ async def test_every_fault_is_listed(client: Client) -> None:
         ({"max_feature_values": 2}, item(a="xyz"), "items.1.features.a"),
         ({"max_feature_values": 2}, matrix(["a", "b", "c"], b"\0" * 12), "features_f32.names"),
         ({"max_reasoning_tokens": 1}, {"items": ONE, "reasoning": {"max_tokens": 2}}, "reasoning.max_tokens"),
+        ({"max_lookahead": 1}, {"items": ONE, "reasoning": {"lookahead": 2}}, "reasoning.lookahead"),
     ],
 )
 async def test_limits_are_settings(serve: Serve, limit: dict[str, int], body: Any, field: str) -> None:

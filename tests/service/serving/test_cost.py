@@ -10,7 +10,7 @@ COSTS = CostModel([Timing(10, 1.0, 0.1, 0.2), Timing(110, 11.0, 0.2, 0.4)], marg
 
 
 def test_lists_between_two_that_were_timed_are_between_them_in_price() -> None:
-    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 0.3, 3, 6.15 + 0.9))
+    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 6.15 + 0.9, 0.3, 0.0, 0.0))
     assert COSTS.price(5, 2, 0).least_s == pytest.approx(1.0 + 2 * 0.1), "the shortest that was timed"
     assert COSTS.price(220, 1, 1).least_s == pytest.approx(2 * (11.0 + 0.2)), "in proportion"
 
@@ -22,6 +22,17 @@ def test_a_position_is_over_the_candidates_that_are_left() -> None:
 def test_a_shorter_list_is_not_dearer_because_its_timing_was_disturbed() -> None:
     disturbed = CostModel([Timing(10, 50.0, 9.0, 9.0), Timing(110, 11.0, 0.2, 0.4)], marginal=1.0)
     assert disturbed.price(10, 1, 1).most_s == pytest.approx(11.0 + 0.2 + 0.4)
+
+
+def test_lookahead_is_priced_by_the_lists_it_judges() -> None:
+    """Each of them completed from halfway on average, and reasoned about there again."""
+    costs = CostModel([Timing(10, 1.0, 0.1, 0.2, 3.0, 0.5), Timing(20, 1.0, 0.1, 0.2, 3.0, 0.5)], 1.0)
+    price = costs.price(15, 4, 2, lookahead=3)
+    assert price.spent_s(0, 0) == 0.0, "nothing is encoded for the evaluator either"
+    assert price.spent_s(5, 0) == pytest.approx(5 * 0.2)
+    assert price.spent_s(5, 6) == pytest.approx(3.0 + 6 * 4 * 0.5 + 5 * 0.2 * (1 + 6 / 2))
+    assert price.least_s == pytest.approx(1.0 + 4 * 0.1)
+    assert price.most_s == pytest.approx(price.least_s + price.spent_s(4 * 2, 4 * 3))
 
 
 def test_a_batch_shares_what_does_not_grow_with_it() -> None:
@@ -43,7 +54,7 @@ def test_no_outlier_moves_the_pace_and_a_change_does() -> None:
 
 def test_reasoning_is_expected_as_recent_lists_did() -> None:
     pace = Pace()
-    assert pace.reasoning == 0.0
+    assert pace.extra == 0.0
     for _ in range(100):
         pace.took(1.0, 1.0, 0.25)
-    assert pace.reasoning == pytest.approx(0.25, abs=1e-3)
+    assert pace.extra == pytest.approx(0.25, abs=1e-3)

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def running(clock: SteeredClock) -> Running:
     async def running(model: Model, **limits: Any) -> AsyncIterator[Scheduler]:
         """With `batch_s=0` every request is a long one, which runs in a thread and can be held."""
         given = {"max_batch_size": 4, "max_queue": 8, "batch_s": 1.0, "engine_clock": clock, **limits}
-        scheduler = Scheduler(model.generate, Metrics().for_model("m", "1"), COSTS, clock=clock, **given)
+        costs = given.pop("costs", COSTS)
+        scheduler = Scheduler(model.generate, Metrics().for_model("m", "1"), costs, clock=clock, **given)
         scheduler.start()
         yield scheduler
         model.gate.set()
@@ -377,6 +379,20 @@ async def test_reasoning_is_shed_for_the_batch_and_for_who_waits(
     assert {request.reason_until for request in first} == {25 * A_STEP_S}, "65, less 10 behind it, less 30"
     assert {request.micro_step_budget for request in first} == {10 + 25 // 3}
     assert second[0].reason_until == 55 * A_STEP_S
+
+
+@pytest.mark.parametrize(("seconds", "lookahead"), [(8 * A_STEP_S, 0), (10 * A_STEP_S, 2)])
+async def test_what_lookahead_costs_at_least_is_time_or_it_is_shed(
+    running: Running, clock: SteeredClock, seconds: float, lookahead: int
+) -> None:
+    """A slate of two; the evaluator's encoder takes as long as six positions."""
+    model = Model()
+    timings = [Timing(n, 0.0, A_STEP_S, A_STEP_S, 6 * A_STEP_S, A_STEP_S) for n in (1, 5000)]
+    async with running(model, costs=CostModel(timings, marginal=1.0)) as scheduler:
+        inputs = {"candidate_numeric": np.zeros((4, 1), np.float32)}
+        await scheduler.generate(inputs, replace(controls(2), lookahead=2), clock() + seconds)
+    ((request,),) = model.batches
+    assert request.lookahead == lookahead
 
 
 async def test_the_pace_follows_the_model(running: Running, clock: SteeredClock) -> None:
