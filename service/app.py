@@ -97,6 +97,7 @@ def create_app(
     if not (settings.allow_anonymous and service.access.open):  # else strangers may reach it
         inside.include_router(admin.router)
     if settings.admin_port is not None:
+        inside.include_router(admin.listing)
         app.state.admin = inside
         app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
     openapi.install(app, rerank.router)

@@ -18,6 +18,9 @@ CHANGE_ERRORS = (*ACCESS_ERRORS, NotFoundError, ConflictError, BundleError, Chan
 
 router = APIRouter(prefix="/v1/models", tags=["admin"], dependencies=[needs("admin")])
 
+listing = APIRouter()
+"""What the first port tells those who re-rank, for a port of its own."""
+
 Name = Annotated[str, Path(description="Of a model.", examples=["eglr"])]
 Version = Annotated[str, Path(examples=["3"])]
 
@@ -87,6 +90,14 @@ async def reload(request: Request) -> ModelList:
     """Look at the repository again, as on SIGHUP: a model whose current version is another one than at the
     last look is served by that alone."""
     await service_of(request).changes.reload()
+    return _served(request)
+
+
+@listing.get(
+    "/v1/models", summary="Served models", dependencies=[needs("admin")], responses=declared(*ACCESS_ERRORS)
+)
+async def served(request: Request) -> ModelList:
+    """Every served model, with its share and its shadow."""
     return _served(request)
 
 

@@ -228,4 +228,5 @@ async def test_only_who_may_changes_anything(serve: Serve, repository: Path, tmp
     async with serve(bundle=repository, admin_port=1) as client:
         assert (await client.post("/v1/models:reload")).status_code == 404
         async with Client(client.app.state.admin) as inside:
-            assert (await inside.post("/v1/models:reload")).status_code == 200
+            assert shares(await inside.post("/v1/models:reload")) == {"1": 1}
+            assert shares(await inside.get("/v1/models")) == {"1": 1}
