@@ -66,7 +66,7 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/hadolint --failure-threshold warning Dockerfile
 	.venv/bin/docker-compose --profile load --profile train config --quiet
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
-		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml
+		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml deploy/kubernetes/network.yaml
 	$(RUN) -m pytest tests/deploy
 
 audit: setup  ## known weaknesses of the pinned packages; says aloud when no source of them answers

@@ -1,11 +1,19 @@
-"""Functions compiled to machine code by Numba, on first use, and then cached where that can be written."""
+"""Functions compiled to machine code by Numba, on first use, and then cached.
+
+The cache is beside the source where that can be written, or has been: an image is built with it
+(`engine.precompile`), and is read-only when it runs. Else it is the user's own, or there is none.
+"""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numba
 from numba import types
+from numba.core import caching
 
 SUMS_IN_ANY_ORDER = {"reassoc", "contract", "nsz", "arcp"}
 """What vector instructions need of float arithmetic; infinities and NaN keep their meaning."""
@@ -14,11 +22,47 @@ CLOCK_MONOTONIC = int(time.CLOCK_MONOTONIC)
 clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
 """The C library's, found by its name, so that code that calls it can be cached; glibc and musl have it."""
 
+PORTABLE, ITS_FEATURES = "x86-64-v3", ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+"""What images are compiled for (`NUMBA_CPU_NAME`): x86 processors since 2013 (Haswell), 2015 (Excavator)."""
+
+config: Any = numba.config
+if config.CPU_NAME == PORTABLE:
+    _host = llvmlite.binding.get_host_cpu_features()
+    if not all(_host.get(name, False) for name in ITS_FEATURES):
+        config.CPU_NAME = config.CPU_FEATURES = None  # compiled anew, for this one
+
+
+class _Baked(caching.InTreeCacheLocator):
+    """What lies beside the source, and nothing is added to."""
+
+    def ensure_cache_path(self) -> None:
+        """Raises: OSError: nothing does."""
+        if not any(Path(self._cache_path).glob("*.nbi")):
+            raise FileNotFoundError(self._cache_path)
+
+
+class _Places(caching.CompileResultCacheImpl):
+    _locator_classes = [  # noqa: RUF012, as in what it overrides
+        caching.UserProvidedCacheLocator,
+        caching.InTreeCacheLocator,
+        _Baked,
+        caching.UserWideCacheLocator,
+    ]
+
+
+class _Cache(caching.FunctionCache):
+    """Where nothing can be written, what is missing is compiled, and that is all."""
+
+    _impl_class = _Places
+
+    def save_overload(self, *compiled: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(*compiled)  # type: ignore[no-untyped-call]
+
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Runs without the interpreter's lock, so what it writes must be its caller's own."""
-    options: Any = {"nogil": True, "fastmath": SUMS_IN_ANY_ORDER, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no place to keep a cache, such as a read-only container without a home
-        return numba.njit(**options)(function)
+    dispatcher: Any = numba.njit(nogil=True, fastmath=SUMS_IN_ANY_ORDER, error_model="numpy")(function)
+    with suppress(RuntimeError):  # no place to keep a cache, such as a read-only container without a home
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    return dispatcher

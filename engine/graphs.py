@@ -33,7 +33,7 @@ from bundle.contract import (
 from bundle.manifest import ENCODER, EVALUATOR, EVALUATOR_ENCODER, SLATE, STEP, Manifest
 from engine.generation import Begun, Times
 from engine.sessions import PROVIDERS, open_session
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 
 CERTAIN = 1e6
 """Noise that no difference of logits outweighs, and that leaves the others' order as it is."""
@@ -41,6 +41,8 @@ CERTAIN = 1e6
 
 class SlateRunner:
     """One graph call a batch: the encoder and a Loop whose body is the step."""
+
+    decoding: Decoding = "graph"
 
     def __init__(self, bundle: Path, settings: SessionSettings) -> None:
         self._session = open_session(bundle / SLATE, settings)
@@ -58,6 +60,8 @@ class StepRunner:
     On CUDA the memory stays on the device and the state is carried from output to input through IO
     binding; only `chosen` and `position` come back to the host each micro-step.
     """
+
+    decoding: Decoding = "step"
 
     def __init__(
         self, bundle: Path, manifest: Manifest, settings: SessionSettings, inspect: tuple[str, ...] = ()

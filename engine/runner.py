@@ -15,13 +15,14 @@ from engine.graphs import EvaluatorGraphs, SlateRunner, StepRunner, StepWriter
 from engine.lookahead import Lookahead
 from engine.native.evaluator import NativeEvaluator
 from engine.native.runner import NativeRunner, decodes_natively
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 
 
 class Runner(Protocol):
     """Writes slates for a batch."""
 
     provider: str
+    decoding: Decoding
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         """Run a batch to the end of every slate, or to its deadline.

@@ -25,6 +25,7 @@ from model.training.checkpoint import save_text
 from model.training.config import PhaseConfig, RunConfig
 
 RESULTS = Path("docs/results")
+CONTEXT = "context.json"
 
 Row = dict[str, Any]
 Values = dict[str, NDArray[Any]]
@@ -115,11 +116,12 @@ def load(target: Path = RESULTS) -> Stored:
         return Stored(rows, dict(values), json.loads((target / "configurations.json").read_text()))
 
 
-def context_worth(target: Path = RESULTS) -> dict[str, float]:
+def context_worth(target: Path = RESULTS) -> dict[str, Interval]:
     """Nats a position that the order and the neighbours of a list are worth to a click model, by data set, as
-    `context.json` has them; empty where it is not there."""
-    path = target / "context.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    `evidence.context` wrote them; empty where it was not run."""
+    path = target / CONTEXT
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {name: Interval(row["gain"], row["low"], row["high"]) for name, row in found.items()}
 
 
 def difference(values: Values, ours: list[str], others: list[str]) -> Interval:

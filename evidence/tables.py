@@ -147,11 +147,20 @@ def strengths_table(results: Results, directory: Path) -> str:
             continue
         mean = results.mean(data, REFERENCE, None, "true_value")
         strength = f"{DATA[world].run_config(0).simulator.strength:g}"
-        nats = f"{worth[world]:.4f}" if world in worth else ""
+        nats = f"{worth[world].mean:.4f}" if world in worth else ""
         runs = counted(results.runs(data, OURS))
         rows.append([strength, nats, runs, f"{mean:.4f}", shown(gain), f"{gain.mean / mean:+.2%}"])
     header = ["strength of effects", "worth of order and neighbours, nats a position", "runs"]
     return table([*header, "without reasoning", "gain of EGLR", "relative"], rows)
+
+
+def context_table(directory: Path) -> str:
+    """What order and neighbours are worth, and so whether there is anything for reasoning to find."""
+    rows = [
+        [TITLES.get(name, name), f"{worth.mean:+.4f}", f"[{worth.low:+.4f}, {worth.high:+.4f}]"]
+        for name, worth in context_worth(directory).items()
+    ]
+    return table(["data", "worth of order and neighbours, nats a position", "95 %, over people"], rows)
 
 
 def possible_table(results: Results, data: str) -> str:
@@ -344,6 +353,7 @@ def blocks(results: Results, directory: Path = RESULTS) -> dict[str, str]:
         "backbones": backbone_table(results),
         "summary": summary_table(results),
         "strengths": strengths_table(results, directory),
+        "context": context_table(directory),
         "gains": gains(results),
         "bundle": bundle_table(bundle),
         "bundle-source": bundle_source(bundle),

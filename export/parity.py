@@ -29,7 +29,7 @@ from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 from export.evaluator_parity import compare_values, count_identical
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
@@ -56,6 +56,7 @@ class TorchRunner:
     """The policy in PyTorch behind the interface of the engine's runners."""
 
     provider = "torch"
+    decoding: Decoding = "step"
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy.eval()

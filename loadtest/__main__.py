@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -107,8 +108,12 @@ def report(summary: dict[str, Any], output: Path) -> None:
         f"load: {verdict}; {summary['arrivals']}, {summary['shape']}, seed {summary['seed']}{offered}: "
         f"{summary['reranks']} reranks, {summary['reranks_per_s']:g}/s, p50 {summary['p50_ms']} ms, "
         f"p99 {summary['p99_ms']} ms, errors {summary['error_ratio']:.2%}, "
-        f"fallbacks {summary['fallback_ratio']:.2%}; {output}/"
+        f"fallbacks {summary['fallback_ratio']:.2%}, storeless {summary['storeless_ratio']:.2%}; {output}/"
     )
+    levels = sorted(summary["levels"], key=lambda level: level["users"])
+    met = list(takewhile(lambda level: not level["breaches"], levels))
+    if rate is not None and len(levels) > 1:
+        print(f"load: objectives met up to {met[-1]['offered_per_s'] if met else 0:g}/s")
     if summary["late_ratio"] > 0.01:
         print(f"load: {summary['late_ratio']:.1%} were sent late: the sender is at its limit, add workers")
     for line in summary["breaches"]:

@@ -3,8 +3,9 @@
     locust -f loadtest/locustfile.py --headless --host http://127.0.0.1:8080 --items-file bundles/ranklens \\
         --users 40 --user-rate 5 --shape ramp --run-time 2m --slo-p99-ms 50 --summary-file summary.json
 
-Exit code: 0 if every objective was met, 1 if not, 2 if the options are invalid. Fallbacks are answered with
-200, so they are recognised by the body, and counted in rows of their own. Every answer is checked.
+Exit code: 0 if every objective was met on every level of the load, 1 if not, 2 if the options are invalid.
+Fallbacks are answered with 200, so they are recognised by the body, and counted in rows of their own. Every
+answer is checked.
 
 Open loop (`--user-rate`, `--replay`): requests are sent when they are due, whether or not earlier ones have
 been answered, and their latency counts from when they were due. Closed loop (neither): a visitor sends its
@@ -16,7 +17,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -32,10 +33,10 @@ from locust.runners import MasterRunner, WorkerRunner
 from payloads import Traffic, Visitors, read_item_ids
 from replay import feedback as recorded_feedback
 from replay import read_replay
-from shapes import SHAPES, levels
-from slo import Measured, Objectives, breaches
-from summary import summarise
-from timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, LATE, OK, Timeline
+from shapes import SHAPES, Level, levels
+from slo import ENOUGH, Measured, Objectives, breaches
+from summary import settled, summarise
+from timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, LATE, OK, STORELESS, Timeline
 
 RERANK_ROUTE, FEEDBACK_ROUTE = "/v1/rerank", "/v1/feedback"
 PROGRESS_S = 10.0
@@ -71,10 +72,14 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--cold-share", float, 0.1, "share of requests from users never seen before")
     add("--burst-share", float, 0.2, "share of requests that follow the one before at once; 0: Poisson")
     add("--seed", int, 0, "the same seed sends the same; a store that keeps users wants a new one each run")
+    told = "sent with every request; better in the environment, which `ps` does not show"
+    parser.add_argument("--api-key", env_var="LOCUST_API_KEY", is_secret=True, help=told)
     group = parser.add_argument_group("Objectives, each the most there may be")
-    add("--slo-p99-ms", float, 100.0, "99th percentile of reranks")
-    add("--slo-error-ratio", float, 0.0, "errors and wrong answers of all requests")
-    add("--slo-fallback-ratio", float, 0.01, "reranks answered with the caller's order")
+    least = Objectives()
+    add("--slo-p99-ms", float, least.p99_ms, "99th percentile of reranks")
+    add("--slo-error-ratio", float, least.error_ratio, "errors and wrong answers of all requests")
+    add("--slo-fallback-ratio", float, least.fallback_ratio, "reranks answered with the caller's order")
+    add("--slo-storeless-ratio", float, least.storeless_ratio, "reranks whose user could not be looked up")
     group = parser.add_argument_group("Report")
     add("--summary-file", str, None, "write what was measured to this JSON file")
 
@@ -156,8 +161,13 @@ class Caller(FastHttpUser):
         cls.item_ids = read_item_ids(Path(options.items_file))
         Visitors(cls.item_ids, cls.traffic, options.seed, (0,))
 
+    def __init__(self, environment: Environment) -> None:
+        self.options = environment.parsed_options
+        if self.options.api_key:
+            self.default_headers = {"X-API-Key": self.options.api_key}
+        super().__init__(environment)
+
     def on_start(self) -> None:
-        self.options = self.environment.parsed_options
         if self.options.replay is None:
             stream = (self.environment.runner.worker_index, next(self._numbers))
             self.visitors = Visitors(self.item_ids, self.traffic, self.options.seed, stream)
@@ -196,6 +206,8 @@ class Caller(FastHttpUser):
             if answer["fallback"] is not None:
                 response.request_meta["name"] = f"{RERANK_ROUTE} fallback={answer['fallback']}"
             timeline.add(due_s, OK if answer["fallback"] is None else FALLBACK, latency_ms)
+            if answer["context"] == "unavailable":
+                timeline.add(due_s, STORELESS, latency_ms)
             return answer
 
 
@@ -287,28 +299,45 @@ def judge(environment: Environment, **_: Any) -> None:
     """Set the exit code by the objectives. Workers report to their master, which judges."""
     if environment.runner is None or isinstance(environment.runner, WorkerRunner):
         return
-    options, whole = environment.parsed_options, timeline.whole()
-    measured = Measured(
-        requests=whole.requests,
-        errors=whole.errors,
-        reranks=whole.reranks,
-        fallbacks=whole.counts[FALLBACK],
-        p99_ms=whole.percentile_ms(0.99) or 0.0,
-        exceptions=sum(one["count"] for one in environment.runner.exceptions.values())
-        + log.unhandled_greenlet_exception,
+    options = environment.parsed_options
+    exceptions = sum(one["count"] for one in environment.runner.exceptions.values())
+    exceptions += log.unhandled_greenlet_exception
+    objectives = Objectives(
+        options.slo_p99_ms, options.slo_error_ratio, options.slo_fallback_ratio, options.slo_storeless_ratio
     )
-    objectives = Objectives(options.slo_p99_ms, options.slo_error_ratio, options.slo_fallback_ratio)
-    found = breaches(objectives, measured)
+    found = breaches(objectives, Measured.of(timeline.whole(), exceptions))
+    started_s = getattr(environment, "started_s", time.time())
+    run_time_s = options.run_time or time.time() - started_s
+    parts = levels(options.shape, run_time_s, options.num_users or 1)
+    by_level = [level_breaches(objectives, started_s, part) for part in parts] if len(parts) > 1 else [found]
+    if len(parts) > 1:  # else the level is the run
+        for part, lines in zip(parts, by_level, strict=True):
+            found += [f"{line}, with {part.users} users" for line in lines]
     for line in found:
         logger.error("objective missed: %s", line)
     if options.summary_file is not None:
-        write_summary(environment, objectives, found)
+        write_summary(environment, objectives, found, started_s, parts, by_level)
     environment.process_exit_code = 1 if found else 0
 
 
-def write_summary(environment: Environment, objectives: Objectives, found: list[str]) -> None:
-    options, started_s = environment.parsed_options, getattr(environment, "started_s", time.time())
-    run_time_s = options.run_time or time.time() - started_s
+def level_breaches(objectives: Objectives, started_s: float, level: Level) -> list[str]:
+    """Of a level, if it is long enough to have anything."""
+    part = timeline.part(*settled(started_s, level))
+    return breaches(objectives, Measured.of(part, enough=ENOUGH)) if part.reranks else []
+
+
+def write_summary(
+    environment: Environment,
+    objectives: Objectives,
+    found: list[str],
+    started_s: float,
+    parts: Sequence[Level],
+    by_level: Sequence[list[str]],
+) -> None:
+    options = environment.parsed_options
+    measured = summarise(timeline, started_s, parts, options.user_rate)
+    for level, lines in zip(measured["levels"], by_level, strict=True):
+        level["breaches"] = lines
     sent = ("shape", "user_rate", "replay", "pause_s", "list_sizes", "top_n", "deadline_ms", "known_users")
     summary = {
         "passed": not found,
@@ -318,8 +347,6 @@ def write_summary(environment: Environment, objectives: Objectives, found: list[
         "users": options.num_users or 1,
         "seed": options.seed,
         **{name: getattr(options, name) for name in (*sent, "cold_share", "burst_share")},
-        **summarise(
-            timeline, started_s, levels(options.shape, run_time_s, options.num_users or 1), options.user_rate
-        ),
+        **measured,
     }
     Path(options.summary_file).write_text(json.dumps(summary, indent=1) + "\n")

@@ -30,7 +30,7 @@ def summarise(
         return None if rate_per_user is None else users * rate_per_user
 
     def level(part: "Level") -> dict[str, Any]:
-        start, end = ceil(started_s + part.start_s + SETTLING_S), floor(started_s + part.end_s)
+        start, end = settled(started_s, part)
         figures = _figures(timeline.part(start, end), max(0, end - start))
         return {**part._asdict(), "offered_per_s": offered(part.users), **figures}
 
@@ -52,6 +52,11 @@ def summarise(
     }
 
 
+def settled(started_s: float, level: "Level") -> tuple[int, int]:
+    """The whole unix seconds that a level is judged by."""
+    return ceil(started_s + level.start_s + SETTLING_S), floor(started_s + level.end_s)
+
+
 def _figures(part: "Part", seconds: float) -> dict[str, Any]:
     return {
         "reranks": part.reranks,
@@ -61,6 +66,7 @@ def _figures(part: "Part", seconds: float) -> dict[str, Any]:
         "p99_ms": _rounded(part.percentile_ms(0.99)),
         "error_ratio": round(part.error_ratio, 6),
         "fallback_ratio": round(part.fallback_ratio, 6),
+        "storeless_ratio": round(part.storeless_ratio, 6),
         "late_ratio": round(part.late_ratio, 6),
     }
 

@@ -17,6 +17,8 @@ RERANKS = (OK, FALLBACK, ERROR)
 FEEDBACK, FEEDBACK_ERROR = "feedback", "feedback_error"
 LATE = "late"
 """A rerank that the sender was late to send, counted beside its outcome: a sender at its limit."""
+STORELESS = "storeless"
+"""A rerank whose user could not be looked up, counted beside its outcome: it was answered, as for anybody."""
 
 
 class Part(NamedTuple):
@@ -36,7 +38,15 @@ class Part(NamedTuple):
 
     @property
     def requests(self) -> int:
-        return self.counts.total() - self.counts[LATE]
+        return self.counts.total() - self.counts[LATE] - self.counts[STORELESS]
+
+    @property
+    def fallbacks(self) -> int:
+        return self.counts[FALLBACK]
+
+    @property
+    def storeless(self) -> int:
+        return self.counts[STORELESS]
 
     @property
     def late_ratio(self) -> float:
@@ -55,7 +65,12 @@ class Part(NamedTuple):
     @property
     def fallback_ratio(self) -> float:
         """Of the reranks."""
-        return self.counts[FALLBACK] / self.reranks if self.reranks else 0.0
+        return self.fallbacks / self.reranks if self.reranks else 0.0
+
+    @property
+    def storeless_ratio(self) -> float:
+        """Of the reranks."""
+        return self.storeless / self.reranks if self.reranks else 0.0
 
     def percentile_ms(self, share: float) -> float | None:
         """The latency that this share of the reranks did not exceed; None without any."""

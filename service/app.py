@@ -7,7 +7,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -23,10 +24,12 @@ from service.api.request import Service
 from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
+from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.changes import Changes
 from service.serving.loop_lag import LoopLag
+from service.serving.occupancy import Occupancy
 from service.serving.plan import Plan
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
@@ -64,14 +67,16 @@ def create_app(
     metrics = Metrics(figures)
     tracer = tracer or Tracer.from_settings(settings)
     contexts = _context_store(settings, metrics, clock)
-    lag = LoopLag(clock)
-    models = Models(settings, metrics, clock, lambda: lag.seconds)
+    metrics.store_answers = lambda: contexts.answers
+    lag, occupancy = LoopLag(clock, metrics.loop_lag.observe), Occupancy(clock)
+    loop = (clock, lambda: lag.seconds, occupancy)
+    models = Models(settings, metrics, *loop)
     repository = Repository(settings.bundle)
     changes = Changes(models, repository, settings.load_timeout_s)
     plan = plan or Plan.of(repository.current(), settings.default_model)
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
-    deadline_ms = settings.default_deadline_ms
-    reranker = Reranker(contexts, metrics, shadows, deadline_ms, clock, lambda: lag.seconds)
+    deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
+    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
     service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
 
     @asynccontextmanager
@@ -89,6 +94,11 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
+    answer_log = AnswerLog(settings)
+
+    def observed(inner: ASGIApp) -> Observed:
+        return Observed(inner, metrics, answer_log, tracer)
+
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
@@ -99,10 +109,20 @@ def create_app(
     if settings.admin_port is not None:
         inside.include_router(admin.listing)
         app.state.admin = inside
-        app.state.admin.middleware_stack = Observed(app.state.admin.build_middleware_stack(), metrics, tracer)
+        guarded = _of_allowed_hosts(inside.build_middleware_stack(), settings, settings.admin_host)
+        inside.middleware_stack = observed(guarded)
     openapi.install(app, rerank.router)
-    app.middleware_stack = Observed(_guarded(in_front(rerank.router, app), settings), metrics, tracer)
+    _declare(metrics, rerank.router, users.router, status.router, status.inside, admin.router)
+    app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
     return app
+
+
+def _declare(metrics: Metrics, *routers: APIRouter) -> None:
+    """Every route's documented answers, and 500."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                metrics.declare(route.path, {route.status_code or 200, *route.responses, 500})
 
 
 def _application(service: Service, **named: Any) -> FastAPI:
@@ -124,12 +144,19 @@ def _application(service: Service, **named: Any) -> FastAPI:
 
 def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Behind what browsers are told, and the Host names that are answered; where nothing is set, nothing."""
-    if settings.allowed_hosts:
-        app = AllowedHosts(app, settings.allowed_hosts)
+    app = _of_allowed_hosts(app, settings)
     if settings.cors_origins:
         methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
         app = CORSMiddleware(app, settings.cors_origins, methods, (*headers, "x-request-id"))
     return app
+
+
+def _of_allowed_hosts(app: ASGIApp, settings: Settings, *more: str) -> ASGIApp:
+    """If not all are; then `more` addresses are, too."""
+    if not settings.allowed_hosts:
+        return app
+    addresses = [f"[{address}]" if ":" in address else address for address in more]
+    return AllowedHosts(app, [*settings.allowed_hosts, *addresses])
 
 
 def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:

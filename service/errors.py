@@ -147,6 +147,10 @@ class StoreUnavailableError(ContextStoreError):
     """The store did not answer. For a write: it may or may not have happened."""
 
 
+class StoreNotAskedError(StoreUnavailableError):
+    """This process had no time, or no connection, to ask the store: it may be as well as ever."""
+
+
 class UnknownRecommendationError(ContextStoreError):
     """No such recommendation: never made, expired, or its person was forgotten since."""
 

@@ -117,6 +117,15 @@ class Settings(BaseSettings):
         None, description="key of these hashes; if absent, a new random one for each process"
     )
 
+    answer_log_per_s: NonNegativeFloat = Field(
+        10.0,
+        description="most log lines a second about answers of one code or fallback that failed, were refused "
+        "or are fallbacks; the next line says how many were left out; 0 for none",
+    )
+    access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of all other answers that get a log line"
+    )
+
     otel_endpoint: str | None = Field(
         None,
         description="OTLP/HTTP collector for traces, such as http://127.0.0.1:4318; if absent, no tracing",
@@ -196,7 +205,13 @@ class Settings(BaseSettings):
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")
     max_feature_values: PositiveInt = Field(1024, description="longest list, or text, in one feature")
+    max_values: PositiveInt = Field(
+        20_000, description="most values of features in a request's items, those in lists counted each"
+    )
     max_feature_bytes: PositiveInt = Field(16_384, description="most bytes of text in one feature")
+    max_ignored_fields: PositiveInt = Field(
+        20, description="most fields that an answer, and metrics of a model, name as ignored"
+    )
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
         8, description="most reasoning tokens per position that a request may ask for"

@@ -50,6 +50,13 @@ class Candidates(NamedTuple):
     matrix: Matrix | None = None
 
 
+class Unknown(NamedTuple):
+    """Names of fields of the items, and of the request, some of whose values are in no vocabulary."""
+
+    items: set[str]
+    context: set[str]
+
+
 class FeatureAssembler:
     """Writes the encoder's inputs of a request from fitted features and the catalogue."""
 
@@ -127,11 +134,13 @@ class FeatureAssembler:
         user: UserContext,
         context: Mapping[str, Any],
         timestamp: float,
+        unknown: Unknown | None = None,
     ) -> Arrays:
         """Encoder inputs of one request, without the batch axis and the candidate mask.
 
         Args:
             timestamp: unix seconds that ages count back from.
+            unknown: gets the names of fields that were sent with values the model does not know.
 
         Raises:
             ValueError: a raw feature is not of its declared kind; the message names the field.
@@ -142,7 +151,7 @@ class FeatureAssembler:
         if candidates.matrix is not None:
             self.catalogue.encoder.write_matrix(candidates.matrix, numbers, timestamp)
         if candidates.features is not None:
-            self._write_sent(candidates.features, numbers, tokens, timestamp)
+            self._write_sent(candidates.features, numbers, tokens, timestamp, unknown and unknown.items)
         history_rows, liked = self._history(user)
         history, history_tokens = self._known(history_rows, timestamp, position)
 
@@ -162,7 +171,9 @@ class FeatureAssembler:
             self.fitted.vocabulary_size,
             token_affinities,
         )
-        user_numeric, user_tokens = self._user(user.profile, context, timestamp, liked)
+        user_numeric, user_tokens = self._user(
+            user.profile, context, timestamp, liked, unknown and unknown.context
+        )
         return {
             "candidate_numeric": numbers,
             "candidate_tokens": tokens,
@@ -201,6 +212,7 @@ class FeatureAssembler:
         numbers: Floats,
         tokens: NDArray[np.int32],
         timestamp: float,
+        unknown: set[str] | None,
     ) -> None:
         """Write the features sent with candidates over the catalogue's."""
         sent = [index for index, record in enumerate(features) if record]
@@ -208,10 +220,10 @@ class FeatureAssembler:
             return
         encoder, records = self.catalogue.encoder, [features[index] or {} for index in sent]
         if len(sent) == len(numbers):
-            encoder.write_rows(records, numbers, tokens, timestamp)
+            encoder.write_rows(records, numbers, tokens, timestamp, unknown)
             return
         some_numbers, some_tokens = numbers[sent], tokens[sent]
-        encoder.write_rows(records, some_numbers, some_tokens, timestamp)
+        encoder.write_rows(records, some_numbers, some_tokens, timestamp, unknown)
         numbers[sent], tokens[sent] = some_numbers, some_tokens
 
     def _history(self, user: UserContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -231,11 +243,12 @@ class FeatureAssembler:
         context: Mapping[str, Any],
         timestamp: float,
         liked: NDArray[np.bool_],
+        unknown: set[str] | None,
     ) -> tuple[Floats, NDArray[np.int32]]:
         numbers, tokens = np.zeros(self.user_columns, np.float32), np.zeros(self.user_slots, np.int32)
         split, slot = self.user.columns, self.user.slots
         self.user.write(profile, numbers[:split], tokens[:slot], timestamp)
-        self.context.write(context, numbers[split:], tokens[slot:], timestamp)
+        self.context.write(context, numbers[split:], tokens[slot:], timestamp, unknown)
         rate = (np.count_nonzero(liked) + self.fitted.mean_ctr) / (len(liked) + 1.0)
         numbers[-2], numbers[-1] = math.log1p(len(liked)) / 3.0, 2.0 * (rate - self.fitted.mean_ctr)
         return numbers, tokens

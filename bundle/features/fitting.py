@@ -213,6 +213,7 @@ class RecordEncoder:
         self.token_fields = _placed([f for f in fields if f.is_token], lambda f: f.slots)
         self.columns = sum(field.columns for field, _ in self.numeric_fields)
         self.slots = sum(field.slots for field, _ in self.token_fields)
+        self.names = frozenset(field.name for field in fields)
         self._vectors = [(field, place) for field, place in self.numeric_fields if field.kind == "vector"]
         scalars = [(field, place.start) for field, place in self.numeric_fields if field.kind != "vector"]
         self._scalars = [field for field, _ in scalars]
@@ -229,10 +230,11 @@ class RecordEncoder:
         numbers: NDArray[np.float32],
         tokens: NDArray[np.int32],
         timestamp: float,
+        unknown: set[str] | None = None,
     ) -> None:
         """`write_rows` for one record: `numbers` is `[columns]`, `tokens` is `[slots]`."""
         if record:
-            self.write_rows([record], numbers[None], tokens[None], timestamp)
+            self.write_rows([record], numbers[None], tokens[None], timestamp, unknown)
 
     def write_rows(
         self,
@@ -240,12 +242,15 @@ class RecordEncoder:
         numbers: NDArray[np.float32],
         tokens: NDArray[np.int32],
         timestamp: float,
+        unknown: set[str] | None = None,
     ) -> None:
         """Overwrite the columns and slots of the fields that each record has; others stay as they are.
 
         Args:
             numbers: `[n, columns] float32`, zeros where nothing is known.
-            tokens: `[n, slots] int32`, 0 where nothing is known; unknown values are dropped.
+            tokens: `[n, slots] int32`, 0 where nothing is known; unknown values are dropped, and where all of
+                a field are unknown, what is there stays.
+            unknown: gets the names of fields with values that are not in their vocabulary.
 
         Raises:
             ValueError: a value is not of its field's kind; the message names the field.
@@ -258,9 +263,15 @@ class RecordEncoder:
             if rows:
                 numbers[rows, place] = vectors
         for field, place in self.token_fields:
-            rows, ids = self._token_ids(field, records)
+            rows, ids = self._token_ids(field, records, unknown)
             if rows:
                 tokens[rows, place] = ids
+
+    @property
+    def matrix_names(self) -> frozenset[str]:
+        """What a matrix may name."""
+        vectors = {f"{field.name}[{i}]" for field, _ in self._vectors for i in range(field.columns)}
+        return frozenset(vectors | {field.name for field in self._scalars})
 
     def write_matrix(self, matrix: "Matrix", numbers: NDArray[np.float32], timestamp: float) -> None:
         """Overwrite the columns that the matrix names and has numbers for; `numbers` as for `write_rows`."""
@@ -288,7 +299,7 @@ class RecordEncoder:
         numbers[:, self._scalar_columns] = np.where(missing.T, kept, scaled) if missing.any() else scaled
 
     def _token_ids(
-        self, field: FieldSpec, records: Sequence[Mapping[str, Any]]
+        self, field: FieldSpec, records: Sequence[Mapping[str, Any]], unknown: set[str] | None
     ) -> tuple[list[int], list[list[int]]]:
         """Rows that have the field, and the padded token ids of each."""
         name, slots, known = field.name, field.slots, self.fitted.vocabulary[key(field)].get
@@ -299,16 +310,25 @@ class RecordEncoder:
             if value is None:
                 continue
             values = value if isinstance(value, list) else as_list(value)
-            # As it was written comes first, for bundles whose vocabulary has it so.
-            found = [
-                known(one if isinstance(one, str) else str(one), 0) or known(as_token(one), 0)
-                for one in values
-            ]
+            found = [known(one, 0) if type(one) is str else _token_id(known, one) for one in values]
             if 0 in found:
                 found = [token for token in found if token]
+                if unknown is not None:
+                    unknown.add(name)
+                if not found:
+                    continue
             rows.append(row)
             ids.append((found + padding)[:slots])
         return rows, ids
+
+
+def _token_id(known: Callable[[str, int], int], value: Any) -> int:
+    """Of a value that is no text, 0 if unknown. As Python writes it comes first, for bundles whose vocabulary
+    has it so."""
+    found = known(str(value), 0)
+    if not found and (isinstance(value, bool) or (isinstance(value, float) and value.is_integer())):
+        found = known(as_token(value), 0)
+    return found
 
 
 def _clipped(standard: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """The dashboard *models*: what is served, how each model fares, what is known of users."""
 
-from deploy.grafana.panels import Query, dashboard, histogram, stat, timeseries
-from deploy.grafana.promql import BY_MODEL, INSTANCES, MODEL, MODELS
+from deploy.grafana.panels import Query, dashboard, histogram, stat, timeseries, up_to
+from deploy.grafana.promql import BY_MODEL, INSTANCES, MODEL, MODELS, MOMENTS
 
-FAULTS = 'result=~"unavailable|timeout"'
+FAULTS = 'result="unavailable"'
 NAMED = 'result=~"hit|miss"'
 
 DASHBOARD = dashboard(
@@ -23,8 +23,8 @@ DASHBOARD = dashboard(
                 Query(
                     f"max by ({BY_MODEL}) (time() - {MODELS.gauge('model_created_timestamp_seconds')})", MODEL
                 ),
-                "s",
-                limit=30 * 86400,
+                unit="s",
+                steps=[up_to(30 * 86400)],
             ),
             stat(
                 "Loaded since",
@@ -32,7 +32,7 @@ DASHBOARD = dashboard(
                 Query(
                     f"max by ({BY_MODEL}) (time() - {MODELS.gauge('model_load_timestamp_seconds')})", MODEL
                 ),
-                "s",
+                unit="s",
             ),
             stat(
                 "Execution provider",
@@ -75,6 +75,12 @@ DASHBOARD = dashboard(
                 Query(MODELS.ratio("unknown_items_total", "list_size_count", by=BY_MODEL), MODEL),
             ),
             timeseries(
+                "Ignored fields",
+                "Requests a second with a field that the model does not know, or does not know a value of.",
+                Query(MODELS.rate("ignored_fields_total", by="field, reason"), "{{field}} {{reason}}"),
+                unit="reqps",
+            ),
+            timeseries(
                 "Cold users",
                 "Share of look-ups of named users without any history.",
                 Query(
@@ -94,14 +100,14 @@ DASHBOARD = dashboard(
         "Context store": [
             timeseries(
                 "Look-ups",
-                "A second. `unavailable`: the store refused or was left alone; "
-                "`timeout`: it was slower than the deadline.",
+                "A second. `unavailable`: the store refused or was left alone; `timeout`: the deadline came "
+                "first; `not_asked`: no connection was free, or no time to see the answer.",
                 Query(INSTANCES.rate("context_lookups_total", by="result"), "{{result}}"),
                 unit="reqps",
             ),
             timeseries(
                 "Faults",
-                "Share of look-ups without an answer.",
+                "Share of look-ups that the store did not answer.",
                 Query(
                     f"{INSTANCES.rate('context_lookups_total', FAULTS)}"
                     f" / {INSTANCES.rate('context_lookups_total')}",
@@ -130,4 +136,5 @@ DASHBOARD = dashboard(
         ],
     },
     MODELS.variables,
+    MOMENTS,
 )

@@ -3,12 +3,19 @@
 Knows nothing of what is shown. Written for Grafana 10 and later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 39
-DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
-PANEL_TYPES = ("row", "stat", "timeseries", "heatmap", "bargauge")
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+PANEL_TYPES = ("row", "stat", "timeseries", "heatmap", "bargauge", "state-timeline")
+RUNBOOK = "http://127.0.0.1:9090/user/runbook.md"
+"""Where Compose's Prometheus serves it; `generate` puts another address in its place."""
+
+NOTHING = "text"
+"""The colour of what has no value: neither good nor bad."""
+LOWEST = -1e9
+GOOD = ((LOWEST, "green"),)
 WIDTH, HEIGHT = 24, 8
 Panel = dict[str, Any]
 
@@ -46,7 +53,7 @@ def timeseries(
     defaults: dict[str, Any] = {"unit": unit, "min": 0, "custom": custom}
     if limits:
         custom["thresholdsStyle"] = {"mode": "line"}
-        steps = [{"color": "transparent", "value": None}, *({"color": "red", "value": v} for v in limits)]
+        steps = _steps("transparent", [(value, "red") for value in limits])
         defaults["thresholds"] = {"mode": "absolute", "steps": steps}
     options = {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -55,19 +62,80 @@ def timeseries(
     return _panel("timeseries", title, text, queries, defaults, options)
 
 
-def stat(title: str, text: str, query: Query, unit: str = "short", limit: float | None = None) -> Panel:
-    """One number, red from `limit` on."""
-    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
-    if limit is not None:
-        steps.append({"color": "red", "value": limit})
-    defaults = {"unit": unit, "thresholds": {"mode": "absolute", "steps": steps}}
+Steps = Sequence[tuple[float, str]]
+"""From which value on which colour."""
+
+
+def up_to(limit: float) -> Steps:
+    """Red from there on."""
+    return (*GOOD, (limit, "red"))
+
+
+def at_least(limit: float) -> Steps:
+    """Red below."""
+    return ((LOWEST, "red"), (limit, "green"))
+
+
+def stat(
+    title: str,
+    text: str,
+    *queries: Query,
+    unit: str = "short",
+    steps: Sequence[Steps] = (GOOD,),
+    nothing: str = "no data",
+    says: Mapping[int, str] | None = None,
+) -> Panel:
+    """The numbers of now; what has none now does not show the last it had.
+
+    Args:
+        steps: of each query, or of all.
+        nothing: said where there is no value.
+        says: words for some values.
+    """
+    own = [{"mode": "absolute", "steps": _steps(NOTHING, one)} for one in steps]
+    defaults: dict[str, Any] = {"unit": unit, "thresholds": own[0], "noValue": nothing}
+    if says is not None:
+        words = {str(value): {"text": word, "index": value} for value, word in says.items()}
+        defaults["mappings"] = [{"type": "value", "options": words}]
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "colorMode": "value",
-        "graphMode": "area",
+        "colorMode": "background",
+        "graphMode": "none",
         "textMode": "auto",
     }
-    return _panel("stat", title, text, [query], defaults, options)
+    panel = _panel("stat", title, text, queries, defaults, options)
+    for target in panel["targets"]:
+        target |= {"range": False, "instant": True}
+    panel["fieldConfig"]["overrides"] = [
+        {
+            "matcher": {"id": "byFrameRefID", "options": target["refId"]},
+            "properties": [{"id": "thresholds", "value": thresholds}],
+        }
+        for target, thresholds in list(zip(panel["targets"], own, strict=False))[1:]
+    ]
+    return panel
+
+
+def colour(panel: Panel, target: int, value: float | None) -> str:
+    """What Grafana shows the value of one of a stat's targets in; None is no value."""
+    thresholds = panel["fieldConfig"]["defaults"]["thresholds"]
+    for override in panel["fieldConfig"]["overrides"]:
+        if override["matcher"]["options"] == panel["targets"][target]["refId"]:
+            thresholds = override["properties"][0]["value"]
+    reached = [step for step in thresholds["steps"] if step["value"] is None]
+    reached += [step for step in thresholds["steps"][1:] if value is not None and value >= step["value"]]
+    return str(reached[-1]["color"])
+
+
+def states(title: str, text: str, query: Query) -> Panel:
+    """A bar for each series, for as long as it is there."""
+    defaults = {
+        "custom": {"fillOpacity": 80, "lineWidth": 0},
+        "thresholds": {"mode": "absolute", "steps": _steps(NOTHING, ((LOWEST, "red"),))},
+        "color": {"mode": "thresholds"},
+    }
+    options = {"showValue": "never", "mergeValues": True, "rowHeight": 0.9, "alignValue": "left"}
+    return _panel("state-timeline", title, text, [query], defaults, options)
 
 
 def bars(title: str, text: str, query: Query, unit: str = "short") -> Panel:
@@ -97,9 +165,18 @@ def by_row(title: str, text: str, query: Query, unit: str = "short") -> Panel:
 
 
 def dashboard(
-    uid: str, title: str, text: str, rows: dict[str, Sequence[Panel]], variables: Sequence[Variable]
+    uid: str,
+    title: str,
+    text: str,
+    rows: dict[str, Sequence[Panel]],
+    variables: Sequence[Variable],
+    moments: Sequence[tuple[str, Query, str]],
 ) -> dict[str, Any]:
-    """A dashboard of named rows; the panels of a row share its width."""
+    """A dashboard of named rows; the panels of a row share its width.
+
+    Args:
+        moments: drawn into all panels: a name, a query whose values are unix seconds, and a colour.
+    """
     panels: list[Panel] = []
     top = 0
     for name, members in rows.items():
@@ -123,9 +200,9 @@ def dashboard(
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [_variable(variable) for variable in variables]},
-        "annotations": {"list": []},
-        "links": [_to_the_others()],
+        "templating": {"list": [_datasource(), *map(_variable, variables), _runbook()]},
+        "annotations": {"list": [_moments(*one) for one in moments]},
+        "links": [_to_the_others(), _to_the_runbook()],
         "panels": panels,
     }
 
@@ -189,6 +266,42 @@ def _variable(variable: Variable) -> dict[str, Any]:
         "multi": True,
         "current": {"text": "All", "value": "$__all"},
     }
+
+
+def _steps(base: str, steps: Steps) -> list[dict[str, Any]]:
+    return [{"color": base, "value": None}, *({"color": color, "value": value} for value, color in steps)]
+
+
+def _datasource() -> dict[str, Any]:
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "current": {},
+        "refresh": 1,
+    }
+
+
+def _runbook() -> dict[str, Any]:
+    return {"name": "runbook", "type": "constant", "query": RUNBOOK, "current": {"value": RUNBOOK}, "hide": 2}
+
+
+def _moments(name: str, query: Query, color: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": color,
+        "expr": f"1000 * {query.expr}",
+        "step": "15s",
+        "titleFormat": query.legend,
+        "useValueForTime": True,
+    }
+
+
+def _to_the_runbook() -> dict[str, Any]:
+    return {"type": "link", "title": "Runbook", "icon": "doc", "url": "${runbook}", "targetBlank": True}
 
 
 def _to_the_others() -> dict[str, Any]:

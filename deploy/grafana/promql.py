@@ -56,15 +56,29 @@ class Chosen:
         return Query(f"sum by (le) (increase({counts}[$__rate_interval]))", "{{le}}")
 
 
-INSTANCES = Chosen((Variable("instance", "rerank_inflight_requests"),))
-JOBS_MODELS = Chosen(
-    (
-        Variable("model", "rerank_model_loaded"),
-        Variable("version", 'rerank_model_loaded{model=~"$model"}'),
-    )
-)
+JOBS = Chosen((Variable("job", "rerank_inflight_requests"),))
 """Of recording rules, which take all instances together."""
-MODELS = Chosen((*INSTANCES.variables, *JOBS_MODELS.variables))
+INSTANCES = Chosen((*JOBS.variables, Variable("instance", 'rerank_inflight_requests{job=~"$job"}')))
+_MODEL = (
+    Variable("model", 'rerank_model_loaded{job=~"$job"}'),
+    Variable("version", 'rerank_model_loaded{job=~"$job", model=~"$model"}'),
+)
+JOBS_MODELS = Chosen((*JOBS.variables, *_MODEL))
+MODELS = Chosen((*INSTANCES.variables, *_MODEL))
+
+MOMENTS = (
+    (
+        "Starts",
+        Query(INSTANCES.gauge("process_start_time_seconds"), "{{instance}} starts"),
+        "blue",
+    ),
+    (
+        "Models",
+        Query(INSTANCES.gauge("model_load_timestamp_seconds"), f"{MODEL} on {{{{instance}}}}"),
+        "purple",
+    ),
+)
+"""A deployment, and a model that is loaded, as every dashboard draws them."""
 
 
 def everything(expr: str, rate_interval: str) -> str:

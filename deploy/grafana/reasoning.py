@@ -3,8 +3,8 @@
 A heatmap is of all chosen models together.
 """
 
-from deploy.grafana.panels import Query, bars, by_row, dashboard, histogram, stat, timeseries
-from deploy.grafana.promql import BY_MODEL, JOBS_MODELS, MODEL, MODELS
+from deploy.grafana.panels import Query, bars, by_row, dashboard, histogram, stat, timeseries, up_to
+from deploy.grafana.promql import BY_MODEL, JOBS_MODELS, MODEL, MODELS, MOMENTS
 
 BEFORE, AFTER = 'when="before"', 'when="after"'
 ENTROPY, POOLED, PLACED = 'signal="entropy"', 'position="all"', 'position!="all"'
@@ -30,13 +30,13 @@ DASHBOARD = dashboard(
                 "Positions that reason",
                 "Share over five minutes; the bundle says what it was on held-out lists.",
                 Query(JOBS_MODELS.select("job_model:rerank_triggered:ratio_rate5m"), MODEL),
-                "percentunit",
+                unit="percentunit",
             ),
             stat(
                 "Held-out positions that reason",
                 "When the threshold was set.",
                 Query(MODELS.highest("held_out_trigger_ratio", by=BY_MODEL), MODEL),
-                "percentunit",
+                unit="percentunit",
             ),
             stat(
                 "Tokens of a list",
@@ -49,7 +49,7 @@ DASHBOARD = dashboard(
                 "Drift of entropy",
                 "Population stability index; another population above 0.25.",
                 Query(MODELS.highest("drift_psi", ENTROPY, POOLED, by=BY_MODEL), MODEL),
-                limit=0.25,
+                steps=[up_to(0.25)],
             ),
         ],
         "Entropy by position": [
@@ -129,4 +129,5 @@ DASHBOARD = dashboard(
         ],
     },
     MODELS.variables,
+    MOMENTS,
 )

@@ -8,6 +8,7 @@ Found on the PATH, else taken from Debian's package, unpacked under `build/`, wh
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,18 +77,24 @@ def _run(command: list[str]) -> int:
 class Prometheus:
     """`with Prometheus("127.0.0.1:8080", port=9090) as prometheus`: the folder's configuration, running.
 
-    Changed for it: the target of the job `rerank`, Prometheus's own port, and the intervals.
+    Changed for it: the target of the job `rerank`, Prometheus's own port and links, the intervals, and that
+    alerts go nowhere.
     """
 
-    def __init__(self, target: str, port: int, interval_s: int = 15) -> None:
+    def __init__(self, target: str, port: int, interval_s: int = 15, alerts_wait: bool = True) -> None:
+        """Without `alerts_wait` what an alert is about need not last before it fires."""
         self.address = f"http://127.0.0.1:{port}"
         self._target, self._port, self._interval = target, port, f"{interval_s}s"
+        self._alerts_wait = alerts_wait
         self._client = httpx.Client(base_url=self.address, timeout=30)
 
     def __enter__(self) -> Self:
         self._directory = TemporaryDirectory(prefix="prometheus-")
         folder = Path(self._directory.name)
         shutil.copytree(FOLDER / "rules", folder / "rules")
+        if not self._alerts_wait:
+            alerts = folder / "rules" / "alerts.yml"
+            alerts.write_text(re.sub(r"^( +for:) .*$", r"\1 0s", alerts.read_text(), flags=re.MULTILINE))
         (folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration()))
         self._process = subprocess.Popen(
             [
@@ -95,6 +102,7 @@ class Prometheus:
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self._port}",
+                f"--web.user-assets={FOLDER.parents[1] / 'docs'}",
                 "--log.level=warn",
             ],
         )
@@ -132,6 +140,8 @@ class Prometheus:
         configuration: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         intervals = {"scrape_interval": self._interval, "evaluation_interval": self._interval}
         configuration["global"] |= intervals
+        configuration["global"]["external_labels"]["runbook"] = f"{self.address}/user/runbook.md"
+        del configuration["alerting"]["alertmanagers"]
         targets = {"rerank": self._target, "prometheus": f"127.0.0.1:{self._port}"}
         for job in configuration["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]

@@ -20,7 +20,7 @@ from engine.generation import Begun, Times
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
 from engine.sessions import PROVIDERS, open_session
-from engine.settings import SessionSettings
+from engine.settings import Decoding, SessionSettings
 
 FORMER_NAMES = {"token_bias": "gates_bias"}
 """Of the arrays in older bundles."""
@@ -56,6 +56,8 @@ def decodes_natively(manifest: Manifest) -> bool:
 
 class NativeRunner:
     """Compiles on the first batch, which is the warm-up's."""
+
+    decoding: Decoding = "native"
 
     def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
         """Raises BundleError when this bundle cannot be decoded natively."""

@@ -6,6 +6,7 @@ list: there is nothing to reason about. A position's own effect is part of the d
 Legend: B lists, L positions.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from torch import nn
 
 from bundle.contract import NO_ITEM
 from bundle.features.schema import Frozen
+from model.data.features import DatasetFeatures
+from model.data.open_dataset import open_dataset
 from model.encoder import FeatureSizes
 from model.evaluator import ClickModel
+from model.progress import console
+from model.sizes import feature_sizes
 from model.training.config import RunConfig
-from model.training.examples import Example, batches
+from model.training.examples import Example, batches, examples
 from model.training.fit_evaluator import fit_one
 from model.training.phase import RunLog
 
@@ -47,6 +52,24 @@ class ContextReport(Frozen):
             f"order and neighbours are worth {self.gain:+.4f} nats a position [{self.low:+.4f}, "
             f"{self.high:+.4f}] of {self.blind_log_loss:.4f}, position among them: {advice}"
         )
+
+
+def context_of_log(config: RunConfig) -> ContextReport:
+    """What order and neighbours are worth in the configured log, on its validation lists."""
+    dataset = open_dataset(config)
+    console.print(dataset.summary())
+    features = DatasetFeatures.fit(dataset, config.features)
+    train = examples(dataset.slates["train"][: config.training_lists], features, training=True)
+    held_out = examples(dataset.slates["validation"], features, training=False)
+    sizes, columns = feature_sizes(features.serving), features.serving.candidate_columns
+    people = [slate.user_id for slate in dataset.slates["validation"]]
+    with tempfile.TemporaryDirectory() as name:
+        run = Path(name)
+        log = RunLog(run)
+        evaluator = fit_one(config, "evaluator", run, log, sizes, train, held_out)
+        found = report_context(config, run, log, columns, sizes, evaluator, train, held_out, people)
+        log.close()
+    return found
 
 
 def report_context(

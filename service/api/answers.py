@@ -29,12 +29,15 @@ from service.errors import (
     OverloadedError,
     RateLimitedError,
     RequestTimeoutError,
+    ServiceError,
+    StoreNotAskedError,
     StoreUnavailableError,
     UnauthenticatedError,
     UnavailableError,
     UnknownRecommendationError,
     UnsupportedMediaError,
 )
+from service.observe.tracing import current
 
 
 class Answer(NamedTuple):
@@ -66,6 +69,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     UnavailableError: Answer(503, "unavailable", "No model is ready yet, or the service is shutting down."),
     BusyError: Answer(503, "overloaded", "Too many connections, or bodies being sent."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
+    StoreNotAskedError: Answer(503, "unavailable", "The context store could not be asked in time."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
     ChangeTimeoutError: Answer(504, "deadline", "The change took too long, and was undone."),
 }
@@ -97,6 +101,9 @@ async def answer(request: Request, error: Exception) -> Response:
     """The response to an error."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         error.headers = {**(error.headers or {}), **_allowed(request)}
+    record = current()
+    if record is not None and record.reason is None:
+        record.reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
     return error_response(error, request.state.request_id, service_of(request).settings.max_faults)
 
 

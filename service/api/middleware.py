@@ -1,4 +1,5 @@
-"""What happens to every request, whatever its route: it gets an id, is counted, timed and traced.
+"""What happens to every request, whatever its route: it gets an id, is counted, timed, traced and, if it
+comes to nothing, logged.
 
 Plain ASGI around the whole application, because it is on the hot path. Knows nothing of routes.
 """
@@ -13,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.answers import error_response
 from service.bodies.common import REQUEST_ID_PATTERN
 from service.errors import UnavailableError
-from service.observe.metrics import Metrics
+from service.observe.answer_log import AnswerLog
+from service.observe.metrics import Metrics, outcome_of
 from service.observe.tracing import CURRENT, RequestRecord, Tracer
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -23,8 +25,8 @@ _REQUEST_ID = re.compile(REQUEST_ID_PATTERN.encode())
 class Observed:
     """Wraps the application. A handler may replace `request.state.request_id` by the id in a body."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None) -> None:
-        self._app, self._metrics, self._tracer = app, metrics, tracer
+    def __init__(self, app: ASGIApp, metrics: Metrics, answer_log: AnswerLog, tracer: Tracer | None) -> None:
+        self._app, self._metrics, self._answer_log, self._tracer = app, metrics, answer_log, tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,7 +62,10 @@ class Observed:
             self._metrics.inflight.dec()
             endpoint = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(endpoint, str(code)).inc()
-            self._metrics.request_duration.labels(endpoint).observe(perf_counter() - started)
+            outcome = outcome_of(code, record.fallback)
+            took_s = perf_counter() - started
+            self._metrics.request_duration.labels(endpoint, outcome).observe(took_s)
+            self._answer_log.answered(record, endpoint, code, took_s)
             if self._tracer is not None:
                 self._tracer.end(record, endpoint, code)
             CURRENT.reset(token)

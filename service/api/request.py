@@ -56,6 +56,9 @@ def service_of(request: Request) -> Service:
 
 _JSON = re.compile(r"application/(json|[\w.+-]+\+json)")
 
+ARRIVED = "arrived"
+"""Where in a request's state the server leaves `Reranker.arrival` of it."""
+
 FAULT = "fault"
 """Where in a request's state the server leaves the `ServiceError` that ends its body before its time."""
 

@@ -10,7 +10,7 @@ from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
 from service.api.front import FrontRoute
 from service.api.openapi import request_body
-from service.api.request import identify, read_body, service_of
+from service.api.request import ARRIVED, identify, read_body, service_of
 from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.errors import (
@@ -68,7 +68,7 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 async def _rerank(request: Request, model: str | None) -> Response:
     service = service_of(request)
-    arrived = service.reranker.arrival()
+    arrived = request.scope["state"].get(ARRIVED) or service.reranker.arrival()
     content = await read_body(request)
     with service.metrics.stage("parse"):
         body = parse(RerankRequest, content)

@@ -2,9 +2,9 @@
 
 from time import time
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
@@ -26,7 +26,7 @@ from service.errors import (
     UnavailableError,
     UnknownRecommendationError,
 )
-from service.serving.request_features import check_profile
+from service.serving.request_features import check_profile, undeclared_of_profile
 
 USERS, CONTEXT_SUFFIX = b"/v1/users/", b"/context"
 
@@ -111,12 +111,18 @@ async def feedback(request: Request) -> FeedbackResponse:
     responses=declared(*ACCESS_ERRORS, *BODY_ERRORS, UnavailableError, StoreUnavailableError),
     openapi_extra=request_body(ContextBody),
 )
-async def put_context(request: Request, user_id: UserId) -> None:
-    """Replace whatever is known of the user by a profile and a history, oldest first."""
+async def put_context(request: Request, response: Response, user_id: UserId) -> None:
+    """Replace whatever is known of the user by a profile and a history, oldest first.
+
+    The header `x-ignored-fields` names what the default model has no field for, percent-encoded.
+    """
     service = service_of(request)
     body = parse(ContextBody, await read_body(request))
     check_context(body, service.settings)
-    check_profile(service.models.get().model.features, body.profile)
+    features = service.models.get().model.features
+    check_profile(features, body.profile)
+    if ignored := undeclared_of_profile(features, body.profile)[: service.settings.max_ignored_fields]:
+        response.headers["x-ignored-fields"] = ",".join(quote(f"profile.{name}") for name in ignored)
     history = tuple(_interaction(event) for event in body.history[-service.settings.max_history :])
     await service.contexts.replace(user_id, UserContext(body.profile, history))
 

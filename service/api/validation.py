@@ -4,10 +4,10 @@ The checks are one pass over the parsed body, so that they know the settings and
 Counts come first: what is too long is not looked into.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import chain
-from typing import ParamSpec, cast
+from typing import Any, ParamSpec, cast
 
 from service.bodies.common import MAX_TIMESTAMP, Features
 from service.bodies.rerank import RerankRequest
@@ -18,7 +18,8 @@ from service.settings import Settings
 
 P = ParamSpec("P")
 Faults = Iterator[Fault]
-_LONG = (str, list)
+_LONG = {str, list}
+MIXED = "expected numbers or texts, not both"
 
 
 def _check(faults: Callable[P, Faults]) -> Callable[P, None]:
@@ -48,6 +49,9 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     ids = [item.id for item in request.items]
     if len(set(ids)) < len(ids) or max(map(len, ids)) > settings.max_id_length:
         yield from _item_id_faults(ids, settings)
+    if (values := _values(item.features for item in request.items)) > settings.max_values:
+        yield Fault("items", f"at most {settings.max_values} values of features in all, got {values}")
+        return
     for index, item in enumerate(request.items):
         if item.features:
             yield from _feature_faults(f"items.{index}.features", item.features, settings)
@@ -126,19 +130,41 @@ def _user_id_faults(field: str, value: str, settings: Settings) -> Faults:
 check_user_id = _check(_user_id_faults)
 
 
+def _values(features: Iterable[Features | None]) -> int:
+    """How many there are, those in lists counted each, and each list as one more."""
+    count = 0
+    for of_one in features:
+        if of_one:
+            count += len(of_one)
+            if list in map(type, of_one.values()):
+                count += sum([len(value) for value in of_one.values() if type(value) is list])
+    return count
+
+
 def _feature_faults(field: str, features: Features, settings: Settings) -> Faults:
     if len(features) > settings.max_features:
         yield Fault(field, f"at most {settings.max_features} features, got {len(features)}")
         return
+    if _LONG.isdisjoint(map(type, features.values())):
+        return
     for name, value in features.items():
-        if not isinstance(value, _LONG):
+        if type(value) not in _LONG:
             continue
+        value = cast(str | list[Any], value)
         if len(value) > settings.max_feature_values:
             yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}")
-        elif isinstance(value, list) and str in (kinds := set(map(type, value))):
-            if len(kinds) > 1:
-                yield Fault(f"{field}.{name}", "expected numbers or texts, not both")
-            elif (size := len("".join(cast(list[str], value)).encode())) > settings.max_feature_bytes:
-                yield Fault(
-                    f"{field}.{name}", f"at most {settings.max_feature_bytes} bytes of text, got {size}"
-                )
+        elif type(value) is list and value and (fault := _mixed_or_long(value, settings.max_feature_bytes)):
+            yield Fault(f"{field}.{name}", fault)
+
+
+def _mixed_or_long(values: list[Any], most_bytes: int) -> str | None:
+    """What is wrong with a list that is not empty, if anything is."""
+    if type(values[0]) is not str:
+        return MIXED if str in map(type, values) else None
+    try:
+        text = "".join(values)
+    except TypeError:
+        return MIXED
+    if 4 * len(text) > most_bytes and (size := len(text.encode())) > most_bytes:
+        return f"at most {most_bytes} bytes of text, got {size}"
+    return None

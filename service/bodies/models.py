@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bundle.features.schema import Kind, Scope
 from bundle.manifest import GateKind
+from engine.settings import Decoding
 from service.bodies.common import Body, example
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,6 +41,16 @@ class ShadowInfo(Body):
     share: float = Field(description="Of the requests, 0 to 1.")
 
 
+class FeatureInfo(Body):
+    """A field that requests may send: with items, in a user's profile, or in the request's `context`."""
+
+    name: str
+    scope: Scope
+    kind: Kind
+    values: int | None = Field(None, description="Known values of a categorical or multivalued field.")
+    size: int | None = Field(None, description="Numbers of a vector.")
+
+
 class ModelInfo(Body):
     """One served model."""
 
@@ -51,7 +63,12 @@ class ModelInfo(Body):
     evaluator: bool = Field(description="Whether requests may ask for lookahead.")
     gate: GateInfo
     defaults: Defaults
+    features: list[FeatureInfo]
+    initial_score: bool = Field(description="Whether an item's `score` is used.")
+    event_types: list[str] = Field(description="Types of events that count as liking an item.")
+    groups: list[str] = Field(description="Fields of items whose values group them.")
     provider: str = Field(description="The active ONNX Runtime execution provider.")
+    decoding: Decoding = Field(description="How slates are written: `native`, `graph` or `step`.")
     loaded_at: str
     share: float = Field(
         description="Of the requests for its name, 0 to 1. With 0 only requests that name its version get it."
@@ -83,7 +100,12 @@ class ModelList(Body):
                         "selection_temperature": 0.5,
                         "lookahead": 0,
                     },
+                    "features": [{"name": "genres", "scope": "item", "kind": "multivalued", "values": 18}],
+                    "initial_score": False,
+                    "event_types": ["click"],
+                    "groups": ["genres"],
                     "provider": "CPUExecutionProvider",
+                    "decoding": "native",
                     "loaded_at": "2025-01-02T00:00:00+00:00",
                     "share": 0.9,
                     "shadow": {"model": "eglr", "version": "4", "share": 0.1},

@@ -9,7 +9,8 @@ from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, P
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
 
-Fallback = Literal["deadline", "overload", "model"]
+Fallback = Literal["deadline", "overload", "model", "unknown"]
+IgnoredReason = Literal["undeclared", "unknown_value"]
 ContextResult = Literal["hit", "miss", "anonymous", "unavailable"]
 
 
@@ -25,7 +26,8 @@ class Item(Body):
     features: Features | None = Field(
         None,
         description="Raw features by declared name. They take precedence over the catalogue's. Names the "
-        "model does not declare are ignored; null counts as absent.",
+        "model does not declare, and values it does not know, are ignored, and told in `ignored`; null "
+        "counts as absent.",
     )
 
 
@@ -180,6 +182,16 @@ class UsedSampling(Body):
     seed: int
 
 
+class Ignored(Body):
+    """A field of the request that the model could not use."""
+
+    field: str = Field(description="Its path, for all items at once: `items.features.colour`.")
+    reason: IgnoredReason = Field(
+        description="`undeclared`: the model has no such field; `unknown_value`: some of its values were "
+        "never seen in training. Those are left out, and where all of an item's are, the catalogue's hold."
+    )
+
+
 class RerankResponse(Body):
     """The re-ranked list, or the caller's order with the reason in `fallback`."""
 
@@ -196,7 +208,11 @@ class RerankResponse(Body):
         description="Items that are not in the catalogue. Those sent with features, or with a score "
         "that the model uses, are ranked by them, the others put last."
     )
-    fallback: Fallback | None = Field(description="Why this is the caller's order; null if it is not.")
+    ignored: list[Ignored] = Field(description="What was sent and not used, up to a limit of the service.")
+    fallback: Fallback | None = Field(
+        description="Why this is the caller's order; null if it is not. `unknown`: the model knows nothing "
+        "of any of the items; this is no error, and answered so to strict requests too."
+    )
     context: ContextResult | None = Field(
         description="Result of looking up the user's context. `unavailable`: ranked as anonymous because the "
         "store did not answer; null: the request fell back before the look-up."
@@ -216,6 +232,7 @@ class RerankResponse(Body):
                 {"id": "i1", "index": 0, "score": 1.0, "propensity": 1.0},
             ],
             "missing_ids": [],
+            "ignored": [{"field": "items.features.colour", "reason": "undeclared"}],
             "fallback": None,
             "context": "hit",
             "reasoning": {

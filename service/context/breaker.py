@@ -24,6 +24,10 @@ class CircuitBreaker:
         self._failed: deque[bool] = deque(maxlen=calls)
         self._open, self._blocked_until = False, 0.0
 
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
     def allows(self) -> bool:
         """Whether a call may go now. In the open state a True is the one probe."""
         if not self._open:

@@ -67,6 +67,10 @@ class MemoryContextStore:
         self._known: OrderedDict[str, _Person] = OrderedDict()  # with a context; least recently used first
         self._recommendations: OrderedDict[str, _Recommendation] = OrderedDict()  # oldest first
 
+    @property
+    def answers(self) -> bool:
+        return True
+
     async def recommend(self, user_id: str, within_s: float) -> Recommended:
         context = await self.read(user_id)
         recommendation_id, expires_at = (

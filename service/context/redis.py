@@ -153,6 +153,10 @@ class RedisContextStore:
         client = open_client(address, connect_s, connections)
         return cls(client, wire, limits, settings.redis_key_prefix, report, clock)
 
+    @property
+    def answers(self) -> bool:
+        return self._wire.answers
+
     async def recommend(self, user_id: str, within_s: float) -> Recommended:
         secret, ttl = Secret.new(), self._recommendation_ttl_ms
         context, token = self._user(user_id, "context"), self._user(user_id, "token")

@@ -83,6 +83,11 @@ class ContextStore(Protocol):
     the store loses, in whatever order, feedback on earlier recommendations does not bring the person back.
     """
 
+    @property
+    def answers(self) -> bool:
+        """Whether the store did when it was last asked; nobody is asked now."""
+        ...
+
     async def recommend(self, user_id: str, within_s: float) -> Recommended:
         """Record a recommendation and read its user's context, in one go.
 

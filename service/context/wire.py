@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.context.breaker import CircuitBreaker
-from service.errors import StoreUnavailableError
+from service.errors import StoreNotAskedError, StoreUnavailableError
 
 Returned = TypeVar("Returned")
 
@@ -79,6 +79,7 @@ class Wire:
 
         Raises:
             StoreUnavailableError: Redis did not answer, or answered with an error.
+            StoreNotAskedError: it had no chance to.
         """
         if not self._breaker.allows():
             raise StoreUnavailableError("Redis is left alone after failing repeatedly")
@@ -96,8 +97,13 @@ class Wire:
         steps = await _wait(task, timeout_s / STEPS, STEPS, asked + min(within_s, longest_s))
         if steps and not task.done():
             self._leave(self._settle(task, timeout_s / STEPS, steps, longest_s))
-            raise StoreUnavailableError("no time is left to wait for Redis")
+            raise StoreNotAskedError("no time is left to wait for Redis")
         return self._judge(task)
+
+    @property
+    def answers(self) -> bool:
+        """Whether Redis did, when last asked."""
+        return not self._breaker.is_open
 
     async def close(self) -> None:
         """Wait for what was left to end by itself."""
@@ -111,7 +117,7 @@ class Wire:
             async with asyncio.timeout(wait_s):
                 await self._free.acquire()
         except TimeoutError:
-            raise StoreUnavailableError("no connection to Redis is free") from None
+            raise StoreNotAskedError("no connection to Redis is free") from None
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._running -= 1

@@ -19,10 +19,12 @@ from service.observe.tracing import current
 from service.settings import Settings
 
 IDS = "ids"
+FIELDS = "fields"
+"""Of a line besides its message, as `extra={FIELDS: {...}}`: no ids."""
 
 
 class JsonFormatter(logging.Formatter):
-    """timestamp, level, logger, message, request_id, trace_id, span_id, ids, exception: those there are."""
+    """timestamp, level, logger, message, request_id, trace_id, span_id, ids, exception and fields, if any."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -37,6 +39,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
         }
         request = current()
         if request is not None:

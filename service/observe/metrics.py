@@ -9,18 +9,19 @@ is scraped answers for all.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
 from prometheus_client import generate_latest
 
-from service.bodies.rerank import ContextResult
+from service.bodies.rerank import ContextResult, Fallback
 from service.bodies.users import IgnoredReason
 from service.observe.families import Exposed, Families, Kind, add_up, decode, read_others, write
 from service.observe.instruments import Instruments
 from service.observe.model_metrics import ModelMetrics
+from service.observe.process import Process
 from service.observe.stages import LATENCY_SECONDS, Stages
 
 AGE_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400)
@@ -31,11 +32,29 @@ WRITE_INTERVAL_S = 1.0
 Refused = Literal["connections", "malformed", "headers", "timeout", "held_bytes", "shutdown"]
 """Why a request was refused before a route saw it whole."""
 
+Outcome = Literal["served", "shed", "invalid", "failed"]
+"""Of an answer: given, if only as a fallback; refused untried, by 429 or the fallback `overload`, hence fast
+however slow the service is; the caller's fault; the service's fault."""
+
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
 logger = logging.getLogger(__name__)
 
 
+def outcome_of(code: int, fallback: Fallback | None) -> Outcome:
+    if code >= 500:
+        return "failed"
+    if code == 429 or fallback == "overload":
+        return "shed"
+    return "invalid" if code >= 400 else "served"
+
+
 class Metrics(Stages):
-    """The instruments that speak of no model, and the exposition of all."""
+    """The instruments that speak of no model, and the exposition of all.
+
+    Attributes:
+        store_answers: tells whether the context store does; called at every scrape.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         """
@@ -50,9 +69,14 @@ class Metrics(Stages):
 
         self.requests = make.counters("requests_total", "Requests answered, errors too.", "endpoint", "code")
         self.request_duration = make.histograms(
-            "request_duration_seconds", "Time to answer a request.", LATENCY_SECONDS, "endpoint"
+            "request_duration_seconds", "Time to answer a request.", LATENCY_SECONDS, "endpoint", "outcome"
         )
         self.inflight = make.gauge("inflight_requests", "Requests being answered.", "sum")
+        self.loop_lag = make.histogram(
+            "event_loop_lag_seconds", "How late the event loop came to what was due, every 5 ms.", LAG_SECONDS
+        )
+        self._process = Process(make)
+        make.counter("worker_restarts_total", "Workers restarted.")  # the supervisor counts
         self.connections = make.gauge("open_connections", "Connections that are open.", "sum")
         self.refused = make.counters(
             "refused_total",
@@ -64,7 +88,11 @@ class Metrics(Stages):
             "context_lookups_total",
             "Lookups of a user's context.",
             "result",
-            initial=(*get_args(ContextResult), "timeout"),
+            initial=(*get_args(ContextResult), "timeout", "not_asked"),
+        )
+        self.store_answers: Callable[[], bool] = lambda: True
+        self._store_up = make.gauge(
+            "context_store_up", "1 while the context store answers, as far as it was asked.", "min"
         )
         self.context_faults = make.counters(
             "context_faults_total",
@@ -83,6 +111,13 @@ class Metrics(Stages):
             "reason",
             initial=get_args(IgnoredReason),
         )
+
+    def declare(self, endpoint: str, codes: Iterable[int | str]) -> None:
+        """Show a route's answers at 0 from the start, so that the first of a kind is seen as an increase."""
+        for code in codes:
+            self.requests.labels(endpoint, str(code))
+        for outcome in get_args(Outcome):
+            self.request_duration.labels(endpoint, outcome)
 
     def for_model(self, name: str, version: str) -> ModelMetrics:
         """The instruments of a model. If it is loaded already, counters continue and gauges start anew."""
@@ -125,6 +160,8 @@ class Metrics(Stages):
                 await asyncio.wait_for(over.wait(), WRITE_INTERVAL_S)
 
     def _encoded(self) -> bytes:
+        self._process.refresh()
+        self._store_up.set(self.store_answers())
         for model in self._models.values():
             model.refresh()
         return self._instruments.encoded()

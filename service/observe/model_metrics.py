@@ -3,7 +3,7 @@
 The served model holds them, so that no request looks them up. Knows nothing of when anything happens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cached_property
 from time import time
@@ -12,13 +12,14 @@ from typing import get_args
 from bundle.manifest import Manifest
 from bundle.reference import ENTROPY_NATS, LIST_SIZES, POSITIONS, SCORES
 from engine.generation import Slate, Stop
-from service.bodies.rerank import Fallback
+from service.bodies.rerank import Fallback, IgnoredReason
 from service.errors import Stage
 from service.observe.drift import Counts, Drift
 from service.observe.instruments import Histogram, Instruments
 from service.observe.shadow_metrics import TOKENS, ShadowMetrics
 from service.observe.stages import Stages
 
+OTHER_FIELDS = "other"
 MODEL_STAGES: tuple[Stage, ...] = ("features", "queue", "infer", "post")
 BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -56,6 +57,14 @@ class ModelMetrics(Stages):
         self.batch_size = make.histogram("batch_size", "Requests in an inference.", BATCH)
         self.list_size = make.histogram("list_size", "Items in a request.", LIST_SIZES)
         self.unknown_items = make.counter("unknown_items_total", "Items that the catalogue lacks.")
+
+        self._ignored = make.counters(
+            "ignored_fields_total",
+            "Requests with a field that the model does not know, or does not know a value of.",
+            "field",
+            "reason",
+        )
+        self._ignored_names: set[str] = set()
 
         self.reasoning_tokens = make.histogram("reasoning_tokens", "Reasoning tokens of a list.", TOKENS)
         self.reasoning_stop = make.counters(
@@ -133,6 +142,16 @@ class ModelMetrics(Stages):
         reference = gate.reference
         if reference is not None and reference.comparable:
             self._drift = Drift(reference, lambda: self._counts(len(reference.entropy)), drift_window)
+
+    def ignore(self, fields: Iterable[tuple[str, IgnoredReason]], most: int) -> None:
+        """Report fields of a request that were ignored. The first `most` are named, as callers name them."""
+        for field, reason in fields:
+            if field not in self._ignored_names:
+                if len(self._ignored_names) < most:
+                    self._ignored_names.add(field)
+                else:
+                    field = OTHER_FIELDS
+            self._ignored.labels(field, reason).inc()
 
     def slate(self, slate: Slate) -> None:
         """Report a generated slate."""

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from engine.generation import Slate
+from service.bodies.rerank import Fallback
 from service.errors import Stage
 from service.settings import Settings
 
@@ -47,15 +48,21 @@ class RequestRecord:
     Attributes:
         recording: the request is sampled.
         slate, attributes: what is to be told of it: its slate, and attributes of its span.
+        model: name and version of the model it was for.
+        fallback: why it got its caller's order.
+        reason: what it came to instead; of a 4xx it may quote the request.
     """
 
-    __slots__ = ("attributes", "recording", "scope", "slate", "span", "stages")
+    __slots__ = ("attributes", "fallback", "model", "reason", "recording", "scope", "slate", "span", "stages")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.recording = False
         self.span: Span | None = None
         self.slate: Slate | None = None
+        self.model: tuple[str, str] | None = None
+        self.fallback: Fallback | None = None
+        self.reason: str | None = None
         self.stages: list[StageSpan]
         self.attributes: dict[str, Any]
 

@@ -4,10 +4,9 @@ A request beyond a limit is answered in the one shape of errors, or, where nothi
 its connection is closed. Knows nothing of routes, but for those of health, which are always answered.
 """
 
-import fcntl
-import sys
-import termios
+import ssl
 from asyncio import AbstractEventLoop, TimerHandle, Transport
+from functools import partial
 from typing import Any
 
 import httptools
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.hosts import is_health
-from service.api.request import FAULT, Service
+from service.api.request import ARRIVED, FAULT, Service
 from service.errors import (
     BusyError,
     HeadersTooLargeError,
@@ -28,6 +27,7 @@ from service.errors import (
 )
 from service.observe.metrics import Refused
 from service.process.refusal import response_to, written
+from service.process.sockets import age_s, has_unread
 
 LINGER_S, LINGER_BYTES = 1.0, 1_048_576
 """How long, and how much, of what a refused caller still sends is read and thrown away: a connection that is
@@ -52,6 +52,7 @@ class Connections:
 
     def config(self, app: FastAPI, **more: Any) -> uvicorn.Config:
         """How uvicorn serves an application over these connections."""
+        settings = self.settings
         return uvicorn.Config(
             app,
             http=self.protocol,  # type: ignore[arg-type]
@@ -61,7 +62,11 @@ class Connections:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=self.settings.keep_alive_s,
+            timeout_keep_alive=settings.keep_alive_s,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+            ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
             **more,
         )
 
@@ -191,6 +196,8 @@ class Connection(HttpToolsProtocol):
             return
         self._step += 1
         self._unparsed = 0
+        reranker = self._connections.service.reranker
+        self.scope["state"][ARRIVED] = reranker.arrival(partial(age_s, self.transport))
         super().on_headers_complete()
         if self._spare or self._connections.service.draining:
             self.cycle.keep_alive = False
@@ -244,7 +251,7 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _overdue(self, rechecked: bool = False) -> None:
-        if not rechecked and self._unread():
+        if not rechecked and has_unread(self.transport):
             self._timer = self.loop.call_later(RECHECK_S, self._overdue, True)
             return
         self._timer = None
@@ -265,18 +272,10 @@ class Connection(HttpToolsProtocol):
         """The connection was idle for long. Close it, unless a request is arriving."""
         if self._step % 3 != IDLE:
             return
-        if self._unread():
+        if has_unread(self.transport):
             self.timeout_keep_alive_task = self.loop.call_later(RECHECK_S, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
-
-    def _unread(self) -> bool:
-        """Whether bytes wait in the socket."""
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        if self.transport.is_closing() or descriptor < 0:
-            return False
-        waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder) > 0
 
     # Draining
 
@@ -292,7 +291,7 @@ class Connection(HttpToolsProtocol):
         """The port is closed. A request that is being sent, or has just arrived, is still answered."""
         if not self._answered():
             self.cycle.keep_alive = False
-        elif self._step % 3 == IDLE and not self._unread():
+        elif self._step % 3 == IDLE and not has_unread(self.transport):
             self.transport.close()
 
     def give_up(self) -> None:

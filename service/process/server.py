@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -225,10 +224,6 @@ def make_server(settings: Settings, app: FastAPI, kind: Kind = DrainingServer) -
     config = connections.config(
         app,
         timeout_graceful_shutdown=settings.shutdown_timeout_s + LAST_WORDS_S,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
-        ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
     )
     return kind(config, connections)
 

@@ -25,6 +25,7 @@ from types import FrameType
 from bundle.repository import Repository
 from service.observe import families
 from service.observe.instruments import Instruments
+from service.observe.process import Process
 from service.process.changes import Agreement
 from service.process.heartbeat import Heartbeats
 from service.process.listening import STARTUP_FAILURE, address, close, listening, of_worker
@@ -91,6 +92,7 @@ class Supervisor:
         self._hung_up = False
         self._instruments = Instruments()
         self._restarts = self._instruments.counter("worker_restarts_total", "Workers restarted.")
+        self._process = Process(self._instruments)
         self._figures = directory / f"supervisor{families.SUFFIX}"
 
     def run(self) -> int:
@@ -223,6 +225,7 @@ class Supervisor:
             families.bury(place.figures)
 
     def _write(self) -> None:
+        self._process.refresh()
         with _logged():
             families.write(self._figures, self._instruments.encoded())
 

@@ -13,10 +13,13 @@ class LoopLag:
 
     Args:
         clock: seconds.
+        report: told how late each beat is.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float], report: Callable[[float], None] = lambda late_s: None
+    ) -> None:
+        self._clock, self._report = clock, report
         self._late_s, self._due = 0.0, float("inf")
         self._timer: asyncio.TimerHandle | None = None
 
@@ -37,4 +40,5 @@ class LoopLag:
     def _beat(self) -> None:
         now = self._clock()
         self._late_s, self._due = now - self._due, now + BEAT_S
+        self._report(self._late_s)
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)

@@ -5,6 +5,7 @@ Knows nothing of requests, nor of other workers.
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,21 +17,26 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self
 
+from bundle.features.fitting import key
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
-from service.bodies.models import Defaults, GateInfo, ModelInfo, ShadowInfo
+from service.bodies.models import Defaults, FeatureInfo, GateInfo, ModelInfo, ShadowInfo
 from service.errors import ConflictError, GenerationError, NotFoundError, UnavailableError
+from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
 from service.serving.cost import CostModel
+from service.serving.occupancy import Occupancy
 from service.serving.plan import ModelKey, Pin, Plan
 from service.serving.scheduler import Scheduler, yield_to_others
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 PROBE_S = 1.0
 """For a model that is asked whether it answers again."""
@@ -87,7 +93,8 @@ class ServedModel:
 
     @property
     def info(self) -> ModelInfo:
-        manifest = self.model.manifest
+        manifest, fitted = self.model.manifest, self.model.features.fitted
+        schema = fitted.feature_schema
         return ModelInfo(
             name=manifest.name,
             version=manifest.version,
@@ -98,7 +105,21 @@ class ServedModel:
             evaluator=manifest.has_evaluator,
             gate=GateInfo.model_validate(manifest.gate.model_dump(include=set(GateInfo.model_fields))),
             defaults=Defaults.model_validate(manifest.model_dump(include=set(Defaults.model_fields))),
+            features=[
+                FeatureInfo(
+                    name=field.name,
+                    scope=field.scope,
+                    kind=field.kind,
+                    values=len(fitted.vocabulary[key(field)]) if field.is_token else None,
+                    size=field.size,
+                )
+                for field in schema.fields
+            ],
+            initial_score=schema.initial_score,
+            event_types=list(schema.positive_types),
+            groups=[field.name for field in schema.of("item") if field.is_token],
             provider=self.model.runner.provider,
+            decoding=self.model.runner.decoding,
             loaded_at=self.loaded_at.isoformat(),
             share=self.share,
             shadow=None if self.shadow is None else self.shadow.info,
@@ -137,9 +158,11 @@ class Models:
         metrics: Metrics,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
     ) -> None:
         """`lag_s` tells how far the event loop is behind, by the clock."""
         self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
+        self._occupancy = Occupancy(clock) if occupancy is None else occupancy
         self.plan: Plan | None = None
         self._served: dict[ModelKey, ServedModel] = {}
         self._arms: dict[str, list[tuple[float, ServedModel]]] = {}
@@ -281,10 +304,14 @@ class Models:
             batch_s=settings.batch_ms / 1000,
             max_queue=settings.max_queue,
             lag_s=self._lag_s,
+            occupancy=self._occupancy,
             clock=self._clock,
         )
         scheduler.start()
         metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)
+        told = {"bundle": pin.folder, "model": pin.name, "version": pin.version}
+        told |= {"provider": model.runner.provider, "decoding": model.runner.decoding}
+        logger.info("a model is served", extra={FIELDS: told})
         return ServedModel(pin, model, scheduler, metrics, watched, datetime.now(UTC))
 
     async def _retire(self, leaving: list[ServedModel]) -> None:

@@ -15,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.arrays import Arrays
-from bundle.features.assembly import Candidates, FeatureAssembler
+from bundle.features.assembly import Candidates, FeatureAssembler, Unknown
 from bundle.features.catalogue import UNKNOWN
 from bundle.features.fitting import Matrix, RecordEncoder
 from bundle.features.history import UserContext
 from service.bodies.common import Features
-from service.bodies.rerank import Item, RerankRequest
+from service.bodies.rerank import IgnoredReason, Item, RerankRequest
 from service.errors import Fault, InvalidRequestError
 
 logger = logging.getLogger(__name__)
+
+
+Ignored = list[tuple[str, IgnoredReason]]
+"""Paths of what a request sends in vain."""
 
 
 class Selection(NamedTuple):
@@ -101,10 +105,35 @@ def _says_anything(assembler: FeatureAssembler, item: Item) -> bool:
     return item.features is not None and any(value is not None for value in item.features.values())
 
 
+def undeclared(assembler: FeatureAssembler, request: RerankRequest) -> Ignored:
+    """What a request sends and the model has no field for."""
+    encoder, found = assembler.catalogue.encoder, set()
+    names = encoder.names
+    for item in request.items:
+        if item.features and not item.features.keys() <= names:
+            found |= item.features.keys() - names
+    paths = [f"items.features.{name}" for name in sorted(found)]
+    if request.features_f32 is not None:
+        others = set(request.features_f32.names) - encoder.matrix_names
+        paths += [f"features_f32.{name}" for name in sorted(others)]
+    if request.context:
+        others = request.context.keys() - assembler.context.names - {"timestamp"}
+        paths += [f"context.{name}" for name in sorted(others)]
+    return [(path, "undeclared") for path in paths]
+
+
+def undeclared_of_profile(assembler: FeatureAssembler, profile: Features) -> list[str]:
+    return sorted(profile.keys() - assembler.user.names)
+
+
 def assemble(
-    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, user: UserContext
+    assembler: FeatureAssembler,
+    request: RerankRequest,
+    selection: Selection,
+    user: UserContext,
+    ignored: Ignored | None = None,
 ) -> Arrays:
-    """The encoder's inputs for the candidates of a request.
+    """The encoder's inputs for the candidates of a request; what has unknown values is added to `ignored`.
 
     A stored profile that does not fit the model (it may have been written for another one) is left out:
     it is no fault of this caller.
@@ -116,7 +145,11 @@ def assemble(
     timestamp = _timestamp(request.context)
     with np.errstate(all="ignore"):  # overflow is looked for below
         try:
-            arrays = assembler.request(listed, user, request.context, timestamp)
+            unknown = Unknown(set(), set())
+            arrays = assembler.request(listed, user, request.context, timestamp, unknown)
+            if ignored is not None:
+                ignored += [(f"items.features.{name}", "unknown_value") for name in sorted(unknown.items)]
+                ignored += [(f"context.{name}", "unknown_value") for name in sorted(unknown.context)]
         except ValueError:
             faults = _request_faults(assembler, request, selection.candidates, timestamp)
             if (first := next(faults, None)) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
-from typing import Any
+from typing import Any, Literal
 
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
@@ -28,14 +28,17 @@ from service.errors import (
     OverloadedError,
     RateLimitedError,
     Stage,
+    StoreNotAskedError,
     StoreUnavailableError,
 )
 from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.loop_lag import BEAT_S
+from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel, Shadowing
-from service.serving.request_features import Selection, assemble, select
+from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
 from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
@@ -44,14 +47,11 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
     ModelError: "model",
 }
 
-REFUSALS_A_TURN = 4
-"""Of 4, 16 and no limit, the one with most answers in time at 200 connections."""
-
 Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
-Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
+Result, Reasoning, IgnoredField = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
 TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class _Rerank:
     deadline: float
     selection: Selection
     controls: Controls
+    ignored: Ignored
     recommendation_id: str | None = None
     context: ContextResult | None = None
     user: UserContext = ANONYMOUS
@@ -91,19 +92,32 @@ class Reranker:
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
+        max_ignored: int = 20,
     ) -> None:
         """
         Args:
+            max_ignored: most fields that a request is told were ignored, and that metrics name.
             clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
             lag_s: how far the event loop is behind, by the clock.
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
-        self._shadows, self._default_deadline_ms = shadows, default_deadline_ms
-        self._refusals = Refusals(REFUSALS_A_TURN)
+        self._shadows = shadows
+        self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
+        self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
-    def arrival(self) -> float:
-        """When a request that is seen now came, at the earliest: its deadline counts from then."""
-        return self._clock() - self._lag_s()
+    def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
+        """When a request that is read now came: its deadline counts from then.
+
+        Args:
+            age_s: what the system knows of its age. While the event loop keeps up, nobody waits unread, and
+                that is not asked for.
+        """
+        now, lag = self._clock(), self._lag_s()
+        if not lag:
+            return now
+        age = age_s()
+        return now - (lag if age is None else min(age, lag + BEAT_S))
 
     async def rerank(
         self,
@@ -126,13 +140,17 @@ class Reranker:
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
-        selection = select(served.model.features, request)
+        if (record := current()) is not None:
+            record.model = served.key
+        features = served.model.features
+        selection = select(features, request)
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         controls = _controls(served.model, request, len(selection.candidates))
-        rerank = _Rerank(request, request_id, served, caller, charge, arrived, deadline, selection, controls)
-        fallback: Fallback | None = None
+        asked = request, request_id, served, caller, charge, arrived, deadline
+        rerank = _Rerank(*asked, selection, controls, undeclared(features, request))
+        fallback: Fallback | None
         slate: Slate | None = None
         try:
             slate = await self._generate(rerank)
@@ -145,12 +163,16 @@ class Reranker:
             if request.strict:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
+        else:
+            fallback = "unknown" if slate is None else None
+        if fallback is not None:
             served.metrics.fallback.labels(fallback).inc()
         with served.metrics.stage("post"):
             if slate is not None:
                 served.metrics.slate(slate)
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
-            response = _respond(rerank, slate, fallback, took_ms)
+            served.metrics.ignore(rerank.ignored, self._max_ignored)
+            response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)
         _report(rerank, slate, response)
         if slate is not None and served.shadow is not None:
             self._show(served.shadow, rerank, slate)
@@ -160,18 +182,21 @@ class Reranker:
         """The slate, or None when no item of the request can be ranked."""
         self._check_deadline(rerank, "parse")
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
-        if candidates:
-            price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
-            rerank.charge(price.most_s)
-        user = await self._user_context(rerank)
         if not candidates:
+            await self._user_context(rerank)
             return None
-        rerank.user, began = user, self._clock()
-        with rerank.served.metrics.stage("features"):
-            inputs = assemble(rerank.served.model.features, rerank.request, rerank.selection, user)
-        self._check_deadline(rerank, "features")
-        slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
-        rerank.seconds = self._clock() - began
+        price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
+        rerank.charge(price.most_s)
+        with scheduler.stay(price, rerank.caller) as stay:
+            with stay.away():
+                rerank.user = user = await self._user_context(rerank)
+            began = self._clock()
+            with rerank.served.metrics.stage("features"):
+                features = rerank.served.model.features
+                inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
+            self._check_deadline(rerank, "features")
+            slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
+            rerank.seconds = self._clock() - began
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
@@ -191,21 +216,24 @@ class Reranker:
         """
         user_id = rerank.request.user_id
         known: UserContext | None = None
+        result: Literal["not_asked"] | None = None  # if it is not told by the answer
         with self._metrics.stage("context"):
             if user_id is None:
                 rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
             else:
                 try:
                     recommended = await self._contexts.recommend(user_id, rerank.deadline - self._clock())
-                except StoreUnavailableError:
+                except StoreUnavailableError as error:
                     if self._clock() >= rerank.deadline:
                         self._metrics.context_lookups.labels("timeout").inc()
                         raise DeadlineExceededError("context") from None
                     rerank.context = "unavailable"
+                    if isinstance(error, StoreNotAskedError):
+                        result = "not_asked"
                 else:
                     rerank.recommendation_id, known = recommended
                     rerank.context = "miss" if known is None else "hit"
-        self._metrics.context_lookups.labels(rerank.context).inc()
+        self._metrics.context_lookups.labels(result or rerank.context).inc()
         user = known or ANONYMOUS
         if rerank.context in ("hit", "miss") and not user.history:
             self._metrics.cold_users.inc()
@@ -233,10 +261,13 @@ class Reranker:
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
+        record = current()
         if isinstance(error, DeadlineExceededError):
             served.metrics.deadline_exceeded.labels(error.stage).inc()
-            if (record := current()) is not None:
+            if record is not None:
                 record.note(deadline_stage=error.stage)
+        if record is not None:
+            record.reason = str(error) if isinstance(error, GenerationError) else type(error).__name__
         if isinstance(error, GenerationError):
             return error
         logger.error("unexpected error in a rerank", exc_info=error)
@@ -246,8 +277,8 @@ class Reranker:
 def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> None:
     """Tell the request's trace, and, if somebody debugs, the log."""
     record = current()
-    if record is not None and record.recording:
-        record.slate = slate
+    if record is not None:
+        record.slate, record.fallback = slate, response.fallback
         record.note(
             model=response.model,
             model_version=response.model_version,
@@ -288,7 +319,7 @@ def _controls(model: LoadedModel, request: RerankRequest, candidates: int) -> Co
 
 
 def _respond(
-    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float
+    rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float, max_ignored: int
 ) -> RerankResponse:
     manifest, controls = rerank.served.model.manifest, rerank.controls
     sampling = None
@@ -301,6 +332,7 @@ def _respond(
         model_version=manifest.version,
         results=list(_results(rerank, slate)),
         missing_ids=rerank.selection.missing_ids,
+        ignored=[IgnoredField(field=field, reason=reason) for field, reason in rerank.ignored[:max_ignored]],
         fallback=fallback,
         context=rerank.context,
         reasoning=None if slate is None else _reasoning(rerank, slate),

@@ -31,6 +31,7 @@ from service.observe.tracing import current
 from service.serving.admission import Admission
 from service.serving.cost import CostModel, Price
 from service.serving.lane import Batch, Job, Lane
+from service.serving.occupancy import Occupancy, Stay
 
 Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 
@@ -52,6 +53,7 @@ class Scheduler:
         batch_s: float,
         max_queue: int,
         lag_s: Callable[[], float] = lambda: 0.0,
+        occupancy: Occupancy | None = None,
         clock: Callable[[], float] = monotonic,
         engine_clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -60,6 +62,7 @@ class Scheduler:
             costs: as measured by a warm-up; batches refine it.
             max_queue: requests that may wait, whatever is predicted: a limit for safety.
             lag_s: how far the event loop is behind.
+            occupancy: of the event loop, if it has other models too.
             clock: of deadlines; the event loop's own time keeps pace with it.
             engine_clock: what the engine looks at while it writes.
         """
@@ -67,7 +70,9 @@ class Scheduler:
         self._max_batch_size, self._batch_s = max_batch_size, batch_s
         self._lag_s, self._engine_clock = lag_s, engine_clock
         self._short, self._long = self._lanes = Lane(), Lane()
-        self._admission = Admission(self._lanes, max_queue, lag_s, clock)
+        self._occupancy = Occupancy(clock) if occupancy is None else occupancy
+        self._beside = Occupancy(clock)
+        self._admission = Admission(self._lanes, max_queue, lag_s, self._occupancy, clock)
         self._executor = ThreadPoolExecutor(1, "inference", initializer=yield_to_others)
         self._workers: list[asyncio.Task[None]] = []
         metrics.queued = lambda: sum(len(lane.queue) for lane in self._lanes)
@@ -102,6 +107,10 @@ class Scheduler:
             self._metrics.shed.labels("overload").inc()
             raise
         return price
+
+    def stay(self, price: Price, caller: Hashable) -> Stay:
+        """A context for all the work on an admitted request. In a thread, it takes nothing of the loop."""
+        return (self._occupancy if self._lane_of(price) is self._short else self._beside).stay(caller)
 
     async def generate(
         self,

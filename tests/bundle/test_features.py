@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from bundle.contract import ENCODER_INPUTS
-from bundle.features.assembly import Candidates, FeatureAssembler, collate
+from bundle.features.assembly import Candidates, FeatureAssembler, Unknown, collate
 from bundle.features.catalogue import UNKNOWN, Catalogue
 from bundle.features.derived import share_below
 from bundle.features.fitting import CLIP, SECONDS_PER_YEAR, FittedFeatures, RecordEncoder, fit
@@ -196,7 +196,18 @@ def test_unknown_values_and_items_of_the_history_are_passed_over() -> None:
     user = UserContext(history=(Interaction("gone", "click"), Interaction("a", "click")))
     arrays = features.request(Candidates(["b"], [{"colour": "green"}]), user, {}, 0.0)
     assert len(arrays["history_numeric"]) == 1
-    assert arrays["candidate_tokens"][0, -1] == 0
+    own = features.request(Candidates(["b"]), user, {}, 0.0)
+    assert own["candidate_tokens"][0, -1] != 0
+    np.testing.assert_array_equal(arrays["candidate_tokens"], own["candidate_tokens"])
+    stranger = features.request(Candidates(["nobody"], [{"colour": "green"}]), user, {}, 0.0)
+    assert stranger["candidate_tokens"][0, -1] == 0
+
+
+def test_fields_with_unknown_values_are_told() -> None:
+    unknown = Unknown(set(), set())
+    sent = [{"colour": "green", "price": 1.0}, {"genres": ["x", "opera"]}]
+    assembler().request(Candidates(["a", "b"], sent), UserContext(), {}, 0.0, unknown)
+    assert unknown == ({"colour", "genres"}, set())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def kubernetes() -> dict[str, Any]:
     """The objects that are applied, by kind."""
     folder = ROOT / "deploy/kubernetes"
     applied = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    assert {*applied, "kustomization.yaml"} == {file.name for file in folder.iterdir()}
+    assert {*applied, "kustomization.yaml"} == {file.name for file in folder.glob("*.yaml")}
     return {
         part["kind"]: part for name in applied for part in yaml.safe_load_all((folder / name).read_text())
     }

@@ -37,11 +37,11 @@ def test_compose_fits_the_images(compose: dict[str, Any], image_settings: Settin
 def test_every_path_of_the_tree_that_compose_mounts_exists(compose: dict[str, Any]) -> None:
     mounts = [
         mount.split(":")
-        for name in ("prometheus", "grafana")
+        for name in ("prometheus", "alertmanager", "grafana")
         for mount in compose["services"][name]["volumes"]
         if mount.startswith("./")
     ]
-    assert len(mounts) == 3
+    assert len(mounts) == 5
     for source, _, mode in mounts:
         assert (ROOT / source).is_dir(), source
         assert mode == "ro"
@@ -50,11 +50,15 @@ def test_every_path_of_the_tree_that_compose_mounts_exists(compose: dict[str, An
 def test_prometheus_and_grafana_are_wired_to_what_there_is(compose: dict[str, Any]) -> None:
     services = compose["services"]
     options = dict(option.split("=") for option in services["prometheus"]["command"])
+    assert f"./docs:{options['--web.user-assets']}:ro" in services["prometheus"]["volumes"]
     folder = next(mount for mount in services["prometheus"]["volumes"] if mount.startswith("./")).split(":")
     config = ROOT / folder[0] / Path(options["--config.file"]).relative_to(folder[1])
     scraped = yaml.safe_load(config.read_text())
     targets = [target for job in scraped["scrape_configs"] for target in job["static_configs"][0]["targets"]]
     assert f"service:{argument('EXPOSE')}" in targets
+    (receiving,) = scraped["alerting"]["alertmanagers"]
+    port = services["alertmanager"]["ports"][0].split(":")[-1]
+    assert receiving["static_configs"] == [{"targets": [f"alertmanager:{port}"]}]
     for pattern in scraped["rule_files"]:
         assert list(config.parent.glob(pattern)), pattern
     mounted = dict(m.split(":")[:2] for m in services["grafana"]["volumes"] if m.startswith("./"))
@@ -70,10 +74,41 @@ def test_prometheus_and_grafana_are_wired_to_what_there_is(compose: dict[str, An
     assert list(dashboards.glob("*.json"))
 
 
+def test_prometheus_remembers_the_objectives_window(compose: dict[str, Any]) -> None:
+    words = dict(option.split("=") for option in compose["services"]["prometheus"]["command"])
+    kept_days = int(words["--storage.tsdb.retention.time"].removesuffix("d"))
+    rules = (ROOT / "deploy/prometheus/rules/recording.yml").read_text()
+    windows = [int(days) for days in re.findall(r"\[(\d+)d\]", rules)]
+    assert max(windows) == 30, "what the objectives are about"
+    assert kept_days > max(windows)
+
+
+def test_every_alert_has_a_receiver(compose: dict[str, Any]) -> None:
+    file = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
+    receivers = {receiver["name"] for receiver in file["receivers"]}
+    assert {file["route"]["receiver"], *(route["receiver"] for route in file["route"]["routes"])} <= receivers
+    alerts = (ROOT / "deploy/prometheus/rules/alerts.yml").read_text()
+    matchers = [matcher for rule in file["inhibit_rules"] for matcher in rule["source_matchers"]]
+    for name in re.findall(r'alertname="(\w+)"', " ".join(matchers)):
+        assert f"alert: {name}\n" in alerts
+
+
+def test_monitoring_starts_whether_or_not_the_service_does(compose: dict[str, Any]) -> None:
+    for name in ("prometheus", "alertmanager", "grafana"):
+        assert "depends_on" not in compose["services"][name]
+    (bundle,) = compose["services"]["service"]["volumes"]
+    assert bundle["bind"] == {"create_host_path": True}, "else a missing folder keeps all from starting"
+
+
+def test_nothing_takes_all_the_memory(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert re.fullmatch(r"(\$\{\w+:-)?\d+[mg]\}?", service["mem_limit"]), name
+
+
 def test_compose_starts_each_once_what_it_needs_is_healthy(compose: dict[str, Any]) -> None:
     services = compose["services"]
     needs = {name: service.get("depends_on", {}) for name, service in services.items()}
-    assert {name for name, needed in needs.items() if not needed} == {"redis", "trainer"}
+    assert {name for name, needed in needs.items() if needed} == {"service", "load"}
     for name, needed in needs.items():
         for other, how in needed.items():
             assert how == {"condition": "service_healthy"}, name

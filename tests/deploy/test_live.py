@@ -11,6 +11,7 @@ import math
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -23,6 +24,7 @@ import yaml
 from eventually import eventually
 
 from deploy.grafana.generate import DASHBOARDS
+from deploy.grafana.panels import colour
 from deploy.grafana.promql import everything
 from deploy.prometheus.local import FOLDER, Prometheus, binary, get
 from launch.redis import RedisServer
@@ -46,7 +48,8 @@ def put_load(port: int, over: Event) -> None:
             event = {"type": "click", "item_id": items[0]["id"]}
             body = {"recommendation_id": answer["recommendation_id"], "events": [event]}
             client.post("/v1/feedback", json=body)
-            client.post("/v1/rerank", json={"items": [*items, {"id": "new"}], "user_id": f"cold{number}"})
+            new = {"id": "new", "features": {"colour": "red"}}
+            client.post("/v1/rerank", json={"items": [*items, new], "user_id": f"cold{number}"})
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6})
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6, "strict": True})
             client.post("/v1/rerank", json={"items": []})
@@ -79,7 +82,8 @@ def watched(service: ServiceProcess) -> Iterator[Watched]:
     get()
     over = Event()
     load = Thread(target=put_load, args=(service.port, over))
-    with Prometheus(f"127.0.0.1:{service.port}", free_port(), interval_s=1) as prometheus:
+    target = f"127.0.0.1:{service.port}"
+    with Prometheus(target, free_port(), interval_s=1, alerts_wait=False) as prometheus:
         load.start()
         yield Watched(prometheus)
         over.set()
@@ -126,6 +130,18 @@ async def test_an_alert_compares_what_there_is(watched: Watched, rule: dict[str,
     assert {one["metric"].get("job") for one in watched.prometheus.query(outcome)} == {"rerank"}
 
 
+async def test_what_is_drawn_into_every_panel_has_data(watched: Watched) -> None:
+    for one in json.loads((DASHBOARDS / "service.json").read_text())["annotations"]["list"]:
+        await watched.has_data(everything(one["expr"], RATE_INTERVAL))
+
+
+def test_prometheus_serves_the_runbook_that_alerts_link_to(watched: Watched) -> None:
+    alerts = watched.prometheus.get("alerts")["alerts"]
+    assert alerts, "a quarter of the load fails"
+    for alert in alerts:
+        assert "## RerankInstanceDown" in httpx.get(alert["annotations"]["runbook_url"]).text
+
+
 async def test_prometheus_is_content_with_every_rule(watched: Watched) -> None:
     await watched.has_data('up{job="rerank"} == 1')
     await eventually(lambda: all(rule["health"] != "unknown" for rule in evaluated(watched.prometheus)))
@@ -138,6 +154,37 @@ def evaluated(prometheus: Prometheus) -> list[dict[str, Any]]:
     return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
 
 
+def first_row() -> dict[str, dict[str, Any]]:
+    """The panels that say at one glance how it is."""
+    panels = json.loads((DASHBOARDS / "service.json").read_text())["panels"]
+    end = next(i for i, panel in enumerate(panels) if i and panel["type"] == "row")
+    return {panel["title"]: panel for panel in panels[1:end]}
+
+
+def colours(prometheus: Prometheus) -> dict[str, list[str]]:
+    """What the first row looks like now: the colour of each number of each panel."""
+
+    def now(target: dict[str, Any]) -> float | None:
+        found = prometheus.query(everything(target["expr"], RATE_INTERVAL))
+        assert len(found) <= 1
+        return float(found[0]["value"][1]) if found else None
+
+    return {
+        title: [colour(panel, number, now(target)) for number, target in enumerate(panel["targets"])]
+        for title, panel in first_row().items()
+    }
+
+
+async def test_traffic_that_fails_is_red(watched: Watched) -> None:
+    """A quarter of the reranks is answered 504."""
+    await watched.has_data("job:rerank_unavailable:ratio_rate30d > 0.1")
+    seen = colours(watched.prometheus)
+    for title in ("Firing alerts", "Firing for", "Reranks failed", "Availability budget"):
+        assert seen[title] == ["red"], title
+    assert seen["Instances"] == ["green", "green"]
+    assert seen["Context store"] == ["green"]
+
+
 def test_every_series_is_of_a_known_kind(service: ServiceProcess, watched: Watched) -> None:
     """Names, units and help texts as Prometheus's own linter wants them."""
     text = httpx.get(f"{service.url}/metrics").text
@@ -145,3 +192,35 @@ def test_every_series_is_of_a_known_kind(service: ServiceProcess, watched: Watch
         [binary("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30
     )
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
+
+
+async def test_a_total_outage_is_red(bundle: Path) -> None:
+    """Nobody asks for anything, then all is well, and then there is no instance any more."""
+    with ExitStack() as stack:
+        service = stack.enter_context(ServiceProcess(bundle, "--drain-s", "0"))
+        target = f"127.0.0.1:{service.port}"
+        prometheus = stack.enter_context(Prometheus(target, free_port(), interval_s=1, alerts_wait=False))
+        quiet = {  # but for alerts: a busy machine stalls the event loop
+            "Instances": ["green", "green"],
+            "Reranks failed": ["text"],
+            "Availability budget": ["text"],
+            "Reranks over 50 ms": ["text"],
+            "Latency budget": ["text"],
+            "Context store": ["green"],
+        }
+        await eventually(lambda: quiet.items() <= colours(prometheus).items())
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            await client.post("/v1/rerank", json={"items": [{"id": "i1"}], "deadline_ms": 9000})
+        well = {name: ["green"] for name in ("Reranks failed", "Availability budget")}
+        await eventually(lambda: well.items() <= colours(prometheus).items())
+        service.process.kill()
+        gone = {
+            "Firing alerts": ["red"],
+            "Firing for": ["red"],
+            "Instances": ["red", "red"],
+            "Reranks failed": ["red"],
+            "Context store": ["text"],
+        }
+        await eventually(lambda: gone.items() <= colours(prometheus).items())
+        firing = {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
+        assert {"RerankInstanceDown", "RerankAbsent"} <= firing

@@ -13,6 +13,6 @@ ON_THE_HOST = {"RERANK_BUNDLE_DIR"}
 
 def test_variables_are_settings() -> None:
     paths = ("Dockerfile", "docker-compose.yml", "docs/deployment.md")
-    files = [*(ROOT / path for path in paths), *(ROOT / "deploy/kubernetes").iterdir()]
+    files = [*(ROOT / path for path in paths), *(ROOT / "deploy/kubernetes").rglob("*.yaml")]
     named = set(re.findall(r"\bRERANK_[A-Z_]*[A-Z]\b", "".join(file.read_text() for file in files)))
     assert {"RERANK_REDIS_URL"} < named <= SETTINGS | ON_THE_HOST

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,9 @@ async def test_closed_loop_keeps_its_objectives(address: str, bundle: Path) -> N
     assert code == 0, output
     assert "objective missed" not in output
     metrics = httpx.get(f"{address}/metrics").text
-    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"}' in metrics
-    assert 'code="422"' not in metrics
+    assert 'rerank_requests_total{code="202",endpoint="/v1/feedback"} 0.0' not in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/rerank"} 0.0' in metrics
+    assert 'rerank_requests_total{code="422",endpoint="/v1/feedback"} 0.0' in metrics
 
 
 async def test_fallbacks_miss_an_objective(address: str, bundle: Path) -> None:
@@ -70,6 +73,29 @@ async def test_fallbacks_miss_an_objective(address: str, bundle: Path) -> None:
     assert code == 1, output
     (missed,) = [line for line in output.splitlines() if "objective missed" in line]
     assert "fallback ratio: 1," in missed
+
+
+async def test_a_dead_store_misses_an_objective(bundle: Path) -> None:
+    """Every list is answered, and as good as an anonymous one."""
+    nowhere = ("--redis-url", f"redis://127.0.0.1:{free_port()}/0")
+    with ServiceProcess(bundle, *PATIENT, *nowhere) as service:
+        code, output = await run_for(3, service.url, "--items-file", str(bundle), *SLOW_IS_FINE)
+    assert code == 1, output
+    (missed,) = [line for line in output.splitlines() if "objective missed" in line]
+    assert "storeless ratio: 1," in missed
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_key_is_sent_and_not_told(bundle: Path, tmp_path: Path, given: bool) -> None:
+    key, report = "rk_" + "k" * 40, (tmp_path / "report.html", tmp_path / "summary.json")
+    grants = f'[load]\nsha256 = ["{sha256(key.encode()).hexdigest()}"]\nscopes = ["rerank", "feedback"]'
+    with ServiceProcess(bundle, *PATIENT, RERANK_API_KEYS=grants) as service:
+        files = ("--html", str(report[0]), "--summary-file", str(report[1]), "--items-file", str(bundle))
+        paced = ("--users", "2", "--pause-s", "0.05", "--run-time", "3s", "--host", service.url)
+        environment = {**os.environ, **({"LOCUST_API_KEY": key} if given else {})}
+        output, _ = (run := start(*paced, *files, *SLOW_IS_FINE, env=environment)).communicate(timeout=60)
+    assert run.returncode == (0 if given else 1), output
+    assert key not in output + "".join(path.read_text() for path in report)
 
 
 def test_no_service_is_no_pass(tmp_path: Path) -> None:
@@ -126,6 +152,7 @@ def test_a_master_judges_what_two_workers_measured(address: str, bundle: Path, t
     assert measured["arrivals"] == "OpenLoop"
     assert [level["users"] for level in measured["levels"]] == [1, 1, 2, 3, 3, 4]
     assert measured["reranks"] == reranks(address) - before > 0
+    assert [level["breaches"] for level in measured["levels"]] == [[]] * 6
 
 
 async def test_an_open_loop_tells_of_a_pause_that_a_closed_one_hides(bundle: Path, tmp_path: Path) -> None:

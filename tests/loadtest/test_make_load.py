@@ -45,6 +45,7 @@ def test_a_missed_objective_is_1_and_has_a_report_too(bundle: Path, tmp_path: Pa
     assert missed.returncode == 1, missed.stdout + missed.stderr
     assert "load: objectives missed;" in missed.stdout
     assert "load: objective missed: rerank p99 in ms: " in missed.stdout
+    assert "load: objectives met up to " in missed.stdout
     assert json.loads((tmp_path / "summary.json").read_text())["passed"] is False
     assert (tmp_path / "latency-over-time.png").exists()
     assert "Finished server process" in (tmp_path / "service.log").read_text()

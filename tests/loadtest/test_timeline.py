@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.shapes import Level
 from loadtest.summary import summarise
-from loadtest.timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, LATE, OK, Timeline
+from loadtest.timeline import ERROR, FALLBACK, FEEDBACK, FEEDBACK_ERROR, LATE, OK, STORELESS, Timeline
 
 
 def test_percentiles_are_exact_to_one_percent() -> None:
@@ -25,6 +25,7 @@ def test_outcomes_are_told_apart() -> None:
     timeline = Timeline()
     for outcome, latency in (
         (LATE, 70),
+        (STORELESS, 1),
         (OK, 1),
         (OK, 2),
         (FALLBACK, 50),
@@ -36,7 +37,7 @@ def test_outcomes_are_told_apart() -> None:
     whole = timeline.whole()
     assert (whole.requests, whole.reranks, whole.errors) == (6, 4, 2)
     assert whole.error_ratio == 2 / 6
-    assert whole.fallback_ratio == whole.late_ratio == 1 / 4
+    assert whole.fallback_ratio == whole.late_ratio == whole.storeless_ratio == 1 / 4
     assert whole.percentile_ms(1.0) == pytest.approx(900, rel=0.0101), "of reranks, failed ones too"
 
 

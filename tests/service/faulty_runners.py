@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from rerank_client import Client
 
+from engine.settings import Decoding
+
 
 class Gate(threading.Event):
     """Closed until it is set. `reached` once somebody waits for it."""
@@ -29,6 +31,7 @@ class Failing:
     """A runner that raises."""
 
     provider: str = "CPUExecutionProvider"
+    decoding: Decoding = "graph"
 
     def run(self, *batch: Any) -> dict[str, Any]:
         raise RuntimeError("no more")
@@ -41,6 +44,7 @@ class Held:
     real: Any
     gate: Gate
     provider: str = "CPUExecutionProvider"
+    decoding: Decoding = "graph"
 
     def run(self, *batch: Any) -> Any:
         assert self.gate.wait(60)
@@ -53,6 +57,7 @@ class Confused:
 
     real: Any
     provider: str = "CPUExecutionProvider"
+    decoding: Decoding = "graph"
 
     def run(self, *batch: Any) -> Any:
         records = self.real.run(*batch)

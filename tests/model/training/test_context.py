@@ -8,16 +8,15 @@ import torch
 from small_run import small_config
 
 from model.data import __main__ as command
-from model.data.__main__ import context
 from model.evaluator import Evaluator
 from model.sizes import feature_sizes
 from model.training.config import EvaluatorConfig
-from model.training.context import compared
+from model.training.context import compared, context_of_log
 from model.training.examples import to_batch
 
 
 def test_neighbours_are_worth_something_where_they_matter() -> None:
-    found = context(small_config())
+    found = context_of_log(small_config())
     assert found.low > 0
     assert "may gain from reasoning" in str(found)
 

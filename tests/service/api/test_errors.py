@@ -135,6 +135,7 @@ async def test_every_fault_is_listed(client: Client) -> None:
         ({"max_id_length": 3}, {"items": ONE, "user_id": "abcd"}, "user_id"),
         ({"max_features": 1}, item(a=1, b=2), "items.1.features"),
         ({"max_features": 1}, {"items": ONE, "context": {"a": 1, "b": 2}}, "context"),
+        ({"max_values": 3}, item(a=["x", "y"], b=1), "items"),
         ({"max_feature_values": 2}, item(a=["x", "y", "z"]), "items.1.features.a"),
         ({"max_feature_values": 2}, item(a="xyz"), "items.1.features.a"),
         ({"max_feature_values": 2}, matrix(["a", "b", "c"], b"\0" * 12), "features_f32.names"),

@@ -3,6 +3,7 @@
 import json
 import math
 from copy import deepcopy
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from rerank_client import Client, Serve
 
-from bench.hostile_bodies import asking, hostile
+from bench.hostile_bodies import asking, hostile, names_of
 from service.api.decoding import LISTED_BYTES, parse
 from service.bodies.rerank import RerankRequest
 from service.bodies.users import ContextBody, FeedbackRequest
@@ -23,11 +24,11 @@ CPU_S = 1.0
 """A generous bound: what is within it took minutes where every fault was looked for."""
 
 
-async def test_the_worst_bodies_get_short_answers(client: Client) -> None:
-    ask = asking(client.app)
+async def test_the_worst_bodies_get_short_answers(client: Client, bundle: Path) -> None:
+    ask, limits = asking(client.app), client.service.settings
     statuses = set()
-    for size in (LISTED_BYTES - 1000, client.service.settings.max_body_bytes - 1000):
-        for sent in hostile(size):
+    for size in (LISTED_BYTES - 1000, limits.max_body_bytes - 1000):
+        for sent in hostile(size, names_of(bundle), limits.max_values):
             least_s = math.inf
             for _ in range(2):  # what runs for the first time may be compiled
                 started = process_time()

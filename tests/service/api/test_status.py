@@ -22,7 +22,19 @@ async def test_models_are_listed(client: Client, bundle: Path) -> None:
         "trigger_rate": gate.trigger_rate,
     }
     assert model["defaults"]["slate_length"] == 10
-    assert model["provider"] == "CPUExecutionProvider"
+    assert (model["provider"], model["decoding"]) == ("CPUExecutionProvider", "native")
+    told = {
+        (one["scope"], one["name"]): (one["kind"], one["values"], one["size"]) for one in model["features"]
+    }
+    assert told == {
+        ("item", "price"): ("numeric", None, None),
+        ("item", "genres"): ("multivalued", 5, None),
+        ("item", "embedding"): ("vector", None, 4),
+        ("user", "taste"): ("vector", None, 4),
+        ("context", "device"): ("categorical", 2, None),
+    }
+    assert (model["event_types"], model["groups"]) == (["click"], ["genres"])
+    assert model["initial_score"] is True
 
 
 async def test_readiness_ends_where_draining_begins(client: Client) -> None:

@@ -276,3 +276,11 @@ async def test_a_stored_profile_of_another_model_is_left_out(client: Client) -> 
     answer = await client.rerank(ITEMS, user_id="u")
     assert answer.status_code == 200
     assert (answer.json()["context"], answer.json()["fallback"]) == ("hit", None)
+
+
+async def test_a_profile_is_told_what_the_model_has_no_field_for(client: Client) -> None:
+    profile = {"taste": [1.0, 2.0, 3.0, 4.0], "größe": 3}
+    answer = await client.put("/v1/users/u/context", json={"profile": profile})
+    assert (answer.status_code, answer.headers["x-ignored-fields"]) == (204, "profile.gr%C3%B6%C3%9Fe")
+    known = await client.put("/v1/users/u/context", json={"profile": {"taste": None}})
+    assert "x-ignored-fields" not in known.headers

@@ -378,6 +378,7 @@ async def test_dead_redis_means_an_anonymous_user(serve: Serve, redis_server: Re
         assert (refused.status_code, refused.json()["error_type"]) == (503, "unavailable")
         assert (await client.get("/v1/users/u/context")).status_code == 503
         assert await client.metric('rerank_context_lookups_total{result="unavailable"}') == 12
+        assert await client.metric("rerank_context_store_up") == 0
         redis_server.start()
         assert (await client.rerank(["i1"], user_id="u")).json()["context"] == "unavailable"
         clock.now += 10
@@ -408,6 +409,23 @@ async def test_a_slow_store_counts_against_the_deadline(serve: Serve, redis_serv
         )
         assert await client.metric('rerank_deadline_exceeded_total{stage="context"}') == 1
         assert await client.metric('rerank_context_lookups_total{result="timeout"}') == 1
+
+
+async def test_what_was_never_asked_is_not_held_against_redis(
+    serve: Serve, redis_server: RedisServer
+) -> None:
+    settings = {**PATIENT, "redis_max_connections": 1, "redis_pool_wait_ms": 1}
+    async with serve(redis_url=redis_server.url, **settings) as client:
+        await client.rerank(["i1"], user_id="u")
+        with redis_server.hung():
+            waiting = asyncio.create_task(client.rerank(["i1"], user_id="u"))
+            await asyncio.sleep(0.05)
+            asked = [(await client.rerank(["i1"], user_id="u")).json()["context"] for _ in range(30)]
+        await waiting
+        assert asked == ["unavailable"] * 30
+        assert await client.metric('rerank_context_lookups_total{result="not_asked"}') == 30
+        assert await client.metric('rerank_context_lookups_total{result="unavailable"}') == 0
+        assert await client.metric("rerank_context_store_up") == 1
 
 
 async def test_a_full_redis_costs_a_rerank_its_id_only(serve: Serve, redis_server: RedisServer) -> None:

@@ -14,6 +14,7 @@ from rerank_client import Client, Serve
 
 from service.app import create_app
 from service.observe import logs
+from service.observe.answer_log import Sampled
 from service.observe.tracing import Tracer
 from service.settings import Settings
 
@@ -72,10 +73,12 @@ async def test_no_ids_at_info(ids: str, serve: Serve, logged: Any) -> None:
     async with serve() as client:
         await everything_with_ids(client)
     lines = logged.lines()
-    assert {"error"} == {line["level"] for line in lines}
+    assert {line["level"] for line in lines} == {"info", "error", "warning"}
     assert "xyz" not in json.dumps(lines)
     assert not any("ids" in line for line in lines)
-    inference, unexpected = lines[0], lines[1]
+    _, inference, answer, unexpected = lines[:4]
+    assert (answer["message"], answer["fallback"]) == ("a list came back as it was", "model")
+    assert (answer["model"], answer["endpoint"], answer["code"]) == ("eglr", "/v1/rerank", 200)
     assert inference["message"] == "inference failed for a batch of 1: no more"
     assert "builtins.RuntimeError" in inference["exception"]
     assert "test_logs.py" in unexpected["exception"]
@@ -158,3 +161,67 @@ def test_warnings_are_lines_too(logged: Any) -> None:
     (line,) = logged.lines()
     assert (line["level"], line["logger"]) == ("warning", "py.warnings")
     assert "UserWarning: of two\nlines" in line["message"]
+
+
+async def test_a_line_for_each_answer_that_failed_was_refused_or_is_a_fallback(
+    serve: Serve, logged: Any
+) -> None:
+    async with serve(answer_log_per_s=1000) as client:
+        logged()
+        await client.rerank(["i1", "i2"])
+        await client.rerank(["i1"], deadline_ms=1e-6)
+        await client.rerank(["i1"], deadline_ms=1e-6, strict=True)
+        await client.rerank([PERSON])
+        await client.rerank([])
+        client.service.models._served.clear()
+        await client.rerank(["i1"])
+    answers = [line for line in logged.lines() if line["logger"] == "service.observe.answer_log"]
+    told = [(line["level"], line["message"], line["code"], line.get("fallback")) for line in answers]
+    assert told == [
+        ("warning", "a list came back as it was", 200, "deadline"),
+        ("error", "a request failed", 504, None),
+        ("warning", "a list came back as it was", 200, "unknown"),
+        ("error", "a request failed", 503, None),
+    ]
+    reasons = [line.get("reason") for line in answers]
+    late = "the deadline passed in stage parse"
+    assert reasons == [late, late, None, "no model is loaded yet"]
+    assert PERSON not in json.dumps(answers)
+    assert all(line["took_ms"] >= 0 and line["request_id"] for line in answers)
+
+
+async def test_a_flood_is_counted_instead_of_written(serve: Serve, logged: Any) -> None:
+    """And drowns no line of another kind."""
+    async with serve(answer_log_per_s=1e-9) as client:
+        logged()
+        for _ in range(5):
+            await client.rerank(["nobody"])
+        await client.rerank(["i1"], deadline_ms=1e-6)
+    lines = [line["fallback"] for line in logged.lines() if line["logger"] == "service.observe.answer_log"]
+    assert lines == ["unknown", "deadline"]
+
+
+def test_the_next_line_says_how_many_were_left_out() -> None:
+    sampled = Sampled(2.0, now=0.0)
+    assert [sampled.take(0.0) for _ in range(5)] == [0, 0, None, None, None]
+    assert [sampled.take(0.5), sampled.take(0.5), sampled.take(100.0)] == [3, None, 1]
+    assert Sampled(0.0, now=0.0).take(1.0) is None
+
+
+@pytest.mark.parametrize(("ratio", "lines"), [(0.0, 0), (1.0, 2)])
+async def test_an_access_log_if_asked_for(ratio: float, lines: int, serve: Serve, logged: Any) -> None:
+    async with serve(access_log_ratio=ratio) as client:
+        logged()
+        await client.rerank(["i1"])
+        await client.rerank([{"id": PERSON, "features": {"price": PERSON}}])
+    written = [line for line in logged.lines() if line["message"] == "a request was answered"]
+    assert [line["code"] for line in written] == [200, 422][:lines]
+    assert PERSON not in json.dumps(written), "nor what a 422 says of it"
+
+
+async def test_start_up_says_what_is_served(serve: Serve, logged: Any, bundle: Path) -> None:
+    logged()
+    async with serve(decoding="graph"):
+        (line,) = [line for line in logged.lines() if line["message"] == "a model is served"]
+    assert (line["model"], line["version"], line["bundle"]) == ("eglr", "1", str(bundle))
+    assert (line["provider"], line["decoding"]) == ("CPUExecutionProvider", "graph")

@@ -70,7 +70,7 @@ async def test_a_reranks_metrics(client: Client) -> None:
 async def test_what_has_not_happened_yet_is_there_at_0(client: Client) -> None:
     lines = (await client.get("/metrics")).text.splitlines()
     for name, label, values in (
-        ("fallback_total", "reason", ("deadline", "overload", "model")),
+        ("fallback_total", "reason", ("deadline", "overload", "model", "unknown")),
         ("shed_total", "reason", ("deadline", "overload")),
         ("deadline_exceeded_total", "stage", ("parse", "context", "features", "queue", "infer")),
         ("reasoning_stop_total", "reason", ("entropy", "budget", "deadline")),
@@ -78,11 +78,32 @@ async def test_what_has_not_happened_yet_is_there_at_0(client: Client) -> None:
     ):
         for value in values:
             assert f'rerank_{name}{{model="eglr",{label}="{value}",version="1"}} 0.0' in lines
-    for result in ("hit", "miss", "anonymous", "unavailable", "timeout"):
+    for result in ("hit", "miss", "anonymous", "unavailable", "timeout", "not_asked"):
         assert f'rerank_context_lookups_total{{result="{result}"}} 0.0' in lines
     for stage in ("parse", "context"):
         sample = f'rerank_stage_duration_seconds_count{{model="",stage="{stage}",version=""}} 0.0'
         assert sample in lines, "of no model"
+
+
+async def test_what_objectives_read_is_there_before_the_first_request(client: Client) -> None:
+    text = (await client.get("/metrics")).text
+    for endpoint in ("/v1/rerank", "/v1/models/{model}/rerank"):
+        for code in (200, 429, 500, 503, 504):
+            assert f'rerank_requests_total{{code="{code}",endpoint="{endpoint}"}} 0.0' in text
+        for outcome in ("served", "shed", "invalid", "failed"):
+            labels = f'endpoint="{endpoint}",le="0.05",outcome="{outcome}"'
+            assert f"rerank_request_duration_seconds_bucket{{{labels}}} 0.0" in text
+    for code in (202, 503):
+        assert f'rerank_requests_total{{code="{code}",endpoint="/v1/feedback"}} 0.0' in text
+
+
+async def test_the_process_is_told_of(client: Client) -> None:
+    assert await client.metric("rerank_process_resident_memory_bytes") > 1e7
+    spent = await client.metric("rerank_process_cpu_seconds_total")
+    assert 0 < spent <= await client.metric("rerank_process_cpu_seconds_total")
+    assert 0 < await client.metric("rerank_process_start_time_seconds") < time.time()
+    assert await client.metric("rerank_context_store_up") == 1
+    assert await client.metric("rerank_event_loop_lag_seconds_count") > 0
 
 
 async def test_a_provider_that_fell_back_is_there_at_0(client: Client) -> None:
@@ -108,6 +129,17 @@ async def test_late_positions_share_a_label(client: Client) -> None:
     assert await client.metric('rerank_gate_entropy_nats_count{position="20+",when="after"}') == 4
 
 
+async def test_ignored_fields_are_counted_by_name_as_far_as_there_is_room(serve: Serve) -> None:
+    async with serve(max_ignored_fields=2) as client:
+        for n in range(5):
+            await client.rerank([{"id": "i1", "features": {f"colour{n}": 1, "genres": "opera"}}])
+        total = "rerank_ignored_fields_total"
+        assert await client.metric(f'{total}{{field="items.features.colour0",reason="undeclared"}}') == 1
+        assert await client.metric(f'{total}{{field="items.features.genres",reason="unknown_value"}}') == 5
+        assert await client.metric(f'{total}{{field="other",reason="undeclared"}}') == 4
+        assert await client.metric(total) == 10
+
+
 async def test_labels_are_small_closed_sets(client: Client) -> None:
     """No id of a user, an item or a made-up path may become a time series."""
     await client.get("/no/such/path")
@@ -131,6 +163,8 @@ async def test_labels_are_small_closed_sets(client: Client) -> None:
         "position",
         "result",
         "signal",
+        "outcome",
+        "field",
     }
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     assert labels <= allowed | {"le", "provider"}

@@ -1,6 +1,7 @@
 """The second port, on a real process."""
 
 import socket
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,16 @@ def test_metrics_have_a_port_of_their_own(bundle: Path) -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 404
         service.process.terminate()
         assert service.until_ended() == 0
+
+
+def test_it_has_the_same_hosts_and_its_own_address(bundle: Path) -> None:
+    port, hosts = free_port(), ("--allowed-hosts", "api.example.com")
+    with ServiceProcess(bundle, "--admin-port", str(port), *hosts, "--drain-s", "0"):
+        asked = partial(httpx.get, f"http://127.0.0.1:{port}/metrics")
+        assert asked().status_code == 200
+        assert asked(headers={"host": "api.example.com"}).status_code == 200
+        refused = asked(headers={"host": "rebound.example.net"})
+        assert (refused.status_code, refused.json()["error_type"]) == (400, "validation")
 
 
 def test_a_taken_port_is_refused_at_the_start(bundle: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Limits of connections: each one's answer, and that health is told beyond all of them."""
 
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -247,3 +249,19 @@ def test_an_idle_connection_is_closed(impatient: ServiceProcess, sent: bytes) ->
         if sent:
             assert caller.send(sent).answer().status == 200
         assert caller.is_closed()
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_a_request_is_as_old_as_it_is(limited: ServiceProcess, waited: bool) -> None:
+    """The event loop stood still for 1.5 s, and a request of a second came at the end, or before."""
+    body = ITEMS[:-1] + b', "deadline_ms": 1000}'
+    with connected(limited) as caller:
+        caller.send(GET_LIVEZ).answer()
+        limited.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.0 if waited else 1.5)
+            caller.send(head(length=len(body)) + body)
+            time.sleep(1.5 if waited else 0.0)
+        finally:
+            limited.process.send_signal(signal.SIGCONT)
+        assert caller.answer().json["fallback"] == ("deadline" if waited else None)

@@ -14,12 +14,12 @@ from typing import cast
 import pytest
 import uvicorn
 from fastapi import FastAPI, Response
-from raw import GET_LIVEZ, RERANK, Caller
+from raw import GET_LIVEZ, RERANK, Caller, head
 from starlette.types import Receive, Scope, Send
 
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
-from launch.waiting import until_ready
+from launch.waiting import free_port, until_ready
 from service.__main__ import read_settings
 from service.app import create_app
 from service.process.connection import Connections
@@ -176,18 +176,23 @@ def test_tls_and_certificates_of_callers(start: Start, tmp_path: Path) -> None:
     known = ssl.create_default_context(cafile=str(cert))
     known.load_cert_chain(own, own_key)
 
-    def status(port: int, context: ssl.SSLContext) -> bytes:
+    def status(port: int, context: ssl.SSLContext, sent: bytes = RERANK) -> bytes:
         with (
             socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secured,
         ):
-            secured.sendall(RERANK)
+            secured.sendall(sent)
             return secured.recv(12)
 
+    admin_port = free_port()
     files = ("--tls-cert", str(cert), "--tls-key", str(key), "--tls-client-ca", str(own))
+    files += ("--admin-port", str(admin_port))
     service = start(lambda port: status(port, known).endswith(b"200"), *files)
     with suppress(ssl.SSLError):  # or the end, without a word
         assert status(service.port, anonymous) == b""
+    assert status(admin_port, known, head(method="GET", path="/metrics")).endswith(b"200")
+    with suppress(ssl.SSLError):
+        assert status(admin_port, anonymous, head(method="GET", path="/metrics")) == b""
     with Caller(("127.0.0.1", service.port)) as silent:
         assert silent.is_closed(), "not waited for"
     with (

@@ -7,7 +7,8 @@ from service.serving.loop_lag import BEAT_S, LoopLag
 
 
 async def test_a_stall_is_seen_while_it_lasts_until_the_next_beat(clock: SteeredClock) -> None:
-    lag = LoopLag(clock)
+    late_s: list[float] = []
+    lag = LoopLag(clock, late_s.append)
     assert lag.seconds == 0.0
     lag.start()
     for _ in range(3):
@@ -20,3 +21,4 @@ async def test_a_stall_is_seen_while_it_lasts_until_the_next_beat(clock: Steered
     await clock.advance(BEAT_S)
     assert lag.seconds == 0.0
     lag.stop()
+    assert [s for s in late_s if s > BEAT_S] == pytest.approx([0.05]), "each beat is reported once"

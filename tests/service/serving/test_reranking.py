@@ -98,6 +98,9 @@ async def test_overload(serve: Serve) -> None:
         gate.set()
         assert all(answer.json()["fallback"] is None for answer in await asyncio.gather(*waiting))
         assert await client.metric('rerank_shed_total{reason="overload"}') == 2
+        durations = "rerank_request_duration_seconds_count"
+        assert await client.metric(f'{durations}{{outcome="shed"}}') == 2, "fast, and no measure of the queue"
+        assert await client.metric(f'{durations}{{endpoint="/v1/rerank",outcome="served"}}') == 2
 
 
 async def test_retry_after_is_the_predicted_wait(serve: Serve, clock: SteeredClock) -> None:

@@ -222,6 +222,34 @@ async def test_who_is_predicted_to_be_late_is_refused(running: Running, clock: S
         scheduler.admit(5, controls(5), clock(), ""), "nobody is before it: it is tried"
 
 
+async def test_the_rest_of_the_loops_work_counts_too(running: Running, clock: SteeredClock) -> None:
+    """A quick model behind an event loop that each request takes 2 ms of."""
+    model = Model(clock=clock)
+    async with running(model) as scheduler:
+        price = scheduler.admit(5, controls(5), clock() + 1.0, "a")
+        with scheduler.stay(price, "a"):
+            clock.now += 0.002
+        await turns()
+        scheduler.admit(5, controls(5), clock(), "a"), "nobody is before it: it is tried"
+        with scheduler.stay(price, "a"), scheduler.stay(price, "a"), scheduler.stay(price, "b"):
+            scheduler.admit(5, controls(5), clock() + 0.0081, "a")
+            scheduler.admit(5, controls(5), clock() + 0.0061, "c"), "one of each caller's is before it"
+            with pytest.raises(OverloadedError):
+                scheduler.admit(5, controls(5), clock() + 0.0079, "a")
+        await turns()
+
+
+async def test_what_runs_in_a_thread_takes_nothing_of_the_loop(running: Running, clock: SteeredClock) -> None:
+    async with running(Model(clock=clock), batch_s=0.0) as scheduler:
+        price = scheduler.admit(5, controls(5), clock() + 1.0, "a")
+        with scheduler.stay(price, "a"):
+            clock.now += 0.5
+        await turns()
+        with scheduler.stay(price, "a"):
+            scheduler.admit(5, controls(5), clock() + 0.1, "b")
+        await turns()
+
+
 async def test_a_stall_sheds_nobody_whose_deadline_is_far(running: Running, clock: SteeredClock) -> None:
     """What came while the event loop stood still for 50 ms is there at once."""
     model = Model(clock=clock)
