@@ -8,6 +8,7 @@ from pathlib import Path
 from bench import report
 from bench.machine import ROOT
 from bundle.manifest import BundleError, read_manifest
+from bundle.repository import locate
 from model.progress import console
 
 PARTS = ("engine", "serving", "overload", "stages", "memory")
@@ -18,13 +19,14 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, required=True)
     arguments = parser.parse_args()
     try:
-        read_manifest(arguments.bundle)
+        bundle = locate(arguments.bundle)
+        read_manifest(bundle)
     except BundleError as error:
         console.print(f"{error}\n`make train` makes the bundle to measure, in a few minutes.")
         return 2
     for number, part in enumerate(PARTS, 1):
         console.print(f"{number} of {len(PARTS)}: {part}")
-        command = [sys.executable, "-m", f"bench.{part}", "--bundle", str(arguments.bundle)]
+        command = [sys.executable, "-m", f"bench.{part}", "--bundle", str(bundle)]
         subprocess.run(command, cwd=ROOT, check=True)
     report.write()
     return 0

@@ -33,6 +33,7 @@ from bundle.arrays import Arrays
 from bundle.features.assembly import Candidates, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import ENCODER, SLATE, STEP
+from bundle.repository import locate
 from engine.generation import Controls, Slate, stack_controls
 from engine.loaded_model import LoadedModel
 from engine.native.runner import decodes_natively
@@ -274,12 +275,13 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
-    engine = Engine(arguments.bundle)
+    bundle = locate(arguments.bundle)
+    engine = Engine(bundle)
     budget = engine.model.manifest.reasoning_budget
     rows = measure([prepare(engine, case) for case in progress(cases(budget), "cases")], arguments.rounds)
     show(rows)
     padding = measure_padding(engine, arguments.rounds)
-    results = {"nodes": node_counts(arguments.bundle), "rows": rows, "padding": padding}
+    results = {"nodes": node_counts(bundle), "rows": rows, "padding": padding}
     command = "python -m bench.engine --bundle DIR"
     path = keep("engine", results, "onnxruntime", "numpy", command=command)
     console.print(f"{path}, at {rows[0]['sgemm_gflops']} GFLOP/s of one large product")

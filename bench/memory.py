@@ -1,8 +1,8 @@
 """Resident memory of the service: `python -m bench.memory --bundle DIR`.
 
 A hundred thousand requests of random N over HTTP, to a service whose store of recommendations is full after
-warm-up (it is bounded, and its filling up would look like a leak), then a hundred bundle swaps under load,
-each in a process of its own. Growth is the most memory after warm-up over that at the end of warm-up. Then
+warm-up (it is bounded, and its filling up would look like a leak), then a hundred swaps of two versions under
+load, each in a process of its own. Growth is the most memory after warm-up over that at its end. Then
 the settings of ONNX Runtime's allocator, each in a fresh process: memory after the same batches of random
 sizes, and their time.
 """
@@ -12,6 +12,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,6 +27,7 @@ from bench.machine import ROOT, keep
 from bench.payloads import workload
 from bench.servers import is_answer, ours, pin_client, running
 from bench.serving import requests
+from launch.bundles import copied
 from model.progress import console, progress
 
 REQUESTS, SAMPLES, SWAPS, BATCHES = 100_000, 100, 100, 3_000
@@ -65,33 +67,35 @@ def _flatness(resident: Sequence[float]) -> dict[str, Any]:
 
 
 async def swap(bundle: Path, count: int) -> dict[str, Any]:
-    """Resident MiB of this process while a bundle is loaded over itself, with reranks under way."""
+    """Resident MiB of this process while two versions of a bundle take turns, with reranks under way."""
     from service.app import create_app
+    from service.serving.plan import Pin
     from service.settings import Settings
 
-    app = create_app(Settings(bundle=bundle))
-    models, reranker = app.state.service.models, app.state.service.reranker
     bodies = cycle(workload(bundle).bodies)
     process, resident = psutil.Process(), []
-    await models.load(bundle)
-    for _ in range(count):
-        reranks = [asyncio.create_task(_rerank(models, reranker, next(bodies))) for _ in range(16)]
-        await models.load(bundle)
-        answers = await asyncio.gather(*reranks)
-        assert not any(answer.fallback for answer in answers), "a rerank was lost in a swap"
-        resident.append(round(process.memory_info().rss / 2**20, 1))
-    await models.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = [Pin.of(copied(bundle, Path(folder), "model", version)) for version in ("1", "2")]
+        app = create_app(Settings(bundle=first.folder))
+        service = app.state.service
+        async with app.router.lifespan_context(app):
+            for pin in islice(cycle((second, first)), count):
+                reranks = [asyncio.create_task(_rerank(service, next(bodies))) for _ in range(16)]
+                await service.changes.make(lambda plan, pin=pin: plan.reloaded([pin]))
+                answers = await asyncio.gather(*reranks)
+                assert not any(answer.fallback for answer in answers), "a rerank was lost in a swap"
+                resident.append(round(process.memory_info().rss / 2**20, 1))
     return {"swaps": count, **_flatness(resident)}
 
 
-async def _rerank(models: Any, reranker: Any, body: bytes) -> Any:
+async def _rerank(service: Any, body: bytes) -> Any:
     from time import monotonic
 
     from service.api.decoding import parse
     from service.bodies.rerank import RerankRequest
 
-    with models.get() as served:
-        return await reranker.rerank(served, parse(RerankRequest, body), "bench", monotonic())
+    with service.models.get() as served:
+        return await service.reranker.rerank(served, parse(RerankRequest, body), "bench", monotonic())
 
 
 ALLOCATORS = {

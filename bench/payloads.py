@@ -16,6 +16,7 @@ from bundle.features.fitting import SECONDS_PER_YEAR, FittedFeatures, key
 from bundle.features.history import Interaction, UserContext
 from bundle.features.schema import AGE_KINDS, FieldSpec
 from bundle.manifest import FEATURES
+from bundle.repository import locate
 from loadtest.payloads import read_item_ids, zipf
 
 Kind = Literal["ids", "features"]
@@ -92,7 +93,7 @@ class RandomFeatures:
     """Raw items as the bundle's training data had them: its vocabularies, its means and spreads."""
 
     def __init__(self, bundle: Path, seed: int) -> None:
-        self._fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+        self._fitted = FittedFeatures.model_validate_json((locate(bundle) / FEATURES).read_bytes())
         self._random = random.Random(seed)
         self._vocabularies = {name: list(known) for name, known in self._fitted.vocabulary.items()}
 

@@ -28,6 +28,7 @@ from bench.payloads import Workload, workload
 from bench.servers import RERANK, Server, is_answer, pin_client, running, tell_users
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import FEATURES
+from bundle.repository import locate
 from engine import loaded_model
 from launch.redis import RedisServer
 from service.app import create_app
@@ -137,7 +138,7 @@ def anonymous(load: Workload) -> Workload:
 
 def as_matrix(load: Workload, bundle: Path) -> Workload:
     """The same lists with their numbers as one matrix; all else comes from the catalogue."""
-    fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
+    fitted = FittedFeatures.model_validate_json((locate(bundle) / FEATURES).read_bytes())
     fields = [field for field in fitted.feature_schema.of("item") if not field.is_token]
     names = [f"{f.name}[{i}]" if f.size else f.name for f in fields for i in range(f.columns)]
     bodies = []

@@ -12,6 +12,7 @@ from bundle.features.assembly import FeatureAssembler, collate
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, FEATURES, BundleError, Manifest, read_manifest
+from bundle.repository import locate
 from engine.generation import Controls, Slate, Times, read_slates, stack_controls
 from engine.lookahead import Lookahead
 from engine.runner import Runner, open_lookahead, open_runner
@@ -29,11 +30,12 @@ class LoadedModel:
 
     @classmethod
     def open(cls, bundle: Path, settings: SessionSettings | None = None) -> Self:
-        """Load and verify a bundle.
+        """Load and verify a bundle, or the current version of a model's folder.
 
         Raises:
             BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
         """
+        bundle = locate(bundle)
         manifest = read_manifest(bundle)
         try:
             fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())

@@ -1,4 +1,4 @@
-"""Set a bundle's threshold from a target: `python -m export.calibrate bundles/ranklens --tokens-per-list 4`.
+"""Set a model's threshold from a target: `python -m export.calibrate bundles/ranklens --tokens-per-list 4`.
 
 The threshold is found on the validation split of the bundle's data set; the whole curve of what other
 thresholds would give (tokens, score, milliseconds) is stored in the bundle beside it. In the same way,
@@ -6,6 +6,8 @@ thresholds would give (tokens, score, milliseconds) is stored in the bundle besi
 """
 
 import argparse
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from bundle.manifest import (
     LookaheadPoint,
     Manifest,
 )
+from bundle.repository import CURRENT, locate, point, publish
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from model.data.features import DatasetFeatures
@@ -152,13 +155,28 @@ def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
 
 
 def store(bundle: Path, manifest: Manifest, changes: dict[str, Any]) -> Manifest:
-    """Write what was calibrated into the bundle. The version ends in the threshold, and in the lookahead if
-    there is one, so that answers tell what they were made with."""
+    """Write what was calibrated into a bundle by itself; of a version make a new one, current if that was.
+
+    The version ends in the threshold, and in the lookahead if there is one, so that answers tell what they
+    were made with.
+
+    Raises:
+        BundleError: there is such a version already.
+    """
     changed = manifest.model_copy(update=changes)
     ahead = f"a{changed.lookahead}" if changed.lookahead else ""
     version = f"{manifest.version.split('+')[0]}+h{changed.gate.threshold:.4f}{ahead}"
     changed = changed.model_copy(update={"version": version})
-    save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+    if not (bundle.parent / CURRENT).is_symlink():
+        save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+        return changed
+    folder = bundle.parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as copies:
+        copy = Path(shutil.copytree(bundle, Path(copies) / "copy"))
+        save_text(copy / MANIFEST, changed.model_dump_json(indent=2) + "\n")
+        publish(copy, folder, version)
+    if locate(folder) == bundle.resolve():
+        point(folder, version)
     return changed
 
 
@@ -216,6 +234,7 @@ def set_threshold(
     if quantile is not None and not 0.0 <= quantile <= 1.0:
         raise TargetError(f"--quantile: between 0 and 1, got {quantile}")
     torch.set_num_threads(1)
+    bundle = locate(bundle)
     model = LoadedModel.open(bundle)  # one thread, decoded as the service decodes it
     policy, dataset = load_policy(bundle, model.features), open_dataset(load_config(bundle))
     held_out = examples(dataset.slates["validation"], DatasetFeatures(model.features), training=False)
@@ -242,6 +261,7 @@ def set_lookahead(bundle: Path, alternatives: int) -> Manifest:
     """
     if not 0 <= alternatives <= MOST_ALTERNATIVES:
         raise TargetError(f"--lookahead: between 0 and {MOST_ALTERNATIVES}, got {alternatives}")
+    bundle = locate(bundle)
     model = LoadedModel.open(bundle)
     if model.lookahead is None:
         raise TargetError(f"--lookahead: {bundle} has no evaluator; export a run that has trained one")

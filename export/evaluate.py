@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from bundle.errors import RerankerError
+from bundle.repository import locate
 from engine.generation import Controls, Slate
 from engine.loaded_model import LoadedModel
 from export.figure import draw
@@ -112,6 +113,7 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
         BundleError: the bundle cannot be served.
         DataUnavailableError: its dataset is unavailable.
     """
+    bundle = locate(bundle)
     model, config = LoadedModel.open(bundle), load_config(bundle)
     dataset = open_dataset(config)
     slates = dataset.slates[split]

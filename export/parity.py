@@ -23,6 +23,7 @@ from bundle.errors import RerankerError
 from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
+from bundle.repository import locate
 from engine.generation import Controls, Times, stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
@@ -220,6 +221,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
     Raises:
         ParityError: an exported path agrees on less than `SMALLEST_AGREEMENT` of the lists.
     """
+    bundle = locate(bundle)
     model = LoadedModel.open(bundle)
     reference = TorchRunner(load_policy(bundle, model.features))
     paths: dict[str, Runner] = {

@@ -55,11 +55,14 @@ class Trained:
     evaluator: ClickModel | None = None
 
 
-def write_bundle(trained: Trained, directory: Path, version: str | None = None) -> Manifest:
+def write_bundle(
+    trained: Trained, directory: Path, version: str | None = None, name: str | None = None
+) -> Manifest:
     """Export into `directory`, which must be new or empty. The manifest is written last.
 
     Args:
         version: model version; a hash of the graphs when not given.
+        name: model name; the configuration's when not given.
     """
     policy = trained.policy.eval()
     directory.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,7 @@ def write_bundle(trained: Trained, directory: Path, version: str | None = None) 
     hashes = {path.name: sha256(path) for path in sorted(directory.iterdir())}
     config = policy.config
     manifest = Manifest(
-        name=trained.config.name,
+        name=name or trained.config.name,
         version=version or _version(hashes),
         contract_version=CONTRACT_VERSION,
         opset=OPSET,

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import psutil
 
+from bundle.repository import point
+from launch.bundles import copied
 from launch.proxies import PROXIES, installed
 from launch.redis import RedisServer
 
 if TYPE_CHECKING:
     from faults.scene import Scene
     from launch.service import ServiceProcess
+
+
+SWAPS = 100
 
 
 class NotInstalledError(Exception):
@@ -111,12 +118,30 @@ def _restarted(scene: Scene, proxy: str | None = None) -> None:
             sleep(1)
 
 
+def models_swapped(scene: Scene) -> None:
+    """Two versions of the model take turns in two workers, a hundred times"""
+    redis = scene.start(RedisServer())
+    models = scene.folder("models")
+    for version in ("1", "2"):
+        copied(scene.bundle, models, "model", version)
+    point(models / "model", "1")
+    service = scene.serve("--redis-url", redis.url, "--workers", "2", bundle=models)
+    with scene.traffic(service.port):
+        for number in range(SWAPS):
+            version = str(2 - number % 2)
+            point(models / "model", version)
+            with urlopen(Request(f"{service.url}/v1/models:reload", method="POST")) as answer:
+                (served,) = json.load(answer)["models"]
+            assert served["version"] == version
+
+
 FAULTS = (
     nothing,
     stalls,
     worker_killed,
     worker_hangs,
     disk_full,
+    models_swapped,
     replicas_restarted,
     replicas_restarted_behind_haproxy,
     replicas_restarted_behind_nginx,

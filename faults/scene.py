@@ -38,11 +38,14 @@ class Scene:
         made.mkdir()
         return made
 
-    def serve(self, *arguments: str, port: int | None = None, **environment: str) -> ServiceProcess:
-        """A service that is ready; its log is beside those of the others."""
+    def serve(
+        self, *arguments: str, bundle: Path | None = None, port: int | None = None, **environment: str
+    ) -> ServiceProcess:
+        """A service of the scene's bundle, or another, that is ready; its log is beside those of others."""
         self._services += 1
         log = self._logs / f"service-{self._services}.log"
-        return self.start(ServiceProcess(self.bundle, *ROOM, *arguments, log=log, port=port, **environment))
+        made = ServiceProcess(bundle or self.bundle, *ROOM, *arguments, log=log, port=port, **environment)
+        return self.start(made)
 
     @contextmanager
     def traffic(self, *ports: int, callers: int = 8, pause_s: float = 0.02) -> Iterator[Traffic]:

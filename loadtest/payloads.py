@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-CATALOGUE = "catalogue.npz"  # of a bundle; its array `ids`
+CATALOGUE, CURRENT = "catalogue.npz", "current"  # of a bundle, its array `ids`; of a model's folder, a bundle
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_item_ids(path: Path) -> list[str]:
         ValueError: another kind of file, or fewer than one id.
     """
     if path.is_dir():
-        path /= CATALOGUE
+        path = (path / CURRENT if (path / CURRENT).is_dir() else path) / CATALOGUE
     match path.suffix:
         case ".npz":
             with np.load(path, allow_pickle=False) as catalogue:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from bundle.manifest import BundleError, read_manifest
+from bundle.manifest import BundleError
+from bundle.repository import Repository
 from service.observe import logs
+from service.serving.plan import Plan
 from service.settings import ENV_PREFIX, Settings
 
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     logs.configure(settings)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from now on; later whoever serves tells of it
     try:
-        read_manifest(settings.bundle)
+        plan = Plan.of(Repository(settings.bundle).current(), settings.default_model)
     except BundleError as error:
         print(error, file=sys.stderr)
         return 2
@@ -53,10 +55,10 @@ def main(arguments: Sequence[str]) -> int:
     if settings.workers > 1:
         from service.process.supervisor import supervise
 
-        return supervise(settings)
+        return supervise(settings, plan)
     from service.process.server import serve
 
-    return serve(settings)
+    return serve(settings, plan)
 
 
 if __name__ == "__main__":

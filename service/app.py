@@ -12,6 +12,8 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from bundle.repository import Repository
+from service.api import models as admin
 from service.api import openapi, rerank, status, users
 from service.api.access import Access
 from service.api.answers import HANDLERS
@@ -25,10 +27,13 @@ from service.context.store import ContextStore, StoreLimits
 from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
+from service.serving.changes import Changes
 from service.serving.loop_lag import LoopLag
 from service.serving.occupancy import Occupancy
+from service.serving.plan import Plan
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
+from service.serving.shadow import Shadows
 from service.settings import Settings
 
 DESCRIPTION = """
@@ -44,13 +49,18 @@ def create_app(
     tracer: Tracer | None = None,
     figures: Path | None = None,
     clock: Callable[[], float] = monotonic,
+    plan: Plan | None = None,
 ) -> FastAPI:
-    """The service of one bundle. It is opened and warmed up by the lifespan, before any request.
+    """The service. Its models are opened and warmed up by the lifespan, before any request.
 
     Args:
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
+        plan: what is served at first; what `settings.bundle` names when not given.
+
+    Raises:
+        BundleError: there is nothing to serve.
 
     `app.state.admin` is the application of `admin_port`, if that is set.
     """
@@ -61,19 +71,24 @@ def create_app(
     lag, occupancy = LoopLag(clock, metrics.loop_lag.observe), Occupancy(clock)
     loop = (clock, lambda: lag.seconds, occupancy)
     models = Models(settings, metrics, *loop)
-    reranker = Reranker(
-        contexts, metrics, settings.default_deadline_ms, *loop, max_ignored=settings.max_ignored_fields
-    )
-    service = Service(settings, metrics, contexts, models, reranker, Access(settings, clock))
+    repository = Repository(settings.bundle)
+    changes = Changes(models, repository, settings.load_timeout_s)
+    plan = plan or Plan.of(repository.current(), settings.default_model)
+    shadows = Shadows(settings.shadow_load, settings.shadow_queue)
+    deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
+    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
+    service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.load(settings.bundle)
+        await models.prepare(plan)
+        models.commit()
         lag.start()
         async with metrics.kept_written():
             yield
         service.draining = True
         lag.stop()
+        await shadows.stop()
         await models.stop()
         await contexts.close()
         if tracer is not None:
@@ -87,15 +102,17 @@ def create_app(
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
-    if settings.admin_port is None:
-        app.include_router(status.inside)
-    else:
-        app.state.admin = inside = _application(service)
-        inside.include_router(status.inside)
+    inside = app if settings.admin_port is None else _application(service)
+    inside.include_router(status.inside)
+    if not (settings.allow_anonymous and service.access.open):  # else strangers may reach it
+        inside.include_router(admin.router)
+    if settings.admin_port is not None:
+        inside.include_router(admin.listing)
+        app.state.admin = inside
         guarded = _of_allowed_hosts(inside.build_middleware_stack(), settings, settings.admin_host)
         inside.middleware_stack = observed(guarded)
     openapi.install(app, rerank.router)
-    _declare(metrics, rerank.router, users.router, status.router, status.inside)
+    _declare(metrics, rerank.router, users.router, status.router, status.inside, admin.router)
     app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
     return app
 

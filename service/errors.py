@@ -99,6 +99,14 @@ class NotFoundError(ServiceError):
     """The model or user is unknown."""
 
 
+class ConflictError(ServiceError):
+    """The models are in a state that this change does not suit, or another change is under way."""
+
+
+class ChangeTimeoutError(ServiceError):
+    """A change of the models took longer than `load_timeout_s`, and was given up."""
+
+
 class UnavailableError(ServiceError):
     """No model is ready yet, or the service is about to end."""
 

@@ -59,7 +59,21 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    bundle: Path = Field(description="directory of the bundle to serve")
+    bundle: Path = Field(
+        description="what to serve: a bundle, a folder of one model's versions, or a folder of such folders"
+    )
+    default_model: str | None = Field(
+        None, description="name of the model that answers where a request names none; if absent, the first"
+    )
+    max_models: PositiveInt = Field(8, description="most versions of models in memory at once")
+    load_timeout_s: PositiveFloat = Field(
+        120.0, description="longest that a change of the models may take, over all workers; then it is undone"
+    )
+    max_list_ms: PositiveFloat = Field(
+        1000.0,
+        description="longest that a list of 50 items may take with all its reasoning, as measured at warm-"
+        "up; slower models are refused",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; `::` is all of IPv6 and IPv4")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port to listen on; 0 picks one")
     uds: Path | None = Field(None, description="path of a unix socket to listen on, instead of a port")
@@ -150,6 +164,13 @@ class Settings(BaseSettings):
     )
     default_deadline_ms: PositiveFloat = Field(1000.0, description="deadline of requests that do not set one")
     max_deadline_ms: PositiveFloat = Field(10_000.0, description="longest deadline a request may set")
+
+    shadow_load: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the time of one core that shadows may take, in a worker"
+    )
+    shadow_queue: PositiveInt = Field(
+        8, description="most requests that wait for shadows; they do not see more"
+    )
 
     drift_window: PositiveInt = Field(
         2000, description="number of recent lists that drift metrics compare with the held-out lists"

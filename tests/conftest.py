@@ -59,8 +59,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
         train.train(with_changes(config, small), root / "run")
-        export(root / "run", root / "bundle", version="7")
-    return root / "bundle"
+        return export(root / "run", root / "simulated", version="7")
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service": ("engine", "bundle"),
     "loadtest": (),
     "launch": (),
-    "faults": ("launch", "evidence.pages", "export.provenance", "model.progress"),
+    "faults": ("bundle", "launch", "evidence.pages", "export.provenance", "model.progress"),
     "bench": (
         "launch",
         "evidence.pages",
@@ -59,12 +59,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("service.keys", *SERVICE),
     ),
     "service.process": (
+        "bundle",
         *(
             "service.api.answers",
             "service.api.hosts",
             "service.api.request",
             "service.app",
             "service.observe",
+            "service.serving.changes",
+            "service.serving.plan",
         ),
         *SERVICE,
     ),

@@ -11,11 +11,14 @@ from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from bundle.manifest import BundleError
 from service.api.request import service_of
 from service.bodies.errors import ErrorResponse, ErrorType, FieldError
 from service.errors import (
     BodyTooLargeError,
     BusyError,
+    ChangeTimeoutError,
+    ConflictError,
     DeadlineExceededError,
     ForbiddenError,
     HeadersTooLargeError,
@@ -51,12 +54,14 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     UnauthenticatedError: Answer(401, "unauthenticated", "An API key is needed."),
     ForbiddenError: Answer(403, "forbidden", "The API key lacks the scope."),
     NotFoundError: Answer(404, "not_found", "No such model or user."),
+    ConflictError: Answer(409, "conflict", "The models are in a state that this does not suit."),
     UnknownRecommendationError: Answer(404, "not_found", "No such recommendation."),
     RequestTimeoutError: Answer(408, "validation", "The request took too long to arrive."),
     BodyTooLargeError: Answer(413, "validation", "The body is too large."),
     UnsupportedMediaError: Answer(415, "validation", "The body is no JSON, or encoded by other than gzip."),
     InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
     RateLimitedError: Answer(429, "overloaded", "The API key's limit is reached."),
+    BundleError: Answer(422, "validation", "The bundle cannot be served."),
     OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
     HeadersTooLargeError: Answer(431, "validation", "The headers are too many or too large."),
     Exception: Answer(500, "unavailable", "An internal error."),
@@ -66,6 +71,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     StoreNotAskedError: Answer(503, "unavailable", "The context store could not be asked in time."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
+    ChangeTimeoutError: Answer(504, "deadline", "The change took too long, and was undone."),
 }
 """The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""
 

@@ -15,10 +15,14 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.bodies.models import ShadowBody, SharesBody
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.bodies.users import ContextBody, FeedbackRequest
 
-DECLARED: tuple[type[BaseModel], ...] = (RerankRequest, RerankResponse, FeedbackRequest, ContextBody)
+DECLARED: tuple[type[BaseModel], ...] = (
+    *(RerankRequest, RerankResponse, FeedbackRequest, ContextBody),
+    *(SharesBody, ShadowBody),
+)
 
 
 def request_body(model: type[BaseModel]) -> dict[str, Any]:

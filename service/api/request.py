@@ -19,6 +19,7 @@ from service.errors import (
     UnsupportedMediaError,
 )
 from service.observe.metrics import Metrics
+from service.serving.changes import Changes
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
 from service.settings import Settings
@@ -35,6 +36,7 @@ class Service:
     metrics: Metrics
     contexts: ContextStore
     models: Models
+    changes: Changes
     reranker: Reranker
     access: "Access"
     draining: bool = False

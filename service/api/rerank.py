@@ -15,6 +15,8 @@ from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.errors import (
     DeadlineExceededError,
+    Fault,
+    InvalidRequestError,
     ModelError,
     NotFoundError,
     OverloadedError,
@@ -23,7 +25,15 @@ from service.errors import (
 
 RERANK, RERANK_WITH = "/v1/rerank", "/v1/models/{model}/rerank"
 
-ERRORS = (*ACCESS_ERRORS, *BODY_ERRORS, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
+ERRORS = (
+    *ACCESS_ERRORS,
+    *BODY_ERRORS,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+    ModelError,
+    DeadlineExceededError,
+)
 
 router = APIRouter(tags=["rerank"], route_class=FrontRoute, dependencies=[needs("rerank")])
 
@@ -48,11 +58,11 @@ async def rerank(request: Request) -> Response:
     RERANK_WITH,
     summary="Re-rank a list with a named model",
     response_model=RerankResponse,
-    responses=declared(NotFoundError, *ERRORS),
+    responses=declared(*ERRORS),
     openapi_extra=request_body(RerankRequest),
 )
 async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eglr"])]) -> Response:
-    """As `/v1/rerank`, with the model of this name."""
+    """As `/v1/rerank`, with the model of this name, which `model` may repeat."""
     return await _rerank(request, model)
 
 
@@ -60,12 +70,16 @@ async def _rerank(request: Request, model: str | None) -> Response:
     service = service_of(request)
     arrived = request.scope["state"].get(ARRIVED) or service.reranker.arrival()
     content = await read_body(request)
-    with service.models.get(model) as served:  # not before: a body that is half sent would hold the model
-        with service.metrics.stage("parse"):
-            body = parse(RerankRequest, content)
-            del content  # which waits for the model no longer than its parsed form
-            request_id = identify(request, body)
-            check_rerank(body, service.settings)
+    with service.metrics.stage("parse"):
+        body = parse(RerankRequest, content)
+        del content  # which waits for the model no longer than its parsed form
+        request_id = identify(request, body)
+        check_rerank(body, service.settings)
+    if model is not None and body.model not in (None, model):
+        raise InvalidRequestError([Fault("model", f"the path names {model!r}")])
+    sticky = request_id if body.user_id is None else body.user_id
+    # Not before: a body that is half sent would hold the model.
+    with service.models.route(model or body.model, body.model_version, sticky) as served:
         caller = caller_of(request)
         answer = await service.reranker.rerank(served, body, request_id, arrived, caller.name, caller.charge)
     return Response(msgspec.json.encode(answer), media_type="application/json")

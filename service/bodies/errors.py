@@ -7,7 +7,14 @@ from pydantic import Field
 from service.bodies.common import Body, example
 
 ErrorType = Literal[
-    "validation", "unauthenticated", "forbidden", "not_found", "overloaded", "deadline", "unavailable"
+    "validation",
+    "unauthenticated",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "overloaded",
+    "deadline",
+    "unavailable",
 ]
 
 

@@ -1,6 +1,6 @@
 """The served models, and the state of the process."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,8 @@ from bundle.features.schema import Kind, Scope
 from bundle.manifest import GateKind
 from engine.settings import Decoding
 from service.bodies.common import Body, example
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GateInfo(Body):
@@ -29,6 +31,14 @@ class Defaults(Body):
     reasoning_temperature: float
     selection_temperature: float
     lookahead: int
+
+
+class ShadowInfo(Body):
+    """What answers some requests too, unseen, to be compared."""
+
+    model: str
+    version: str
+    share: float = Field(description="Of the requests, 0 to 1.")
 
 
 class FeatureInfo(Body):
@@ -60,10 +70,14 @@ class ModelInfo(Body):
     provider: str = Field(description="The active ONNX Runtime execution provider.")
     decoding: Decoding = Field(description="How slates are written: `native`, `graph` or `step`.")
     loaded_at: str
+    share: float = Field(
+        description="Of the requests for its name, 0 to 1. With 0 only requests that name its version get it."
+    )
+    shadow: ShadowInfo | None = Field(None, description="What its requests are shown to, if anything.")
 
 
 class ModelList(Body):
-    """All served models. The first one answers requests that name no model."""
+    """All served models. Requests that name none get the first one, or one of its name by their shares."""
 
     models: list[ModelInfo]
 
@@ -93,10 +107,32 @@ class ModelList(Body):
                     "provider": "CPUExecutionProvider",
                     "decoding": "native",
                     "loaded_at": "2025-01-02T00:00:00+00:00",
+                    "share": 0.9,
+                    "shadow": {"model": "eglr", "version": "4", "share": 0.1},
                 }
             ]
         }
     )
+
+
+class SharesBody(Body):
+    """How the requests for a name are divided."""
+
+    shares: Annotated[dict[str, Share], Field(min_length=1)] = Field(
+        description="By version; they add up to 1. Versions that are not named get none."
+    )
+
+    model_config = example({"shares": {"3": 0.9, "4": 0.1}})
+
+
+class ShadowBody(Body):
+    """What a name is compared with."""
+
+    model: str | None = Field(None, description="The same name if absent.")
+    version: str
+    share: Share = Field(1.0, description="Of the requests.")
+
+    model_config = example({"version": "4", "share": 0.1})
 
 
 HealthStatus = Literal["ok", "starting", "draining", "failing"]

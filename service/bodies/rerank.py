@@ -82,6 +82,10 @@ class Sampling(Body):
 class RerankRequest(IdentifiedBody):
     """A list of candidates in the caller's order, which is also the order of every fallback."""
 
+    model: str | None = Field(None, description="Name of a served model; the default one if absent.")
+    model_version: str | None = Field(
+        None, description="One of its loaded versions; if absent, it is chosen by the versions' shares."
+    )
     user_id: Id | None = Field(None, description="Whose stored context to use; anonymous if absent.")
     items: Annotated[list[Item], Field(min_length=1)]
     features_f32: FeatureMatrix | None = Field(
@@ -198,7 +202,7 @@ class RerankResponse(Body):
         "the store was asked."
     )
     model: str
-    model_version: str
+    model_version: str = Field(description="Which of the versions that share the name answered.")
     results: list[Result]
     missing_ids: list[str] = Field(
         description="Items that are not in the catalogue. Those sent with features, or with a score "

@@ -5,6 +5,7 @@ The served model holds them, so that no request looks them up. Knows nothing of 
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cached_property
 from time import time
 from typing import get_args
 
@@ -15,11 +16,11 @@ from service.bodies.rerank import Fallback, IgnoredReason
 from service.errors import Stage
 from service.observe.drift import Counts, Drift
 from service.observe.instruments import Histogram, Instruments
+from service.observe.shadow_metrics import TOKENS, ShadowMetrics
 from service.observe.stages import Stages
 
 OTHER_FIELDS = "other"
 MODEL_STAGES: tuple[Stage, ...] = ("features", "queue", "infer", "post")
-TOKENS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
 BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -33,6 +34,7 @@ class ModelMetrics(Stages):
     def __init__(self, make: Instruments) -> None:
         """`make` gives every instrument the model's labels."""
         super().__init__(make, MODEL_STAGES)
+        self._make = make
         self._drift: Drift | None = None
         self.queued: Callable[[], int] = lambda: 0
 
@@ -85,6 +87,7 @@ class ModelMetrics(Stages):
         self._positions: list[tuple[Histogram, Histogram]] = []
 
         self.loaded = make.gauge("model_loaded", "1 for each served model.", "max")
+        self.share = make.gauge("model_share", "Share of the requests for its name.", "max")
         self.created_timestamp = make.gauge(
             "model_created_timestamp_seconds", "When the bundle was written.", "max"
         )
@@ -113,6 +116,11 @@ class ModelMetrics(Stages):
             "position",
         )
         self.drift_lists = make.gauge("drift_window_lists", "Lists the indices are about.", "min")
+
+    @cached_property
+    def shadow(self) -> ShadowMetrics:
+        """There once the model is a shadow."""
+        return ShadowMetrics(self._make)
 
     def serving(self, manifest: Manifest, wanted: str, active: str, drift_window: int) -> None:
         """Report what is served from now on, and what drift is judged against.

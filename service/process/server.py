@@ -13,7 +13,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import AF_UNIX, socket
 from threading import Timer
@@ -23,10 +25,14 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.api.request import Service
 from service.app import create_app
 from service.process import admin
+from service.process.changes import Link
 from service.process.connection import Connections
 from service.process.listening import STARTUP_FAILURE, address, listening, refuse_new_connections
+from service.serving.changes import FAULTS
+from service.serving.plan import Plan
 from service.settings import Settings
 
 LAST_ARRIVALS_S = 0.02
@@ -48,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
-    """Fails readiness before it closes the port. A second signal skips the wait; SIGHUP changes nothing.
+    """Fails readiness before it closes the port. A second signal skips the wait; SIGHUP reloads the models.
 
     Objects made at start-up are exempt from garbage collection, because scanning them pauses every request.
     """
@@ -100,11 +106,18 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._hung_up:
             self._hung_up = False
-            logger.info("SIGHUP is ignored")
+            self._reloading = asyncio.create_task(self._reload())
         if self._service.draining and not self._asked_to_leave:
             self._asked_to_leave = True
             self._connections.drain()
         return await super().on_tick(counter) or monotonic() >= self._close_at
+
+    async def _reload(self) -> None:
+        before = self._service.models.plan
+        with suppress(*FAULTS):  # which it has logged
+            await self._service.changes.reload()
+            if self._service.models.plan is before:
+                logger.info("SIGHUP: nothing new to serve")
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         timeout_s = self._service.settings.shutdown_timeout_s
@@ -123,18 +136,23 @@ class DrainingServer(uvicorn.Server):
         last_resort.start()
 
 
+Kind = Callable[[uvicorn.Config, Connections], DrainingServer]
+
+
 def _abandon() -> None:
     logger.error("the process does not end by itself")
     os._exit(1)
 
 
 class Worker(DrainingServer):
-    """One of several: gives signs of life, and drains as well when its supervisor is gone, so that none is
-    ever left behind."""
+    """One of several: gives signs of life, takes part in changes of what is served, and drains as well when
+    its supervisor is gone, so that none is ever left behind."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections, beat: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, link: Link, beat: Callable[[], None]
+    ) -> None:
         super().__init__(config, connections)
-        self._beat = beat
+        self._link, self._beat = link, beat
         supervisor = multiprocessing.parent_process()
         assert supervisor is not None
         self._supervisor = supervisor.pid
@@ -142,6 +160,7 @@ class Worker(DrainingServer):
     async def startup(self, sockets: list[socket] | None = None) -> None:
         self._beating = asyncio.create_task(self._keep_beating())
         await super().startup(sockets)
+        self._link.listen()
 
     async def _keep_beating(self) -> None:
         while True:
@@ -155,50 +174,58 @@ class Worker(DrainingServer):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings) -> int:
-    """Serve alone until a signal, and return the exit code.
+def serve(settings: Settings, plan: Plan) -> int:
+    """Serve a plan alone until a signal, and return the exit code.
 
     Raises:
-        SystemExit: with `STARTUP_FAILURE`, when the port or the bundle cannot be opened.
+        SystemExit: with `STARTUP_FAILURE`, when the port or a bundle cannot be opened.
     """
     with listening(settings) as sockets:
-        _run(settings, sockets, None, None)
+        _run(settings, create_app(settings, plan=plan), sockets, DrainingServer)
     return 0
 
 
-def work(settings: Settings, sockets: list[socket], figures: Path, beat: Callable[[], None]) -> int:
+def work(
+    settings: Settings,
+    plan: Plan,
+    sockets: list[socket],
+    figures: Path,
+    pipe: Connection,
+    beat: Callable[[], None],
+) -> int:
     """As `serve`, as one worker among several.
 
     Args:
         sockets: its own.
         figures: its file, see `service.observe.metrics`.
+        pipe: to the supervisor, see `service.process.changes`.
         beat: called as long as the event loop turns and the model is not stuck.
     """
-    _run(settings, sockets, figures, beat)
+    app = create_app(settings, figures=figures, plan=plan)
+    service: Service = app.state.service
+    service.changes = link = Link(service.changes, pipe)
+    _run(settings, app, sockets, partial(Worker, link=link, beat=beat))
     return 0
 
 
-def _run(
-    settings: Settings, sockets: list[socket], figures: Path | None, beat: Callable[[], None] | None
-) -> None:
+def _run(settings: Settings, app: FastAPI, sockets: list[socket], kind: Kind) -> None:
     ports = 1 if settings.admin_port is None else 2
     _allow_connections(ports * (settings.max_connections + settings.health_connections))
-    app = create_app(settings, figures=figures)
     admin.attach(app, settings)
-    server = make_server(settings, app, beat)
+    server = make_server(settings, app, kind)
     signal.signal(signal.SIGHUP, server.hang_up)
     logger.info("listening on %s", ", ".join(map(address, sockets)))
     server.run(sockets)
 
 
-def make_server(settings: Settings, app: FastAPI, beat: Callable[[], None] | None = None) -> DrainingServer:
-    """What serves an application within the limits of connections; with `beat`, as one worker of several."""
+def make_server(settings: Settings, app: FastAPI, kind: Kind = DrainingServer) -> DrainingServer:
+    """What serves an application within the limits of connections."""
     connections = Connections(app.state.service)
     config = connections.config(
         app,
         timeout_graceful_shutdown=settings.shutdown_timeout_s + LAST_WORDS_S,
     )
-    return DrainingServer(config, connections) if beat is None else Worker(config, connections, beat)
+    return kind(config, connections)
 
 
 def _allow_connections(wanted: int) -> None:

@@ -2,7 +2,7 @@
 
 The supervisor reserves the port and forks; each worker has a socket of its own on it. The supervisor
 stays small: what serves is imported by the workers alone. Each of them has its own session, queue and limits;
-users are shared through Redis.
+users are shared through Redis, and what is served is agreed on (`service.process.changes`).
 """
 
 import logging
@@ -16,16 +16,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
 
+from bundle.repository import Repository
 from service.observe import families
 from service.observe.instruments import Instruments
 from service.observe.process import Process
+from service.process.changes import Agreement
 from service.process.heartbeat import Heartbeats
 from service.process.listening import STARTUP_FAILURE, address, close, listening, of_worker
+from service.serving.changes import FAULTS, reloading, told
+from service.serving.plan import Plan
 from service.settings import Settings
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -44,22 +49,24 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger(__name__)
 
 
-def supervise(settings: Settings) -> int:
-    """Serve with `settings.workers` processes until a signal, and return the exit code.
+def supervise(settings: Settings, plan: Plan) -> int:
+    """Serve a plan with `settings.workers` processes until a signal, and return the exit code.
 
     0: drained. 1: a worker had to be killed, or ended badly. 3: a worker cannot start at all.
     """
     with listening(settings) as reserved, _metrics_directory() as directory:
-        return Supervisor(settings, reserved, directory).run()
+        return Supervisor(settings, plan, reserved, directory).run()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Place:
-    """Where a worker runs: its process, and what is known of those before it."""
+    """Where a worker runs: its process, its end of a pipe, and what is known of those before it."""
 
     number: int
     figures: Path
     process: ForkProcess | None = None
+    pipe: Connection | None = None
+    serving: bool = False
     started: float = 0.0
     due: float = 0.0  # when the next may start
     deaths: int = 0  # in a row, each before `STEADY_S`
@@ -71,13 +78,16 @@ class _Place:
 class Supervisor:
     """Keeps every place filled until a signal."""
 
-    def __init__(self, settings: Settings, reserved: list[socket.socket], directory: Path) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, reserved: list[socket.socket], directory: Path
+    ) -> None:
         self._settings, self._reserved = settings, reserved
         self._places = [
             _Place(number, directory / f"worker-{number}{families.SUFFIX}")
             for number in range(settings.workers)
         ]
         self._beats = Heartbeats(settings.workers)
+        self._agreement: Agreement[_Place] = Agreement(plan, settings.load_timeout_s)
         self._signals = 0
         self._hung_up = False
         self._instruments = Instruments()
@@ -95,10 +105,12 @@ class Supervisor:
         while not self._signals and not code:
             if self._hung_up:
                 self._hung_up = False
-                logger.info("SIGHUP is ignored")
+                self._reload()
             for place in self._places:
                 code = code or self._tend(place)
-            sleep(TICK_S)
+            for place in self._agreement.go_on(self._places):
+                self._replace(place)
+            self._listen(TICK_S)
         drained = self._drain()
         return code or drained
 
@@ -107,6 +119,47 @@ class Supervisor:
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         self._hung_up = True
+
+    def _reload(self) -> None:
+        try:
+            plan = reloading(Repository(self._settings.bundle))(self._agreement.plan)
+        except FAULTS as fault:
+            told(fault)
+            return
+        if plan is self._agreement.plan:
+            logger.info("SIGHUP: nothing new to serve")
+        else:
+            self._agreement.propose(plan)
+
+    def _replace(self, place: _Place) -> None:
+        """Start another worker, with the present plan."""
+        assert place.process is not None
+        place.process.kill()
+        place.process.join()
+        self._bury(place)
+        self._start(place)
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what workers say, for so long."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            places = [place for place in self._places if place.pipe is not None]
+            heard = wait([place.pipe for place in places if place.pipe is not None], left)
+            for place in [place for place in places if place.pipe in heard]:
+                try:
+                    self._agreement.heard(place)
+                except (EOFError, OSError):
+                    self._hang_up_on(place)
+            if heard:
+                for place in self._agreement.go_on(self._places):
+                    self._replace(place)
+
+    def _hang_up_on(self, place: _Place) -> None:
+        """A worker has ended, or is about to."""
+        if place.pipe is not None:
+            place.pipe.close()
+            place.pipe, place.serving = None, False
+            self._agreement.gone(place)
 
     def _tend(self, place: _Place) -> int:
         """Start what is due, kill what is stuck, bury what died.
@@ -148,21 +201,24 @@ class Supervisor:
         return place.silent_s is not None and place.silent_s > self._settings.stuck_after_s
 
     def _start(self, place: _Place) -> None:
-        place.silent_s = None
+        place.silent_s, place.serving = None, False
+        place.pipe, theirs = multiprocessing.Pipe()
+        given = self._settings, self._agreement.plan, self._reserved, place.figures, theirs
         place.process = multiprocessing.get_context("fork").Process(
-            target=_work,
-            args=(self._settings, self._reserved, place.figures, partial(self._beats.beat, place.number)),
+            target=_work, args=(*given, partial(self._beats.beat, place.number))
         )
         # A signal may not find the child with the supervisor's handlers, which would swallow it.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         place.process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()
         place.started = monotonic()
         logger.info("worker %d started with pid %d", place.number, place.process.pid)
 
     def _bury(self, place: _Place) -> None:
         """Forget a dead process and its gauges. Its successor continues from its counts."""
         assert place.process is not None
+        self._hang_up_on(place)
         place.process.close()
         place.process = None
         with _logged():
@@ -194,7 +250,14 @@ class Supervisor:
         return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in running) else 1
 
 
-def _work(settings: Settings, reserved: list[socket.socket], figures: Path, beat: Callable[[], None]) -> None:
+def _work(
+    settings: Settings,
+    plan: Plan,
+    reserved: list[socket.socket],
+    figures: Path,
+    pipe: Connection,
+    beat: Callable[[], None],
+) -> None:
     """A worker's life. In a process group of its own: Ctrl-C is for the supervisor, which passes it on."""
     os.setpgrp()
     for number in SIGNALS:
@@ -204,7 +267,7 @@ def _work(settings: Settings, reserved: list[socket.socket], figures: Path, beat
     close([one for one in reserved if one not in own])
     from service.process.server import work
 
-    raise SystemExit(work(settings, own, figures, beat))
+    raise SystemExit(work(settings, plan, own, figures, pipe, beat))
 
 
 @contextmanager

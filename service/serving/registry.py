@@ -1,15 +1,18 @@
-"""The models being served: loading, warm-up, swap, look-up by name and version.
+"""The models being served: loading, warm-up, switching from plan to plan, look-up by name, version and share.
 
-Knows nothing of requests.
+Knows nothing of requests, nor of other workers.
 """
 
 import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
+from math import log
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self
@@ -20,13 +23,15 @@ from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.sessions import PROVIDERS
 from engine.settings import SessionSettings
-from service.bodies.models import Defaults, FeatureInfo, GateInfo, ModelInfo
-from service.errors import GenerationError, NotFoundError, UnavailableError
+from service.bodies.models import Defaults, FeatureInfo, GateInfo, ModelInfo, ShadowInfo
+from service.errors import ConflictError, GenerationError, NotFoundError, UnavailableError
 from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
+from service.serving.cost import CostModel
 from service.serving.occupancy import Occupancy
-from service.serving.scheduler import Scheduler
+from service.serving.plan import ModelKey, Pin, Plan
+from service.serving.scheduler import Scheduler, yield_to_others
 from service.serving.warm_up import catalogue_request, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
@@ -37,22 +42,23 @@ PROBE_S = 1.0
 """For a model that is asked whether it answers again."""
 
 
-class ModelKey(NamedTuple):
-    """What a served model is known by."""
-
-    name: str
-    version: str
-
-
 @dataclass
 class ServedModel:
-    """A loaded model and the scheduler that runs it. `with served:` holds it for a request."""
+    """A loaded model and the scheduler that runs it. `with served:` holds it for a request.
 
+    Attributes:
+        share: of the requests for its name.
+        shadow: what answers some of its requests too, unseen.
+    """
+
+    pin: Pin
     model: LoadedModel
     scheduler: Scheduler
     metrics: ModelMetrics
     watched: Watched
     loaded_at: datetime
+    share: float = 0.0
+    shadow: "Shadowing | None" = None
     _requests: int = 0
     _let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -83,7 +89,7 @@ class ServedModel:
 
     @property
     def key(self) -> ModelKey:
-        return ModelKey(self.model.manifest.name, self.model.manifest.version)
+        return self.pin.key
 
     @property
     def info(self) -> ModelInfo:
@@ -115,14 +121,35 @@ class ServedModel:
             provider=self.model.runner.provider,
             decoding=self.model.runner.decoding,
             loaded_at=self.loaded_at.isoformat(),
+            share=self.share,
+            shadow=None if self.shadow is None else self.shadow.info,
         )
 
 
-class Models:
-    """Served models by name and version.
+class Shadowing(NamedTuple):
+    """A model that answers a share of another's requests too, unseen."""
 
-    Of each name one version answers: the first loaded, until `swap`. The default model is the one that
-    answers for the name loaded first.
+    served: ServedModel
+    share: float
+
+    @property
+    def info(self) -> ShadowInfo:
+        return ShadowInfo(model=self.served.key.name, version=self.served.key.version, share=self.share)
+
+
+class Prepared(NamedTuple):
+    """A model that is ready to serve, and what its lists take."""
+
+    model: LoadedModel
+    costs: CostModel
+
+
+class Models:
+    """The models of a plan, in memory. Which of them answers whom is the plan's to say.
+
+    A change takes two steps, so that several workers can agree on it: `prepare` opens what is new, beside
+    what is served; `commit` switches, from one request to the next. A request ends with the model it began
+    with; a model that the new plan lacks is then freed.
     """
 
     def __init__(
@@ -136,62 +163,104 @@ class Models:
         """`lag_s` tells how far the event loop is behind, by the clock."""
         self._settings, self._metrics, self._clock, self._lag_s = settings, metrics, clock, lag_s
         self._occupancy = Occupancy(clock) if occupancy is None else occupancy
+        self.plan: Plan | None = None
         self._served: dict[ModelKey, ServedModel] = {}
-        self._answering: dict[str, ModelKey] = {}
-        self._loading = asyncio.Lock()
+        self._arms: dict[str, list[tuple[float, ServedModel]]] = {}
+        self._prepared: dict[Pin, Prepared] = {}
+        self._next: Plan | None = None
+        # One thread for each, lest loads that hang pile up. Warming up yields to requests; loading does not,
+        # because the threads that ONNX Runtime makes meanwhile would yield for ever.
+        self._loader = ThreadPoolExecutor(1, "loading")
+        self._warmer = ThreadPoolExecutor(1, "warm-up", initializer=yield_to_others)
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._served)
 
-    async def load(self, bundle: Path) -> ModelKey:
-        """Open a bundle, warm it up, then serve it beside the others.
-
-        One of its name and version it replaces: from one request to the next the new model answers. Those
-        that began with the old one end with it; then it is stopped, and this returns.
+    async def prepare(self, plan: Plan) -> None:
+        """Open and warm up what a plan has and is not served yet. Whatever was prepared before is forgotten.
 
         Raises:
-            BundleError: it is missing, corrupted, of another contract, or cannot be loaded.
+            BundleError: a bundle is missing, corrupted, of another contract, not finite or too slow.
+            ConflictError: the plan has more than `max_models`.
         """
-        return await self._load(bundle, alone=False)
+        self.abort()
+        pins = list(plan.pins())
+        if len(pins) > self._settings.max_models:
+            raise ConflictError(f"{len(pins)} models are more than {self._settings.max_models}; unload some")
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+        served, prepared = {one.pin for one in self._served.values()}, {}
+        run, warmer = asyncio.get_running_loop().run_in_executor, self._warmer if served else self._loader
+        most_items, most_s = self._settings.max_items, self._settings.max_list_ms / 1000
+        for pin in pins:
+            if pin not in served:
+                model = await run(self._loader, self._open, pin)
+                costs = await run(warmer, warm_up, model, most_items, most_s)
+                prepared[pin] = Prepared(model, costs)
+        self._prepared, self._next = prepared, plan
 
-    async def swap(self, bundle: Path) -> ModelKey:
-        """As `load`, in place of every version of its name.
+    def commit(self) -> None:
+        """Serve the plan that was prepared."""
+        plan, prepared = self._next, self._prepared
+        assert plan is not None, "prepared"
+        self.abort()
+        before = {one.pin: one for one in self._served.values()}
+        served = [before.get(pin) or self._serve(pin, *prepared[pin]) for pin in plan.pins()]
+        self._served = {one.key: one for one in served}
+        self.plan = plan
+        self._arms = {}
+        for name, model in plan.models.items():
+            shadow = None
+            if model.shadow is not None:
+                key = ModelKey(model.shadow.name, model.shadow.version)
+                shadow = Shadowing(self._served[key], model.shadow.share)
+                assert shadow.served.metrics.shadow, "its series are there from now on"
+            for arm in model.arms:
+                one = self._served[arm.pin.key]
+                one.share, one.shadow = arm.share, shadow
+                one.metrics.share.set(arm.share)
+            self._arms[name] = [(arm.share, self._served[arm.pin.key]) for arm in model.arms if arm.share]
+        leaving = [one for pin, one in before.items() if one not in served]
+        if leaving:
+            retiring = asyncio.create_task(self._retire(leaving))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+
+    def abort(self) -> None:
+        """Forget what was prepared."""
+        self._prepared, self._next = {}, None
+
+    def route(self, name: str | None, version: str | None, sticky: str) -> ServedModel:
+        """The model for a request.
+
+        Of versions that share a name the one with the highest random weight is taken (weighted rendezvous
+        hashing): whoever has the same `sticky` gets the same one, in all workers and after restarts, and when
+        shares change, only as many move as have to.
 
         Raises:
-            BundleError: as `load`.
+            UnavailableError, NotFoundError: as `get`.
         """
-        return await self._load(bundle, alone=True)
-
-    async def unload(self, key: ModelKey) -> None:
-        """Stop serving a model, once its open requests have ended.
-
-        If it answered for its name, the version loaded last takes over.
-
-        Raises:
-            NotFoundError: it is not served.
-        """
-        leaving = [self._served.pop(self.get(*key).key)]
-        if self._answering[key.name] == key:
-            left = [other for other in self._served if other.name == key.name]
-            if left:
-                self._answering[key.name] = left[-1]
-            else:
-                del self._answering[key.name]
-        await self._retire(leaving)
+        if version is None and self.plan is not None:
+            arms = self._arms.get(self.plan.default if name is None else name, ())
+            if len(arms) > 1:
+                return max(arms, key=lambda arm: arm[0] / -log(_uniform(sticky, arm[1].key)))[1]
+        return self.get(name, version)
 
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
-        """A served model: the named version, or the one that answers for the name, or the default model.
+        """The named version, or the one with the largest share of the name, or of the default.
 
         Raises:
             UnavailableError: nothing is loaded yet.
             NotFoundError: none has this name and version.
         """
-        if not self._served:
+        if self.plan is None:
             raise UnavailableError("no model is loaded yet")
-        key = next(iter(self._answering.values())) if name is None else self._answering.get(name)
-        if version is not None and key is not None:
-            key = ModelKey(key.name, version)
-        served = None if key is None else self._served.get(key)
+        name = self.plan.default if name is None else name
+        if version is not None:
+            served = self._served.get(ModelKey(name, version))
+        else:
+            _, served = max(self._arms.get(name, ()), key=lambda arm: arm[0], default=(0.0, None))
         if served is None:
             wanted = repr(name) if version is None else f"{name!r} {version!r}"
             known = ", ".join(f"{key.name} {key.version}" for key in self._served)
@@ -199,16 +268,18 @@ class Models:
         return served
 
     def all(self) -> list[ServedModel]:
-        """All served models, the default one first."""
-        default = next(iter(self._answering.values()), None)
-        return sorted(self._served.values(), key=lambda served: served.key != default)
+        """All served models, those that answer where no name is given first."""
+        default = self.plan and self.plan.default
+        return sorted(self._served.values(), key=lambda one: (one.key.name != default, -one.share))
 
     async def stop(self) -> None:
         for served in self._served.values():
             await served.scheduler.stop()
+        for executor in (self._loader, self._warmer):
+            executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _open(self, bundle: Path) -> ServedModel:
-        """A model that is ready to serve. Raises: BundleError."""
+    def _open(self, pin: Pin) -> LoadedModel:
+        """Raises: BundleError."""
         settings = self._settings
         sessions = SessionSettings(
             provider=settings.provider,
@@ -217,9 +288,12 @@ class Models:
             require_provider=settings.require_provider,
             keep_freed_mib=settings.keep_freed_mib,
         )
-        model = await asyncio.to_thread(LoadedModel.open, bundle, sessions)
-        costs = await asyncio.to_thread(warm_up, model, settings.max_items)
-        manifest = model.manifest
+        model = LoadedModel.open(Path(pin.folder), sessions)
+        pin.check()
+        return model
+
+    def _serve(self, pin: Pin, model: LoadedModel, costs: CostModel) -> ServedModel:
+        settings, manifest = self._settings, model.manifest
         metrics = self._metrics.for_model(manifest.name, manifest.version)
         watched = Watched(model.generate)
         scheduler = Scheduler(
@@ -235,22 +309,10 @@ class Models:
         )
         scheduler.start()
         metrics.serving(manifest, PROVIDERS[settings.provider], model.runner.provider, settings.drift_window)
-        return ServedModel(model, scheduler, metrics, watched, datetime.now(UTC))
-
-    async def _load(self, bundle: Path, alone: bool) -> ModelKey:
-        async with self._loading:
-            served = await self._open(bundle)
-        key, runner = served.key, served.model.runner
-        told = {"bundle": str(bundle), "model": key.name, "version": key.version}
-        told |= {"provider": runner.provider, "decoding": runner.decoding}
+        told = {"bundle": pin.folder, "model": pin.name, "version": pin.version}
+        told |= {"provider": model.runner.provider, "decoding": model.runner.decoding}
         logger.info("a model is served", extra={FIELDS: told})
-        replaced = [other for other in self._served if other == key or (alone and other.name == key.name)]
-        leaving = [self._served.pop(other) for other in replaced]
-        self._served[key] = served
-        if alone or key.name not in self._answering:
-            self._answering[key.name] = key
-        await self._retire(leaving)
-        return key
+        return ServedModel(pin, model, scheduler, metrics, watched, datetime.now(UTC))
 
     async def _retire(self, leaving: list[ServedModel]) -> None:
         """Stop models that no new request gets, and empty the list, so that they can be freed."""
@@ -258,3 +320,9 @@ class Models:
             await leaving[-1].retire()
             self._metrics.model_gone(leaving.pop().metrics)
             gc.collect()  # reference cycles hold it, and would for several swaps
+
+
+def _uniform(sticky: str, key: ModelKey) -> float:
+    """A number above 0 and below 1 that looks random and is always the same."""
+    hashed = blake2b("\0".join((*key, sticky)).encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return (int.from_bytes(hashed) + 0.5) / 2**48

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
+from engine.loaded_model import LoadedModel
 from service.bodies import rerank as bodies
 from service.bodies.rerank import ContextResult, Fallback, RerankRequest, RerankResponse
 from service.bodies.twins import twin
@@ -36,8 +37,9 @@ from service.observe.tracing import current
 from service.serving.loop_lag import BEAT_S
 from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
-from service.serving.registry import ServedModel
+from service.serving.registry import ServedModel, Shadowing
 from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
+from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
     OverloadedError: "overload",
@@ -71,6 +73,8 @@ class _Rerank:
     ignored: Ignored
     recommendation_id: str | None = None
     context: ContextResult | None = None
+    user: UserContext = ANONYMOUS
+    seconds: float = 0.0  # from features to slate
 
 
 def free(seconds: float) -> None:
@@ -84,6 +88,7 @@ class Reranker:
         self,
         contexts: ContextStore,
         metrics: Metrics,
+        shadows: Shadows,
         default_deadline_ms: float,
         clock: Callable[[], float] = monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
@@ -97,6 +102,7 @@ class Reranker:
             lag_s: how far the event loop is behind, by the clock.
         """
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
+        self._shadows = shadows
         self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
         self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
@@ -136,7 +142,14 @@ class Reranker:
         """
         if (record := current()) is not None:
             record.model = served.key
-        rerank = self._begin(served, request, request_id, arrived, caller, charge)
+        features = served.model.features
+        selection = select(features, request)
+        served.metrics.list_size.observe(len(request.items))
+        served.metrics.unknown_items.inc(len(selection.missing_ids))
+        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
+        controls = _controls(served.model, request, len(selection.candidates))
+        asked = request, request_id, served, caller, charge, arrived, deadline
+        rerank = _Rerank(*asked, selection, controls, undeclared(features, request))
         fallback: Fallback | None
         slate: Slate | None = None
         try:
@@ -161,25 +174,9 @@ class Reranker:
             served.metrics.ignore(rerank.ignored, self._max_ignored)
             response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)
         _report(rerank, slate, response)
+        if slate is not None and served.shadow is not None:
+            self._show(served.shadow, rerank, slate)
         return response
-
-    def _begin(
-        self,
-        served: ServedModel,
-        request: RerankRequest,
-        request_id: str,
-        arrived: float,
-        caller: Hashable,
-        charge: Charge,
-    ) -> _Rerank:
-        features = served.model.features
-        selection = select(features, request)
-        served.metrics.list_size.observe(len(request.items))
-        served.metrics.unknown_items.inc(len(selection.missing_ids))
-        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
-        controls = _controls(served, request, len(selection.candidates))
-        asked = request, request_id, served, caller, charge, arrived, deadline
-        return _Rerank(*asked, selection, controls, undeclared(features, request))
 
     async def _generate(self, rerank: _Rerank) -> Slate | None:
         """The slate, or None when no item of the request can be ranked."""
@@ -192,12 +189,14 @@ class Reranker:
         rerank.charge(price.most_s)
         with scheduler.stay(price, rerank.caller) as stay:
             with stay.away():
-                user = await self._user_context(rerank)
+                rerank.user = user = await self._user_context(rerank)
+            began = self._clock()
             with rerank.served.metrics.stage("features"):
                 features = rerank.served.model.features
                 inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
             self._check_deadline(rerank, "features")
             slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
+            rerank.seconds = self._clock() - began
         if not all(isfinite(position.probability) for position in slate.positions):
             raise ModelError("the model's probabilities are not finite")
         return slate
@@ -242,6 +241,23 @@ class Reranker:
             self._metrics.context_age.observe(max(0.0, time() - user.history[-1].timestamp))
         return user
 
+    def _show(self, shadowing: Shadowing, rerank: _Rerank, slate: Slate) -> None:
+        request = rerank.request
+        patience_s = self._default_deadline_ms / 1000
+
+        def write(model: LoadedModel) -> tuple[list[str], int]:
+            selection = select(model.features, request)
+            inputs = assemble(model.features, request, selection, rerank.user)
+            controls = _controls(model, request, len(selection.candidates))
+            controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
+            (written,) = model.generate([inputs], [controls])
+            if len(written.positions) < controls.slate_length:
+                raise DeadlineExceededError("infer")
+            return _ids(request, selection, written), written.reasoning_tokens
+
+        live = Written(_ids(request, rerank.selection, slate), slate.reasoning_tokens, rerank.seconds)
+        self._shadows.offer(shadowing, live, write)
+
     @staticmethod
     def _fault(served: ServedModel, error: Exception) -> GenerationError:
         """What a failure is to the caller; one nobody foresaw counts as the model's."""
@@ -272,12 +288,17 @@ def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> N
         )
     if logger.isEnabledFor(logging.DEBUG):
         ids = {"user_id": rerank.request.user_id, "results": [result.id for result in response.results]}
-        logger.debug("re-ranked in %.1f ms", response.took_ms, extra={logs.IDS: ids})
+        arm = response.model, response.model_version
+        logger.debug("re-ranked by %s %s in %.1f ms", *arm, response.took_ms, extra={logs.IDS: ids})
 
 
-def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> Controls:
+def _ids(request: RerankRequest, selection: Selection, slate: Slate) -> list[str]:
+    return [request.items[selection.candidates[position.index]].id for position in slate.positions]
+
+
+def _controls(model: LoadedModel, request: RerankRequest, candidates: int) -> Controls:
     """The bundle's defaults with the request's overrides."""
-    manifest = served.model.manifest
+    manifest = model.manifest
     default = Controls.default(manifest, min(request.top_n or manifest.slate_length, candidates))
     overrides: dict[str, Any] = {}
     if request.reasoning is not None:
@@ -286,7 +307,7 @@ def _controls(served: ServedModel, request: RerankRequest, candidates: int) -> C
             overrides["reasoning_budget"] = request.reasoning.max_tokens
         overrides["reasoning_temperature"] = request.reasoning.temperature
         overrides["lookahead"] = request.reasoning.lookahead
-        if request.reasoning.lookahead and served.model.lookahead is None:
+        if request.reasoning.lookahead and model.lookahead is None:
             raise InvalidRequestError([Fault("reasoning.lookahead", "this model has no evaluator")])
     if request.sampling is not None:
         seed = request.sampling.seed

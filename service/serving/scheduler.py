@@ -73,7 +73,7 @@ class Scheduler:
         self._occupancy = Occupancy(clock) if occupancy is None else occupancy
         self._beside = Occupancy(clock)
         self._admission = Admission(self._lanes, max_queue, lag_s, self._occupancy, clock)
-        self._executor = ThreadPoolExecutor(1, "inference", initializer=_yield_to_others)
+        self._executor = ThreadPoolExecutor(1, "inference", initializer=yield_to_others)
         self._workers: list[asyncio.Task[None]] = []
         metrics.queued = lambda: sum(len(lane.queue) for lane in self._lanes)
         metrics.concurrency_limit.set(max_queue)
@@ -291,7 +291,7 @@ class Scheduler:
         lane.pace.took(self._costs.batch_s(alone), seconds, sum(spent) / allowed if allowed else 0.0)
 
 
-def _yield_to_others() -> None:
+def yield_to_others() -> None:
     """Lower the priority of this thread, so that short requests go first where cores are few."""
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LONG_LANE_NICENESS)

@@ -24,18 +24,28 @@ PATIENCE_S = 0.1
 """For the rounds of one size, the first excepted."""
 
 
-def warm_up(model: LoadedModel, max_items: int) -> CostModel:
+def warm_up(model: LoadedModel, max_items: int, most_s: float = inf) -> CostModel:
     """Time lists of a few lengths, the longest that is accepted among them.
 
+    Args:
+        most_s: that a list of `BATCH_LENGTH` may take, with all its reasoning and lookahead.
+
     Raises:
-        BundleError: the model's weights are not finite.
+        BundleError: the model's weights are not finite, or it is too slow.
     """
     lengths = [length for length in LENGTHS if length < max_items]
     timings = [_timing(model, length) for length in (*lengths, max_items)]
     one = catalogue_request(model, min(BATCH_LENGTH, max_items))
     alone, together = (_least_s(model, [one] * count, POSITIONS, 0) for count in (1, BATCH))
     marginal = (together - alone) / (BATCH - 1) / alone
-    return CostModel(timings, min(max(marginal, 0.05), 1.0))
+    costs = CostModel(timings, min(max(marginal, 0.05), 1.0))
+    manifest, length = model.manifest, min(BATCH_LENGTH, max_items)
+    positions = min(manifest.slate_length, length)
+    took_s = costs.price(length, positions, manifest.reasoning_budget, manifest.lookahead).most_s
+    if took_s > most_s:
+        told = f"a list of {length} items takes up to {1000 * took_s:.3g} ms"
+        raise BundleError(f"{manifest.name} {manifest.version}: {told}, more than {1000 * most_s:g}")
+    return costs
 
 
 def _timing(model: LoadedModel, length: int) -> Timing:
@@ -73,7 +83,8 @@ def _least_s(
         least = min(least, took, process_time() - cpu if on_cpu else inf)
         spent += took if round_ else 0.0
         if not all(isfinite(position.probability) for slate in slates for position in slate.positions):
-            raise BundleError(f"{model.manifest.name}: its probabilities are not finite")
+            manifest = model.manifest
+            raise BundleError(f"{manifest.name} {manifest.version}: its probabilities are not finite")
         if spent > PATIENCE_S:
             break
     return least

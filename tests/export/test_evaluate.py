@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bundle.manifest import read_manifest
+from bundle.repository import locate
 from export.__main__ import export
 from export.evaluate import evaluate, show
 from export.parity import check_bundle
@@ -17,10 +18,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries wa
 
 def test_a_bundle_says_what_it_is(trained_bundle: Path) -> None:
     manifest = read_manifest(trained_bundle)
-    assert (manifest.name, manifest.version, manifest.dataset) == ("eglr", "7", "simulator")
+    assert (manifest.name, manifest.version, manifest.dataset) == ("simulated", "7", "simulator")
     assert manifest.training["kept"] == "warm start"
     assert 0.1 < manifest.gate.trigger_rate < 0.6
-    assert not trained_bundle.with_name("bundle.partial").exists()
+    folder = trained_bundle.parent
+    assert locate(folder) == trained_bundle
+    assert not folder.with_name(f"{folder.name}.partial").exists()
 
 
 def test_real_lists_agree_with_torch(trained_bundle: Path) -> None:

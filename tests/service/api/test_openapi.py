@@ -7,12 +7,15 @@ import pytest
 from pydantic import BaseModel
 from rerank_client import Client
 
+from bundle.manifest import BundleError
 from engine.generation import Stop
 from service.api.answers import ANSWERS
 from service.bodies import errors, models, rerank, users
 from service.errors import (
     BodyTooLargeError,
     BusyError,
+    ChangeTimeoutError,
+    ConflictError,
     DeadlineExceededError,
     ForbiddenError,
     InvalidRequestError,
@@ -33,10 +36,11 @@ Errors = tuple[type[Exception], ...]
 ACCESS: Errors = (UnauthenticatedError, ForbiddenError, RateLimitedError)
 READING: Errors = (BodyTooLargeError, UnsupportedMediaError, RequestTimeoutError, BusyError)
 BODY: Errors = (*ACCESS, *READING, InvalidRequestError)
-RERANK: Errors = (*BODY, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
+CHANGE: Errors = (*ACCESS, NotFoundError, ConflictError, BundleError, ChangeTimeoutError)
+RERANK: Errors = (*BODY, NotFoundError, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/rerank", "post"): (200, RERANK),
-    ("/v1/models/{model}/rerank", "post"): (200, (NotFoundError, *RERANK)),
+    ("/v1/models/{model}/rerank", "post"): (200, RERANK),
     ("/v1/feedback", "post"): (202, (UnknownRecommendationError, *BODY, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "get"): (
@@ -45,6 +49,14 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ),
     ("/v1/users/{user_id}/context", "delete"): (204, (*ACCESS, InvalidRequestError, StoreUnavailableError)),
     ("/v1/models", "get"): (200, ACCESS),
+    ("/v1/models/{name}/versions/{version}:load", "post"): (200, CHANGE),
+    ("/v1/models/{name}/versions/{version}:unload", "post"): (200, CHANGE),
+    ("/v1/models/{name}/shares", "put"): (200, (*CHANGE, *BODY)),
+    ("/v1/models/{name}/shadow", "put"): (200, (*CHANGE, *BODY)),
+    ("/v1/models/{name}/shadow", "delete"): (200, CHANGE),
+    ("/v1/models/{name}:default", "post"): (200, CHANGE),
+    ("/v1/models/{name}:rollback", "post"): (200, CHANGE),
+    ("/v1/models:reload", "post"): (200, CHANGE),
     ("/livez", "get"): (200, (UnavailableError,)),
     ("/readyz", "get"): (200, (UnavailableError,)),
     ("/metrics", "get"): (200, ACCESS),
@@ -74,7 +86,7 @@ async def test_every_route_and_status_is_there(client: Client) -> None:
         route: {str(success), *(str(ANSWERS[error].status) for error in ending)}
         for route, (success, ending) in ROUTES.items()
     }
-    told = {"200", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
+    told = {"200", "401", "403", "404", "408", "413", "415", "422", "429", "503", "504"}
     assert declared["/v1/rerank", "post"] == told
     for operations in paths.values():
         for operation in operations.values():

@@ -60,7 +60,7 @@ async def test_what_is_half_sent_to_the_end_gets_an_error_in_the_one_shape(servi
 
 async def test_sighup_is_no_end(service: ServiceProcess, tmp_path: Path) -> None:
     service.process.send_signal(signal.SIGHUP)
-    await eventually(lambda: '"message": "SIGHUP is ignored"' in (tmp_path / "log").read_text())
+    await eventually(lambda: '"message": "SIGHUP: nothing new to serve"' in (tmp_path / "log").read_text())
     assert readiness(service) == (200, "ok")
 
 

@@ -1,8 +1,6 @@
 """Several models at once: which one answers, and that nothing of one is told of another."""
 
 import asyncio
-import json
-import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +10,14 @@ from typing import Any
 import pytest
 from eventually import eventually
 from faulty_runners import Gate, Held
+from model_changes import load, swap, unload
 from prometheus_client.parser import text_string_to_metric_families
 from rerank_client import Client, Serve
 
-from bundle.manifest import MANIFEST
+from launch.bundles import copied
 from service.bodies.rerank import RerankRequest
-from service.errors import NotFoundError, UnavailableError
-from service.serving.registry import ModelKey
+from service.errors import NotFoundError
+from service.serving.plan import ModelKey
 
 ITEMS = [f"i{n}" for n in range(12)]
 FIRST, SECOND, OTHER = ModelKey("eglr", "1"), ModelKey("eglr", "2"), ModelKey("other", "1")
@@ -30,22 +29,15 @@ Named = Callable[[ModelKey], Path]
 def named(bundle: Path, tmp_path: Path) -> Named:
     """The bundle, by another name and version."""
 
-    def named(key: ModelKey) -> Path:
-        directory = tmp_path / f"{key.name}-{key.version}"
-        shutil.copytree(bundle, directory)
-        manifest = json.loads((bundle / MANIFEST).read_text())
-        (directory / MANIFEST).write_text(json.dumps(manifest | key._asdict()))
-        return directory
-
-    return named
+    return lambda key: copied(bundle, tmp_path, *key)
 
 
 @pytest.fixture
 async def client(serve: Serve, named: Named) -> AsyncIterator[Client]:
     """Three models: the default one, another version of it, and one of another name."""
     async with serve(drift_window=3) as client:
-        assert await client.service.models.load(named(SECOND)) == SECOND
-        assert await client.service.models.load(named(OTHER)) == OTHER
+        await load(client, named(SECOND))
+        await load(client, named(OTHER))
         yield client
 
 
@@ -146,46 +138,30 @@ async def test_an_unloaded_model_takes_its_series_with_it(client: Client) -> Non
     last = asyncio.create_task(rerank(client, SECOND))
     scheduler = client.service.models.get(*SECOND).scheduler
     await eventually(lambda: bool(scheduler._long.running))
-    unloading = asyncio.create_task(client.service.models.unload(SECOND))
-    await asyncio.sleep(0)
+    await unload(client, SECOND)
     with pytest.raises(NotFoundError):
         client.service.models.get(*SECOND)
     assert len(await lines(SECOND)) == len(kept[0]), "it still has a request"
     gate.set()
     assert (await last).model_version == "2"
-    await unloading
+    await asyncio.wait(client.service.models._retiring)
     assert await lines(SECOND) == []
     assert [await lines(FIRST), await lines(OTHER)] == kept
 
 
-async def test_whoever_is_left_answers(client: Client) -> None:
-    models = client.service.models
-    await models.unload(FIRST)
-    assert models.get().key == models.get("eglr").key == SECOND
-    await models.unload(SECOND)
-    assert models.get().key == OTHER
-    with pytest.raises(NotFoundError):
-        await models.unload(SECOND)
-    await models.unload(OTHER)
-    with pytest.raises(UnavailableError):
-        models.get()
-    assert (await client.get("/readyz")).status_code == 503
-    assert (await client.get("/v1/models")).json() == {"models": []}
-
-
 async def test_a_swap_leaves_other_names_alone(client: Client, named: Named) -> None:
     third = ModelKey("eglr", "3")
-    await client.service.models.swap(named(third))
+    await swap(client, named(third))
     assert [served.key for served in client.service.models.all()] == [third, OTHER]
     assert client.service.models.get().key == third, "the default is a name"
 
 
-async def test_a_version_that_is_loaded_again_counts_on(client: Client, bundle: Path) -> None:
+async def test_a_version_that_is_loaded_again_counts_on(client: Client, bundle: Path, tmp_path: Path) -> None:
     for _ in range(3):
         await rerank(client, FIRST)
     assert FIRST in await samples(client, "rerank_drift_psi", signal="score")
     old = client.service.models.get()
-    await client.service.models.load(bundle)
+    await swap(client, copied(bundle, tmp_path, *FIRST, dataset="another"))
     assert client.service.models.get() is not old
     await rerank(client, FIRST)
     assert (await samples(client, "rerank_list_size_count"))[FIRST] == 4

@@ -1,0 +1,19 @@
+"""Bundles by other names and versions, to serve several of one."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+MANIFEST, CURRENT = "manifest.json", "current"
+
+
+def copied(bundle: Path, models: Path, name: str, version: str, **changes: Any) -> Path:
+    """A bundle as this version of that model, in a folder of models. Changes are of its manifest."""
+    if (bundle / CURRENT).is_dir():
+        bundle = bundle / CURRENT
+    target = models / name / version
+    shutil.copytree(bundle, target)
+    manifest = json.loads((bundle / MANIFEST).read_text()) | {"name": name, "version": version}
+    (target / MANIFEST).write_text(json.dumps(manifest | changes))
+    return target

@@ -1,0 +1,93 @@
+"""Changes of what is served, by a process alone: one at a time, whole or not at all, bounded in time."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bundle.manifest import BundleError
+from bundle.repository import Repository
+from service.errors import ChangeTimeoutError, ConflictError, ServiceError
+from service.serving.plan import Change, Pin, Plan
+
+if TYPE_CHECKING:  # it brings ONNX Runtime, which a supervisor does without
+    from service.serving.registry import Models
+
+FAULTS = (BundleError, ServiceError)
+"""What a change may end in."""
+
+logger = logging.getLogger(__name__)
+
+
+class Changes:
+    """Takes the models from plan to plan."""
+
+    def __init__(self, models: "Models", repository: Repository, timeout_s: float) -> None:
+        self.models, self.repository, self.timeout_s = models, repository, timeout_s
+        self._under_way = False
+
+    async def make(self, change: Change) -> None:
+        """Make a change; when this returns, every request gets the models of the new plan.
+
+        Raises:
+            ConflictError: another one is under way, or as the change itself.
+            BundleError: a bundle cannot be served.
+            ChangeTimeoutError: it took too long.
+            ServiceError: by the change itself.
+        """
+        try:
+            if self.models.plan is None or self._under_way:
+                raise ConflictError("another change is under way")
+            self._under_way = True
+            try:
+                plan = await asyncio.to_thread(change, self.models.plan)  # it may read bundles
+                if plan is not self.models.plan:
+                    await self._agree(plan)
+            finally:
+                self._under_way = False
+        except FAULTS as fault:
+            told(fault)
+            raise
+
+    async def load(self, name: str, version: str) -> None:
+        """Load a version of the repository. Raises: as `make`."""
+
+        def change(plan: Plan) -> Plan:
+            pin = Pin.of(self.repository.find(name, version))
+            if (pin.name, pin.version) != (name, version):
+                raise BundleError(f"{pin.folder}: holds {pin.name} {pin.version}, not {name} {version}")
+            return plan.loaded(pin)
+
+        await self.make(change)
+
+    async def reload(self) -> None:
+        """Serve the current versions of the repository. Raises: as `make`."""
+        await self.make(reloading(self.repository))
+
+    async def _agree(self, plan: Plan) -> None:
+        """Switch to a plan. Raises: as `make`, without the change's own."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self.models.prepare(plan)
+        except TimeoutError:
+            raise too_slow(self.timeout_s) from None
+        self.models.commit()
+        told(plan)
+
+
+def reloading(repository: Repository) -> Change:
+    """The change to the current versions of a repository."""
+    return lambda plan: plan.reloaded(map(Pin.of, repository.current()))
+
+
+def too_slow(timeout_s: float) -> ChangeTimeoutError:
+    return ChangeTimeoutError(f"the change was not done within {timeout_s:g} s, and was undone")
+
+
+def told(outcome: Plan | Exception) -> None:
+    """One log line for every change."""
+    if isinstance(outcome, Plan):
+        arms = [(arm.pin, arm.share) for model in outcome.models.values() for arm in model.arms]
+        served = ", ".join(f"{pin.name} {pin.version} ({share:g})" for pin, share in arms)
+        logger.info("serving, by share: %s; default %s", served, outcome.default)
+    else:
+        logger.error("the models stay as they are: %s", outcome)
