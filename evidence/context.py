@@ -9,7 +9,7 @@ import json
 
 import torch
 
-from evidence.data import DATA, STRENGTHS
+from evidence.data import DATA, ONE, STRENGTHS
 from evidence.results import CONTEXT, RESULTS
 from export.provenance import commit
 from model.progress import progress
@@ -21,13 +21,15 @@ LOGS = ("ranklens", "kuairand", "movietweetings")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evidence.context", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=[*STRENGTHS, *LOGS])
+    known = [*STRENGTHS, *LOGS]
+    parser.add_argument("--data", nargs="+", choices=known, default=known)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / CONTEXT
     found = json.loads(path.read_text()) if path.exists() else {}
     for name in progress(arguments.data, "data sets"):
-        report = context_of_log(DATA[name].run_config(0)).model_dump()
+        data = DATA[name] if name in LOGS else DATA[f"{name}-{ONE}"]
+        report = context_of_log(data.run_config(0)).model_dump()
         found[name] = {key: round(value, 5) for key, value in report.items()} | {"commit": commit()}
         save_text(path, json.dumps(found, indent=1) + "\n")
 

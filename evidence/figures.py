@@ -168,7 +168,7 @@ def strengths(results: Results, path: Path) -> None:
     known = set(gaps) <= set(worth)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for world, gap in gaps.items():
-        strength = DATA[world].run_config(0).simulator.strength
+        strength = DATA[f"{world}-{ONE}"].run_config(0).simulator.strength
         x = worth[world].mean if known else strength
         axes.plot([x, x], [gap.low, gap.high], color=RED, lw=2)
         axes.plot(x, gap.mean, "o", color=RED)

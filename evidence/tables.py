@@ -146,7 +146,7 @@ def strengths_table(results: Results, directory: Path) -> str:
         if gain is None:
             continue
         mean = results.mean(data, REFERENCE, None, "true_value")
-        strength = f"{DATA[world].run_config(0).simulator.strength:g}"
+        strength = f"{DATA[f'{world}-{ONE}'].run_config(0).simulator.strength:g}"
         nats = f"{worth[world].mean:.4f}" if world in worth else ""
         runs = counted(results.runs(data, OURS))
         rows.append([strength, nats, runs, f"{mean:.4f}", shown(gain), f"{gain.mean / mean:+.2%}"])
