@@ -8,10 +8,8 @@ which is what each takes while the loop is busy. Knows nothing of deadlines or q
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from statistics import median
+from collections import deque
+from collections.abc import Callable, Hashable
 from time import monotonic
 
 RECENT = 31
@@ -32,7 +30,7 @@ class Occupancy:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._by_caller = Counter[Hashable]()
+        self._by_caller: dict[Hashable, int] = {}
         self.count = self._ended = self.away = 0
         self._recent = deque[float](maxlen=RECENT)
         self.on_answer: list[Callable[[], None]] = []
@@ -45,7 +43,7 @@ class Occupancy:
 
     def share_s(self, caller: Hashable) -> float:
         """As `all_s`, but of every other caller no more than this one would then have had itself."""
-        own = self._by_caller[caller] + 1
+        own = self._by_caller.get(caller, 0) + 1
         others = sum(min(count, own) for other, count in self._by_caller.items() if other != caller)
         return (own + others) * self.each_s
 
@@ -56,7 +54,7 @@ class Occupancy:
     def enter(self, caller: Hashable) -> int:
         """Returns how many are at work now."""
         self.count += 1
-        self._by_caller[caller] += 1
+        self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
         return self.count - self.away
 
     def leave(self, caller: Hashable, seconds: float, among: int) -> None:
@@ -64,17 +62,19 @@ class Occupancy:
         self._recent.append(seconds / max(among, self.count - self.away))
         self._ended += 1
         if self._ended % EVERY == 0 or len(self._recent) < EVERY:
-            self.each_s = median(self._recent)
+            self.each_s = sorted(self._recent)[len(self._recent) // 2]
         self.count -= 1
-        self._by_caller[caller] -= 1
-        if not self._by_caller[caller]:
-            del self._by_caller[caller]
+        left = self._by_caller.pop(caller) - 1
+        if left:
+            self._by_caller[caller] = left
         for told in self.on_answer:
             told()
 
 
 class Stay:
     """One request among the others: a context, to be entered on the event loop."""
+
+    __slots__ = ("_among", "_caller", "_clock", "_left_at", "_of", "_since")
 
     def __init__(self, of: Occupancy, caller: Hashable, clock: Callable[[], float]) -> None:
         self._of, self._caller, self._clock = of, caller, clock
@@ -87,16 +87,32 @@ class Stay:
         # What is written goes out at the end of the event loop's turn.
         asyncio.get_running_loop().call_soon(self._left)
 
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """While others are waited for, who take nothing of the event loop."""
+    def away(self) -> "Away":
+        """A context for waiting for others, which takes nothing of the event loop."""
+        return Away(self)
+
+    def left_loop(self) -> None:
         self._of.away += 1
-        since = self._clock()
-        try:
-            yield
-        finally:
-            self._of.away -= 1
-            self._since += self._clock() - since
+        self._left_at = self._clock()
+
+    def came_back(self) -> None:
+        self._of.away -= 1
+        self._since += self._clock() - self._left_at
 
     def _left(self) -> None:
         self._of.leave(self._caller, self._clock() - self._since, self._among)
+
+
+class Away:
+    """Part of a `Stay`."""
+
+    __slots__ = ("_stay",)
+
+    def __init__(self, stay: Stay) -> None:
+        self._stay = stay
+
+    def __enter__(self) -> None:
+        self._stay.left_loop()
+
+    def __exit__(self, *_: object) -> None:
+        self._stay.came_back()

@@ -6,7 +6,7 @@ caller's order and its reason, unless the caller asked for the error with `stric
 
 import logging
 import random
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
@@ -39,6 +39,7 @@ from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel, Shadowing
 from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
+from service.serving.response import reasoning, results
 from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
@@ -51,8 +52,7 @@ Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
-Result, Reasoning, IgnoredField = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.Ignored)
-TracePosition, UsedSampling = twin(bodies.TracePosition), twin(bodies.UsedSampling)
+UsedSampling, IgnoredField = twin(bodies.UsedSampling), twin(bodies.Ignored)
 
 logger = logging.getLogger(__name__)
 
@@ -321,7 +321,7 @@ def _controls(model: LoadedModel, request: RerankRequest, candidates: int) -> Co
 def _respond(
     rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float, max_ignored: int
 ) -> RerankResponse:
-    manifest, controls = rerank.served.model.manifest, rerank.controls
+    request, manifest, controls = rerank.request, rerank.served.model.manifest, rerank.controls
     sampling = None
     if slate is not None and controls.seed is not None:
         sampling = UsedSampling(temperature=controls.selection_temperature, seed=controls.seed)
@@ -330,52 +330,12 @@ def _respond(
         recommendation_id=rerank.recommendation_id,
         model=manifest.name,
         model_version=manifest.version,
-        results=list(_results(rerank, slate)),
+        results=list(results(request, rerank.selection, slate, manifest.slate_length)),
         missing_ids=rerank.selection.missing_ids,
         ignored=[IgnoredField(field=field, reason=reason) for field, reason in rerank.ignored[:max_ignored]],
         fallback=fallback,
         context=rerank.context,
-        reasoning=None if slate is None else _reasoning(rerank, slate),
+        reasoning=None if slate is None else reasoning(request, rerank.selection, slate),
         sampling=sampling,
         took_ms=took_ms,
     )
-
-
-def _results(rerank: _Rerank, slate: Slate | None) -> Iterator[bodies.Result]:
-    """The slate, then, as far as `top_n` or `return_all` asks, the other items in the caller's order.
-
-    A slate shorter than `top_n` holds every candidate, so what fills it up are the unrankable items.
-    """
-    items = rerank.request.items
-    top_n = rerank.request.top_n or rerank.served.model.manifest.slate_length
-    placed: dict[int, None] = {}
-    for position in slate.positions if slate else ():
-        index = rerank.selection.candidates[position.index]
-        placed[index] = None
-        yield Result(
-            id=items[index].id, index=index, score=position.probability, propensity=position.propensity
-        )
-    rest = [index for index in range(len(items)) if index not in placed]
-    if not rerank.request.return_all:
-        rest = rest[: max(0, top_n - len(placed))]
-    for index in rest:
-        yield Result(id=items[index].id, index=index, score=None, propensity=None)
-
-
-def _reasoning(rerank: _Rerank, slate: Slate) -> bodies.Reasoning:
-    if not rerank.request.explain:
-        return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop)
-    candidates, items = rerank.selection.candidates, rerank.request.items
-    trace = [
-        TracePosition(
-            position=place,
-            id=items[candidates[position.index]].id,
-            probability=position.probability,
-            reasoning_tokens=position.reasoning_tokens,
-            entropy_before=position.entropy_before,
-            entropy_after=position.entropy_after,
-            uncertainty=position.uncertainty,
-        )
-        for place, position in enumerate(slate.positions)
-    ]
-    return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop, trace=trace)
