@@ -59,9 +59,6 @@ def create_app(
         clock: seconds, for deadlines and for what expires in the process.
         plan: what is served at first; what `settings.bundle` names when not given.
 
-    Raises:
-        BundleError: there is nothing to serve.
-
     `app.state.admin` is the application of `admin_port`, if that is set.
     """
     metrics = Metrics(figures)
@@ -73,7 +70,6 @@ def create_app(
     models = Models(settings, metrics, *loop)
     repository = Repository(settings.bundle)
     changes = Changes(models, repository, settings.load_timeout_s)
-    plan = plan or Plan.of(repository.current(), settings.default_model)
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
@@ -81,7 +77,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.prepare(plan)
+        await models.prepare(plan or Plan.of(repository.current(), settings.default_model))
         models.commit()
         lag.start()
         async with metrics.kept_written():

@@ -50,7 +50,7 @@ class Waiting:
     """A runner that waits for `go`, in whatever thread it is run."""
 
     def __init__(self, real: Any) -> None:
-        self.real, self.provider = real, real.provider
+        self.real, self.provider, self.decoding = real, real.provider, real.decoding
         self.reached, self.go = threading.Event(), threading.Event()
 
     def run(self, *batch: Any) -> Any:
@@ -60,7 +60,7 @@ class Waiting:
 
 
 class Failing:
-    provider = "CPUExecutionProvider"
+    provider, decoding = "CPUExecutionProvider", "native"
 
     def run(self, *batch: Any) -> Any:
         raise RuntimeError("as a broken model would")
