@@ -46,7 +46,7 @@ for function in SIGNATURES:
 
 
 def test_nothing_is_compiled_that_is_not_listed(tiny_bundles: "TinyBundles") -> None:
-    for bundle in (tiny_bundles(evaluators=2), tiny_bundles(reasoner="none")):
+    for bundle in (tiny_bundles(evaluators=3), tiny_bundles(reasoner="none")):
         run = subprocess.run(
             [sys.executable, "-c", SERVE, str(bundle)], cwd=ROOT, capture_output=True, text=True
         )

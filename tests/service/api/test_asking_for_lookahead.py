@@ -17,7 +17,7 @@ ITEMS = [f"i{n}" for n in range(24)]
 
 @pytest.fixture(scope="module")
 def judging(tiny_bundles: "TinyBundles") -> Path:
-    return tiny_bundles(evaluators=1)
+    return tiny_bundles(evaluators=3)
 
 
 async def reranked(client: Client, **fields: Any) -> dict[str, Any]:
