@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import THRESHOLDS, TinyBundles
+from tiny_bundle import TinyBundles
 
 from bundle.arrays import Arrays, read_arrays
 from bundle.contract import MEMORY, NO_ITEM, RECORD, past
@@ -24,7 +24,9 @@ from export.parity import TorchRunner, compare, random_requests
 from model.training.checkpoint import load_policy
 
 
-@pytest.mark.parametrize("gate", THRESHOLDS)
+@pytest.mark.parametrize(
+    "gate", ["normalised", *(pytest.param(gate, marks=pytest.mark.slow) for gate in ("raw", "margin"))]
+)
 def test_every_gate_writes_the_step_graphs_lists(gate: GateKind, tiny_bundles: TinyBundles) -> None:
     """Several B, N, K, paddings, seeds, budgets, temperatures, thresholds and micro-step budgets."""
     directory = tiny_bundles(gate=gate)
@@ -96,7 +98,13 @@ def test_weights_under_their_former_names_are_read(bundle: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("reasoner", "decoder", "gate"),
-    [("paper", "gru", "raw"), ("pause", "gru", "normalised"), ("deep", "lstm", "raw")],
+    [
+        ("paper", "gru", "raw"),
+        *(
+            pytest.param(*policy, marks=pytest.mark.slow)
+            for policy in (("pause", "gru", "normalised"), ("deep", "lstm", "raw"))
+        ),
+    ],
 )
 def test_what_it_does_not_know_is_refused_and_auto_takes_the_graph(
     reasoner: str, decoder: str, gate: GateKind, tiny_bundles: TinyBundles
