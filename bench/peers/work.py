@@ -25,7 +25,7 @@ from service.api.decoding import parse
 from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
 from service.serving.registry import ServedModel
-from service.serving.request_features import assemble, select
+from service.serving.request_features import assemble, select, undeclared
 from service.serving.reranking import _controls, _Rerank, _respond, free
 from service.settings import Settings
 
@@ -52,8 +52,8 @@ class Work:
         self._settings = Settings(bundle=bundle)
         decoding = decoding or cast(Decoding, os.environ.get(DECODING, "auto"))
         self._model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))
-        nothing = cast(Any, None)  # no queue, no metrics, no watch
-        self._served = ServedModel(self._model, nothing, nothing, nothing, datetime.now(UTC))
+        nothing = cast(Any, None)  # no place in a repository, no queue, no metrics, no watch
+        self._served = ServedModel(nothing, self._model, nothing, nothing, nothing, datetime.now(UTC))
         self._users = users(read_item_ids(bundle))
 
     def prepare(self, body: bytes) -> Job:
@@ -61,14 +61,15 @@ class Work:
         request, features = parse(RerankRequest, body), self._model.features
         check_rerank(request, self._settings)
         selection = select(features, request)
-        controls = _controls(self._served, request, len(selection.candidates))
+        controls = _controls(self._model, request, len(selection.candidates))
         known = self._users.get(request.user_id or "")
         arrived, request_id = monotonic(), uuid4().hex
         whose = self._served, "", free
-        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, selection, controls)
+        ignored = undeclared(features, request)
+        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, selection, controls, ignored)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
-        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS))
+        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS, ignored))
 
     def infer(self, jobs: list[Job]) -> list[Slate]:
         """One call of the engine for a batch."""
@@ -77,4 +78,6 @@ class Work:
     def answer(self, job: Job, slate: Slate) -> bytes:
         """The response's body."""
         took_ms = round((monotonic() - job.rerank.arrived) * 1000, 3)
-        return msgspec.json.encode(_respond(job.rerank, slate, None, took_ms))
+        return msgspec.json.encode(
+            _respond(job.rerank, slate, None, took_ms, self._settings.max_ignored_fields)
+        )

@@ -173,7 +173,7 @@ async def test_a_line_for_each_answer_that_failed_was_refused_or_is_a_fallback(
         await client.rerank(["i1"], deadline_ms=1e-6, strict=True)
         await client.rerank([PERSON])
         await client.rerank([])
-        client.service.models._served.clear()
+        client.service.models.plan = None
         await client.rerank(["i1"])
     answers = [line for line in logged.lines() if line["logger"] == "service.observe.answer_log"]
     told = [(line["level"], line["message"], line["code"], line.get("fallback")) for line in answers]
