@@ -45,7 +45,8 @@ SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
 """Candidates of random requests, as far as the catalogue has as many; long lists are slow to compare."""
 
 
-LOOKED_AHEAD, LARGEST_VALUE_DIFFERENCE = 200, 1e-3
+LOOKED_AHEAD, LARGEST_VALUE_DIFFERENCE = 20, 1e-3
+"""One of so many lists is compared looking ahead too, for that is many lists by the step graph."""
 
 
 class ParityError(RerankerError):
@@ -249,7 +250,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
             )
             result.check(f"{path}, {kind} lists")
     if model.manifest.has_evaluator:
-        listed = [arrays for arrays, _ in requests.get("real", requests["random"])][:LOOKED_AHEAD]
+        listed = [arrays for arrays, _ in requests.get("real", requests["random"])][::LOOKED_AHEAD]
         results |= check_lookahead(bundle, reference.policy, listed)
     return results
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.markup import escape
 from torch import nn
 
 from bundle.contract import NO_ITEM
@@ -94,7 +95,7 @@ def report_context(
     unplaced, unplaced_held_out = ([_without(place, row) for row in rows] for rows in (train, held_out))
     blind = fit_one(config, "blind_evaluator", run, log, sizes, unplaced, unplaced_held_out, blind=True)
     found = compared(seeing, held_out, blind, unplaced_held_out, people)
-    log.say(str(found))
+    log.say(escape(str(found)))  # it names a section in brackets
     return found
 
 
