@@ -115,10 +115,9 @@ def pareto(results: Results, path: Path) -> None:
         for column in columns
     }
     panels = [panel for panel, found in timed.items() if found]
-    figure, axes = plt.subplots(
-        1, max(len(panels), 1), figsize=(8 * max(len(panels), 1), 5.5), layout="constrained", squeeze=False
-    )
-    for panel, (data, column) in zip(axes[0], panels, strict=False):
+    rows = max(1, (len(panels) + 1) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(16, 5.5 * rows), layout="constrained", squeeze=False)
+    for panel, (data, column) in zip(axes.flat, panels, strict=False):
         labels = []
         for model, control in sorted(timed[data, column], key=str):
             runs = results.runs(data, model, control)
