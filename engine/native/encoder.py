@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from bundle.arrays import Arrays, Named
 from bundle.compiled import compiled
 from bundle.contract import FEEDBACK_PADDING, FEEDBACK_POSITIVE, MASKED_LOGIT
-from engine.native.kernel import add_weighted, exp
+from engine.native.arithmetic import add_weighted, exp
 
 NORM_EPSILON = 1e-5  # PyTorch's
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named, read_arrays
 from bundle.compiled import compiled
+from engine.native.arithmetic import add_product, advance
 from engine.native.encoder import CandidateEncoder
-from engine.native.kernel import add_product, advance
 
 
 class ReadingWeights(NamedTuple):
