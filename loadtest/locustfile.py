@@ -11,6 +11,8 @@ Open loop (`--user-rate`, `--replay`): requests are sent when they are due, whet
 been answered, and their latency counts from when they were due. Closed loop (neither): a visitor sends its
 next request only after the answer to its last one, so a slow service receives less, and what would have
 arrived meanwhile is neither sent nor timed (coordinated omission). docs/load-testing.md shows the difference.
+
+Long, because Locust takes its options, users and events from one file.
 """
 
 import json

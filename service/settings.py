@@ -1,7 +1,7 @@
 """Every setting of the service, once: its name, default, bounds and meaning.
 
 Read from `RERANK_*` environment variables; the command line of `__main__` is generated from the same
-fields and takes precedence. Does not know what uses a setting.
+fields and takes precedence. Does not know what uses a setting. Long, because there is one place for them.
 """
 
 import ssl
