@@ -217,6 +217,8 @@ class RecordEncoder:
         self._vectors = [(field, place) for field, place in self.numeric_fields if field.kind == "vector"]
         scalars = [(field, place.start) for field, place in self.numeric_fields if field.kind != "vector"]
         self._scalars = [field for field, _ in scalars]
+        elements = {f"{field.name}[{i}]" for field, _ in self._vectors for i in range(field.columns)}
+        self.matrix_names = frozenset(elements | {field.name for field in self._scalars})  # it may name these
         self._scalar_columns = [column for _, column in scalars]
         self._aged = [row for row, field in enumerate(self._scalars) if field.kind in AGE_KINDS]
         self._logged = [row for row, field in enumerate(self._scalars) if field.log]
@@ -266,12 +268,6 @@ class RecordEncoder:
             rows, ids = self._token_ids(field, records, unknown)
             if rows:
                 tokens[rows, place] = ids
-
-    @property
-    def matrix_names(self) -> frozenset[str]:
-        """What a matrix may name."""
-        vectors = {f"{field.name}[{i}]" for field, _ in self._vectors for i in range(field.columns)}
-        return frozenset(vectors | {field.name for field in self._scalars})
 
     def write_matrix(self, matrix: "Matrix", numbers: NDArray[np.float32], timestamp: float) -> None:
         """Overwrite the columns that the matrix names and has numbers for; `numbers` as for `write_rows`."""
