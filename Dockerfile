@@ -46,6 +46,7 @@ RUN python3 -m venv /sbom \
 FROM service-packages AS service-build
 WORKDIR /app
 COPY bundle bundle
+COPY constraints constraints
 COPY engine engine
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.
@@ -77,6 +78,7 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 COPY --from=trainer-packages /venv /venv
 WORKDIR /app
 COPY bundle bundle
+COPY constraints constraints
 COPY engine engine
 COPY model model
 COPY export export
@@ -96,7 +98,7 @@ EXPOSE 8089
 ENTRYPOINT ["locust", "-f", "loadtest/locustfile.py", "--items-file", "/bundle"]
 
 
-# The packages `service`, `engine` and `bundle`. No torch, no pip, no build tools.
+# The packages `service`, `engine`, `constraints` and `bundle`. No torch, no pip, no build tools.
 FROM base AS service
 LABEL org.opencontainers.image.title="eglr-reranker" \
       org.opencontainers.image.description="Online generative re-ranking with entropy-guided latent reasoning" \

@@ -5,13 +5,15 @@ Legend: N candidates.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.errors import RerankerError
 
-class Cap(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class Cap:
     """At most `count` members in any `window` consecutive positions; None is the whole slate."""
 
     name: str  # where it was asked for, as an error names it: `constraints.at_most.0`
@@ -20,7 +22,8 @@ class Cap(NamedTuple):
     window: int | None = None
 
 
-class Floor(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Floor:
     """At least `count` members in the first `top` positions."""
 
     name: str
@@ -44,7 +47,7 @@ class Constraints:
     floors: tuple[Floor, ...] = ()
 
 
-class ConflictError(ValueError):
+class ConflictError(RerankerError):
     """No slate satisfies these together; without any one of them, one would."""
 
     def __init__(self, names: tuple[str, ...]) -> None:

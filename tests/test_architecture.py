@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = (
     "bundle",
+    "constraints",
     "engine",
     "model",
     "export",
@@ -30,11 +31,12 @@ SERVICE = ("service.errors", "service.settings")
 
 ARROWS: dict[str, tuple[str, ...]] = {
     "bundle": (),
-    "engine": ("bundle",),
-    "model": ("bundle",),
-    "export": ("engine", "model", "bundle"),
+    "constraints": ("bundle.compiled", "bundle.errors"),
+    "engine": ("bundle", "constraints"),
+    "model": ("bundle", "constraints"),
+    "export": ("engine", "model", "bundle", "constraints"),
     "evidence": ("export", "engine", "model", "bundle"),
-    "service": ("engine", "bundle"),
+    "service": ("engine", "bundle", "constraints"),
     "loadtest": (),
     "launch": (),
     "faults": ("bundle", "launch", "evidence.pages", "export.provenance", "model.progress"),
@@ -47,13 +49,22 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "engine",
         "model",
         "bundle",
+        "constraints",
     ),
     "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
     "service.context": ("bundle", *SERVICE),
     "service.observe": ("bundle", "engine", "service.bodies", *SERVICE),
-    "service.serving": ("bundle", "engine", "service.bodies", "service.context", "service.observe", *SERVICE),
+    "service.serving": (
+        "bundle",
+        "constraints",
+        "engine",
+        "service.bodies",
+        "service.context",
+        "service.observe",
+        *SERVICE,
+    ),
     "service.api": (
         *("bundle", "service.bodies", "service.context", "service.observe", "service.serving"),
         *("service.keys", *SERVICE),
@@ -146,7 +157,7 @@ def test_every_error_has_one_root() -> None:
     """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
     bases = {
         node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for room in ("bundle", "engine", "model", "export", "evidence", "service")
+        for room in ("bundle", "constraints", "engine", "model", "export", "evidence", "service")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
@@ -190,7 +201,18 @@ def test_onnxruntime_is_imported_where_it_is_told_to_keep_to_itself() -> None:
 
 def test_every_package_is_listed_for_installation() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    packages = ("bundle", "engine", "model", "export", "evidence", "launch", "faults", "bench", "service")
+    packages = (
+        "bundle",
+        "constraints",
+        "engine",
+        "model",
+        "export",
+        "evidence",
+        "launch",
+        "faults",
+        "bench",
+        "service",
+    )
     found = {
         ".".join(init.parent.relative_to(ROOT).parts)
         for package in packages
