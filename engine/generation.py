@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.contract import CONTROLS, NO_ITEM, NOISE, RECORD, UNLIMITED_MICRO_STEPS
 from bundle.manifest import Manifest
+from constraints.planning import Plan
 
 Stop = Literal["entropy", "budget", "deadline"]
 
@@ -44,6 +45,7 @@ class Controls:
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
     reason_until: float = math.inf
     deadline: float = math.inf
+    constraints: Plan | None = None
 
     @property
     def looks_ahead(self) -> bool:

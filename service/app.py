@@ -33,6 +33,7 @@ from service.serving.occupancy import Occupancy
 from service.serving.plan import Plan
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
+from service.serving.rules import RuleLimits
 from service.serving.shadow import Shadows
 from service.settings import Settings
 
@@ -72,7 +73,8 @@ def create_app(
     changes = Changes(models, repository, settings.load_timeout_s)
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
-    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
+    rule_limits = RuleLimits(*(getattr(settings, name) for name in RuleLimits._fields))
+    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored, rule_limits)
     service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
 
     @asynccontextmanager

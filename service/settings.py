@@ -212,6 +212,19 @@ class Settings(BaseSettings):
     max_ignored_fields: PositiveInt = Field(
         20, description="most fields that an answer, and metrics of a model, name as ignored"
     )
+    max_rules: PositiveInt = Field(
+        32, description="most `at_most` and `at_least` rules in the constraints of a request"
+    )
+    max_pinned: PositiveInt = Field(50, description="most items that a request may pin")
+    max_excluded: PositiveInt = Field(10_000, description="most ids that a request may exclude")
+    max_groups: PositiveInt = Field(32, description="most groups of items that a request may bring")
+    max_group_ids: PositiveInt = Field(10_000, description="most ids in these groups together")
+    max_limited_groups: PositiveInt = Field(
+        1000, description="most groups that a request's rules may limit, each value of a feature counted"
+    )
+    max_constraint_states: PositiveInt = Field(
+        4096, description="most states searched to tell whether a request's constraints can hold"
+    )
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
         8, description="most reasoning tokens per position that a request may ask for"

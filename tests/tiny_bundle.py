@@ -3,6 +3,7 @@
 import random
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,10 +37,9 @@ SCHEMA = FeatureSchema(
 )
 
 
-def tiny_features(count: int = 200) -> FeatureAssembler:
-    """Features of items `i0` to `i199`, or of so many."""
-    rng = random.Random(0)
-    items = {
+def tiny_items(rng: random.Random, count: int) -> dict[str, dict[str, Any]]:
+    """Raw records of items `i0` to as many as there are."""
+    return {
         f"i{n}": {
             "price": rng.uniform(1, 100),
             "genres": rng.sample(GENRES, rng.randint(1, 3)),
@@ -47,6 +47,12 @@ def tiny_features(count: int = 200) -> FeatureAssembler:
         }
         for n in range(count)
     }
+
+
+def tiny_features(count: int = 200) -> FeatureAssembler:
+    """Features of items `i0` to `i199`, or of so many."""
+    rng = random.Random(0)
+    items = tiny_items(rng, count)
     counts = {item_id: (rng.randint(0, 20), 40) for item_id in items}
     fitted = fit(
         SCHEMA,

@@ -25,8 +25,9 @@ from service.api.decoding import parse
 from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
 from service.serving.registry import ServedModel
-from service.serving.request_features import assemble, select, undeclared
-from service.serving.reranking import _controls, _Rerank, _respond, free
+from service.serving.request_features import assemble, undeclared
+from service.serving.reranking import _prepared, _Rerank, _respond, free
+from service.serving.rules import RuleLimits
 from service.settings import Settings
 
 BUNDLE = "BENCH_BUNDLE"
@@ -60,13 +61,13 @@ class Work:
         """Parse, validate, look the user up, assemble features."""
         request, features = parse(RerankRequest, body), self._model.features
         check_rerank(request, self._settings)
-        selection = select(features, request)
-        controls = _controls(self._model, request, len(selection.candidates))
+        selection, rules, controls = _prepared(self._model, request, RuleLimits())
         known = self._users.get(request.user_id or "")
         arrived, request_id = monotonic(), uuid4().hex
         whose = self._served, "", free
         ignored = undeclared(features, request)
-        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, selection, controls, ignored)
+        prepared = selection, rules, controls, ignored
+        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, *prepared)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
         return Job(rerank, assemble(features, request, selection, known or ANONYMOUS, ignored))

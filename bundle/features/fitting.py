@@ -306,7 +306,7 @@ class RecordEncoder:
             if value is None:
                 continue
             values = value if isinstance(value, list) else as_list(value)
-            found = [known(one, 0) if type(one) is str else _token_id(known, one) for one in values]
+            found = [known(one, 0) if type(one) is str else token_id(known, one) for one in values]
             if 0 in found:
                 found = [token for token in found if token]
                 if unknown is not None:
@@ -318,8 +318,8 @@ class RecordEncoder:
         return rows, ids
 
 
-def _token_id(known: Callable[[str, int], int], value: Any) -> int:
-    """Of a value that is no text, 0 if unknown. As Python writes it comes first, for bundles whose vocabulary
+def token_id(known: Callable[[str, int], int], value: Any) -> int:
+    """Of a value, 0 if it is unknown. As Python writes it comes first, for bundles whose vocabulary
     has it so."""
     found = known(str(value), 0)
     if not found and (isinstance(value, bool) or (isinstance(value, float) and value.is_integer())):

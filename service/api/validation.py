@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, ParamSpec, cast
 
 from service.bodies.common import MAX_TIMESTAMP, Features
-from service.bodies.rerank import RerankRequest
+from service.bodies.rerank import AtLeast, AtMost, Constraints, RerankRequest
 from service.bodies.users import ContextBody, Event, FeedbackRequest
 from service.context.encoding import encode_profile
 from service.errors import Fault, InvalidRequestError
@@ -68,6 +68,8 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
             yield Fault("reasoning.lookahead", f"at most {settings.max_lookahead}")
         if request.sampling is not None:
             yield Fault("reasoning.lookahead", "what is sampled stays as it was drawn: one of the two")
+    if request.constraints is not None:
+        yield from _constraint_faults(request.constraints, ids, settings)
 
 
 @_check
@@ -85,6 +87,61 @@ def check_feedback(request: FeedbackRequest, settings: Settings) -> Faults:
         yield Fault("events", f"at most {settings.max_feedback_events} events, got {len(request.events)}")
     else:
         yield from _event_faults("events", request.events, settings)
+
+
+def _constraint_faults(constraints: Constraints, item_ids: Sequence[str], settings: Settings) -> Faults:
+    """What can be told without a model."""
+    limits = {
+        "pinned": (len(constraints.pinned), settings.max_pinned, "items"),
+        "excluded": (len(constraints.excluded), settings.max_excluded, "ids"),
+        "groups": (len(constraints.groups), settings.max_groups, "groups"),
+    }
+    too_many = False
+    for name, (count, most, what) in limits.items():
+        if count > most:
+            too_many = True
+            yield Fault(f"constraints.{name}", f"at most {most} {what}, got {count}")
+    if (count := sum(map(len, constraints.groups.values()))) > settings.max_group_ids:
+        too_many = True
+        yield Fault("constraints.groups", f"at most {settings.max_group_ids} ids in all, got {count}")
+    if (count := len(constraints.at_most) + len(constraints.at_least)) > settings.max_rules:
+        too_many = True
+        field = "at_most" if len(constraints.at_most) > len(constraints.at_least) else "at_least"
+        yield Fault(f"constraints.{field}", f"at most {settings.max_rules} rules in all, got {count}")
+    if too_many:
+        return
+    if constraints.pinned:
+        yield from _pin_faults(constraints, set(item_ids))
+    for index, rule in enumerate(constraints.at_most):
+        yield from _rule_faults(f"constraints.at_most.{index}", rule, constraints, settings)
+    for index, floor in enumerate(constraints.at_least):
+        field = f"constraints.at_least.{index}"
+        yield from _rule_faults(field, floor, constraints, settings)
+        if floor.feature is not None and floor.value is None:
+            yield Fault(f"{field}.value", "needed with `feature`")
+
+
+def _pin_faults(constraints: Constraints, item_ids: set[str]) -> Faults:
+    ids, positions = [pin.id for pin in constraints.pinned], [pin.position for pin in constraints.pinned]
+    yield from _repeat_faults("constraints.pinned.{}.id", ids)
+    yield from _repeat_faults("constraints.pinned.{}.position", positions)
+    excluded = set(ids).intersection(constraints.excluded)
+    for index, item_id in enumerate(ids):
+        if item_id not in item_ids:
+            yield Fault(f"constraints.pinned.{index}.id", f"{item_id!r} is not among the items")
+        elif item_id in excluded:
+            yield Fault(f"constraints.pinned.{index}.id", f"{item_id!r} is in constraints.excluded, too")
+
+
+def _rule_faults(field: str, rule: AtMost | AtLeast, constraints: Constraints, settings: Settings) -> Faults:
+    if (rule.feature is None) == (rule.group is None):
+        yield Fault(field, "expected exactly one of `feature` and `group`")
+    elif rule.group is not None and rule.group not in constraints.groups:
+        yield Fault(f"{field}.group", f"no group {rule.group!r} in constraints.groups")
+    if rule.value is not None and rule.feature is None:
+        yield Fault(f"{field}.value", "goes with `feature`")
+    if isinstance(rule.value, str) and len(rule.value) > settings.max_feature_values:
+        yield Fault(f"{field}.value", f"at most {settings.max_feature_values} characters")
 
 
 def _matrix_name_faults(names: Sequence[str], settings: Settings) -> Faults:
@@ -107,9 +164,9 @@ def _item_id_faults(ids: Sequence[str], settings: Settings) -> Faults:
         yield from _id_faults(f"items.{index}.id", item_id, settings)
 
 
-def _repeat_faults(field: str, values: Sequence[str]) -> Faults:
+def _repeat_faults(field: str, values: Sequence[str | int]) -> Faults:
     """Every value that occurred before. `field` has `{}` for its index."""
-    seen: set[str] = set()
+    seen: set[str | int] = set()
     for index, value in enumerate(values):
         if value in seen:
             yield Fault(field.format(index), f"{value!r} occurs twice")

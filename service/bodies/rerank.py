@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.generation import Stop
-from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Positive, example
+from service.bodies.common import (
+    Body,
+    Features,
+    Float,
+    Id,
+    IdentifiedBody,
+    Integer,
+    Natural,
+    Positive,
+    example,
+)
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
 
@@ -79,6 +89,62 @@ class Sampling(Body):
     )
 
 
+class PinnedItem(Body):
+    """An item that stands where the caller says."""
+
+    id: Id = Field(description="One of `items`.")
+    position: Natural = Field(description="From 0, within the list that is asked for.")
+
+
+class Membership(Body):
+    """The items that a rule is about: those with a value of a feature, or those of a group."""
+
+    feature: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="A categorical or multivalued field of items (`groups` in `GET /v1/models`), or one that "
+        "the model does not declare and items of this request are sent with. Either this or `group`.",
+    )
+    value: str | Integer | Float | bool | None = Field(None, description="Of the feature.")
+    group: Annotated[str, Field(min_length=1)] | None = Field(None, description="One of `groups`.")
+
+
+class AtMost(Membership):
+    """An upper limit. Without `value` it is one for each value of the feature."""
+
+    count: Natural
+    window: Positive | None = Field(
+        None, description="In any so many consecutive positions; in the whole list if absent."
+    )
+
+
+class AtLeast(Membership):
+    """A lower limit; a feature needs its `value`."""
+
+    count: Natural
+    top: Positive | None = Field(
+        None, description="Among the first so many positions; in the whole list if absent."
+    )
+
+
+class Constraints(Body):
+    """Rules that the first `top_n` of every answer satisfy, fallbacks too."""
+
+    pinned: list[PinnedItem] = Field(default_factory=list)
+    excluded: list[Id] = Field(
+        default_factory=list,
+        description="Never in the answer, with `return_all` neither. Others than `items` are no error.",
+    )
+    at_most: list[AtMost] = Field(
+        default_factory=list,
+        description="Where these leave room for fewer items the list is shorter, as `shortened_by` says.",
+    )
+    at_least: list[AtLeast] = Field(default_factory=list)
+    groups: dict[str, list[Id]] = Field(
+        default_factory=dict,
+        description="Ids of items, by a name of the caller's. Others than `items` are no error.",
+    )
+
+
 class RerankRequest(IdentifiedBody):
     """A list of candidates in the caller's order, which is also the order of every fallback."""
 
@@ -115,6 +181,11 @@ class RerankRequest(IdentifiedBody):
     )
     reasoning: ReasoningOverrides | None = None
     sampling: Sampling | None = None
+    constraints: Constraints | None = Field(
+        None,
+        description="Impossible ones are answered with 422 and the fields that conflict.",
+    )
+
     model_config = example(
         {"items": [{"id": "i1"}, {"id": "i2"}, {"id": "i3"}]},
         {
@@ -132,6 +203,16 @@ class RerankRequest(IdentifiedBody):
             "explain": True,
             "reasoning": {"entropy_threshold": 0.8, "max_tokens": 3},
             "sampling": {"temperature": 1.0, "seed": 7},
+            "constraints": {
+                "pinned": [{"id": "i2", "position": 0}],
+                "excluded": ["i3"],
+                "at_most": [
+                    {"feature": "genres", "count": 3},
+                    {"feature": "genres", "value": "drama", "count": 1, "window": 3},
+                ],
+                "at_least": [{"group": "promo", "count": 1, "top": 5}],
+                "groups": {"promo": ["i1", "i9"]},
+            },
         },
     )
 
@@ -219,6 +300,11 @@ class RerankResponse(Body):
     )
     reasoning: Reasoning | None = Field(description="Null if nothing was generated.")
     sampling: UsedSampling | None = Field(description="Null if the best item was taken at every position.")
+    shortened_by: list[str] | None = Field(
+        None,
+        description="The rules that left room for fewer items than were asked for, by path in the request; "
+        "absent if the list is whole.",
+    )
     took_ms: float
 
     model_config = example(
@@ -260,6 +346,7 @@ class RerankResponse(Body):
                 ],
             },
             "sampling": {"temperature": 1.0, "seed": 7},
+            "shortened_by": ["constraints.at_most.0"],
             "took_ms": 7.1,
         }
     )

@@ -58,6 +58,13 @@ class ModelMetrics(Stages):
         self.list_size = make.histogram("list_size", "Items in a request.", LIST_SIZES)
         self.unknown_items = make.counter("unknown_items_total", "Items that the catalogue lacks.")
 
+        self.constrained = make.counters(
+            "constrained_requests_total",
+            "Requests with constraints, by what came of them.",
+            "result",
+            initial=("whole", "shortened", "refused"),
+        )
+
         self._ignored = make.counters(
             "ignored_fields_total",
             "Requests with a field that the model does not know, or does not know a value of.",

@@ -37,8 +37,8 @@ class Selection(NamedTuple):
         candidates: in the catalogue, or sent with features, or with a score that the model uses.
         unrankable: none of these; nothing is known of them but their id.
         missing_ids: every item the catalogue lacks.
-        rows: the candidates' rows of the catalogue.
-        matrix: the candidates' features that were sent as a matrix.
+        rows: every item's row of the catalogue.
+        matrix: every item's features that were sent as a matrix.
     """
 
     candidates: Sequence[int]
@@ -65,10 +65,8 @@ def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
     ]
     left_out = set(unrankable)
     candidates = [index for index in range(len(items)) if index not in left_out]
-    if matrix is not None:
-        matrix = Matrix(matrix.names, matrix.values[candidates])
     missing_ids = [items[index].id for index in unknown]
-    return Selection(candidates, unrankable, missing_ids, rows[candidates], matrix)
+    return Selection(candidates, unrankable, missing_ids, rows, matrix)
 
 
 def _read_matrix(assembler: FeatureAssembler, request: RerankRequest) -> Matrix | None:
@@ -106,12 +104,14 @@ def _says_anything(assembler: FeatureAssembler, item: Item) -> bool:
 
 
 def undeclared(assembler: FeatureAssembler, request: RerankRequest) -> Ignored:
-    """What a request sends and the model has no field for."""
+    """What a request sends in vain: the model has no field for it, and no rule is about it."""
     encoder, found = assembler.catalogue.encoder, set()
     names = encoder.names
     for item in request.items:
         if item.features and not item.features.keys() <= names:
             found |= item.features.keys() - names
+    if found and (rules := request.constraints) is not None:
+        found -= {rule.feature for rule in (*rules.at_most, *rules.at_least)}
     paths = [f"items.features.{name}" for name in sorted(found)]
     if request.features_f32 is not None:
         others = set(request.features_f32.names) - encoder.matrix_names
@@ -165,8 +165,11 @@ def assemble(
 
 def _candidates(assembler: FeatureAssembler, request: RerankRequest, selection: Selection) -> Candidates:
     items: Sequence[Item] = request.items
-    if selection.unrankable:
-        items = [items[index] for index in selection.candidates]
+    rows, matrix = selection.rows, selection.matrix
+    if len(selection.candidates) < len(items):
+        chosen = list(selection.candidates)
+        items, rows = [items[index] for index in chosen], rows[chosen]
+        matrix = matrix and Matrix(matrix.names, matrix.values[chosen])
     features = [item.features for item in items]
     scores = None
     if assembler.schema.initial_score:
@@ -175,8 +178,8 @@ def _candidates(assembler: FeatureAssembler, request: RerankRequest, selection: 
         ids=[item.id for item in items],
         features=features if any(features) else None,
         scores=scores,
-        rows=selection.rows,
-        matrix=selection.matrix,
+        rows=rows,
+        matrix=matrix,
     )
 
 

@@ -39,7 +39,8 @@ from service.serving.occupancy import Occupancy
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel, Shadowing
 from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
-from service.serving.response import reasoning, results
+from service.serving.response import complete, reasoning, results
+from service.serving.rules import RuleLimits, Rules, constrain
 from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
@@ -69,6 +70,7 @@ class _Rerank:
     arrived: float
     deadline: float
     selection: Selection
+    rules: Rules | None
     controls: Controls
     ignored: Ignored
     recommendation_id: str | None = None
@@ -94,6 +96,7 @@ class Reranker:
         lag_s: Callable[[], float] = lambda: 0.0,
         occupancy: Occupancy | None = None,
         max_ignored: int = 20,
+        rule_limits: RuleLimits | None = None,
     ) -> None:
         """
         Args:
@@ -104,6 +107,7 @@ class Reranker:
         self._contexts, self._metrics, self._clock, self._lag_s = contexts, metrics, clock, lag_s
         self._shadows = shadows
         self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
+        self._rule_limits = RuleLimits() if rule_limits is None else rule_limits
         self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
     def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
@@ -136,20 +140,24 @@ class Reranker:
             charge: told what it is predicted to cost, once it is admitted.
 
         Raises:
-            InvalidRequestError: a feature does not fit the model.
+            InvalidRequestError: a feature or a rule does not fit the model, or rules cannot hold together.
             RateLimitedError: by `charge`.
             GenerationError: the request is strict and no slate was generated.
         """
         if (record := current()) is not None:
             record.model = served.key
-        features = served.model.features
-        selection = select(features, request)
+        try:
+            selection, rules, controls = _prepared(served.model, request, self._rule_limits)
+        except InvalidRequestError as error:
+            if error.faults[0].field.startswith("constraints"):
+                served.metrics.constrained.labels("refused").inc()
+            raise
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
-        controls = _controls(served.model, request, len(selection.candidates))
+        ignored = undeclared(served.model.features, request) + ([] if rules is None else rules.ignored)
         asked = request, request_id, served, caller, charge, arrived, deadline
-        rerank = _Rerank(*asked, selection, controls, undeclared(features, request))
+        rerank = _Rerank(*asked, selection, rules, controls, ignored)
         fallback: Fallback | None
         slate: Slate | None = None
         try:
@@ -164,7 +172,7 @@ class Reranker:
                 raise fault from error
             fallback = FALLBACKS[type(fault)]
         else:
-            fallback = "unknown" if slate is None else None
+            fallback = "unknown" if slate is None and (rules is None or rules.plan.length) else None
         if fallback is not None:
             served.metrics.fallback.labels(fallback).inc()
         with served.metrics.stage("post"):
@@ -173,6 +181,8 @@ class Reranker:
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
             served.metrics.ignore(rerank.ignored, self._max_ignored)
             response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)
+            if rules is not None:
+                served.metrics.constrained.labels("shortened" if response.shortened_by else "whole").inc()
         _report(rerank, slate, response)
         if slate is not None and served.shadow is not None:
             self._show(served.shadow, rerank, slate)
@@ -182,7 +192,7 @@ class Reranker:
         """The slate, or None when no item of the request can be ranked."""
         self._check_deadline(rerank, "parse")
         scheduler, candidates = rerank.served.scheduler, len(rerank.selection.candidates)
-        if not candidates:
+        if not candidates or not rerank.controls.slate_length:
             await self._user_context(rerank)
             return None
         price = scheduler.admit(candidates, rerank.controls, rerank.deadline, rerank.caller)
@@ -242,13 +252,12 @@ class Reranker:
         return user
 
     def _show(self, shadowing: Shadowing, rerank: _Rerank, slate: Slate) -> None:
-        request = rerank.request
+        request, limits = rerank.request, self._rule_limits
         patience_s = self._default_deadline_ms / 1000
 
         def write(model: LoadedModel) -> tuple[list[str], int]:
-            selection = select(model.features, request)
+            selection, _, controls = _prepared(model, request, limits)
             inputs = assemble(model.features, request, selection, rerank.user)
-            controls = _controls(model, request, len(selection.candidates))
             controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
             (written,) = model.generate([inputs], [controls])
             if len(written.positions) < controls.slate_length:
@@ -296,10 +305,28 @@ def _ids(request: RerankRequest, selection: Selection, slate: Slate) -> list[str
     return [request.items[selection.candidates[position.index]].id for position in slate.positions]
 
 
-def _controls(model: LoadedModel, request: RerankRequest, candidates: int) -> Controls:
+def _prepared(
+    model: LoadedModel, request: RerankRequest, limits: RuleLimits
+) -> tuple[Selection, Rules | None, Controls]:
+    """The candidates of a request, its rules, and how its list is to be written.
+
+    Raises:
+        InvalidRequestError: what it asks for does not fit the model, or cannot be.
+    """
+    selection = select(model.features, request)
+    top_n = request.top_n or model.manifest.slate_length
+    if request.constraints is None:
+        return selection, None, _controls(model, request, min(top_n, len(selection.candidates)))
+    rules = constrain(model.features, request, selection, top_n, limits)
+    selection = selection._replace(candidates=rules.candidates)
+    controls = _controls(model, request, rules.own.length)
+    return selection, rules, replace(controls, constraints=rules.own) if rules.bind else controls
+
+
+def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> Controls:
     """The bundle's defaults with the request's overrides."""
     manifest = model.manifest
-    default = Controls.default(manifest, min(request.top_n or manifest.slate_length, candidates))
+    default = Controls.default(manifest, slate_length)
     overrides: dict[str, Any] = {}
     if request.reasoning is not None:
         overrides["entropy_threshold"] = request.reasoning.entropy_threshold
@@ -322,6 +349,8 @@ def _respond(
     rerank: _Rerank, slate: Slate | None, fallback: Fallback | None, took_ms: float, max_ignored: int
 ) -> RerankResponse:
     request, manifest, controls = rerank.request, rerank.served.model.manifest, rerank.controls
+    placed = [rerank.selection.candidates[position.index] for position in slate.positions] if slate else []
+    completion = complete(request, rerank.rules, placed, manifest.slate_length)
     sampling = None
     if slate is not None and controls.seed is not None:
         sampling = UsedSampling(temperature=controls.selection_temperature, seed=controls.seed)
@@ -330,12 +359,13 @@ def _respond(
         recommendation_id=rerank.recommendation_id,
         model=manifest.name,
         model_version=manifest.version,
-        results=list(results(request, rerank.selection, slate, manifest.slate_length)),
+        results=list(results(request, placed, slate, completion.items)),
         missing_ids=rerank.selection.missing_ids,
         ignored=[IgnoredField(field=field, reason=reason) for field, reason in rerank.ignored[:max_ignored]],
         fallback=fallback,
         context=rerank.context,
         reasoning=None if slate is None else reasoning(request, rerank.selection, slate),
         sampling=sampling,
+        shortened_by=completion.shortened_by or None,
         took_ms=took_ms,
     )

@@ -1,38 +1,51 @@
 """A slate as its caller reads it: items by id, and how they came to stand there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.generation import Slate
 from service.bodies import rerank as bodies
 from service.bodies.rerank import RerankRequest
 from service.bodies.twins import twin
 from service.serving.request_features import Selection
+from service.serving.rules import Completion, Rules
 
 Result, Reasoning, TracePosition = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.TracePosition)
 
 
-def results(
-    request: RerankRequest, selection: Selection, slate: Slate | None, slate_length: int
-) -> Iterator[bodies.Result]:
-    """The slate, then, as far as `top_n` or `return_all` asks, the other items in the caller's order.
-
-    A slate shorter than `top_n` holds every candidate, so what fills it up are the unrankable items.
+def complete(
+    request: RerankRequest, rules: Rules | None, placed: Sequence[int], slate_length: int
+) -> Completion:
+    """What follows the items that the model has placed: as far as `top_n` asks, the others in the caller's
+    order, or as the rules let them; then, with `return_all`, what is left, in the caller's order. To a list
+    that the rules cut short nothing is appended: it would stand where they hold.
 
     Args:
         slate_length: how many are wanted if the request does not say.
     """
-    items, top_n = request.items, request.top_n or slate_length
-    placed: dict[int, None] = {}
-    for position in slate.positions if slate else ():
-        index = selection.candidates[position.index]
-        placed[index] = None
+    shown: Sequence[int]
+    if rules is None:
+        shown, top = range(len(request.items)), Completion([], [])
+    else:
+        shown, top = rules.items, rules.complete(placed)
+    listed = {*placed, *top.items}
+    rest = [index for index in shown if index not in listed]
+    if top.shortened_by:
+        rest = []
+    elif not request.return_all:
+        rest = [] if rules else rest[: max(0, (request.top_n or slate_length) - len(placed))]
+    return Completion(top.items + rest, top.shortened_by)
+
+
+def results(
+    request: RerankRequest, placed: Sequence[int], slate: Slate | None, others: Iterable[int]
+) -> Iterator[bodies.Result]:
+    """The items that the model has placed, then others."""
+    items = request.items
+    for index, position in zip(placed, slate.positions if slate else (), strict=True):
         yield Result(
             id=items[index].id, index=index, score=position.probability, propensity=position.propensity
         )
-    rest = [index for index in range(len(items)) if index not in placed]
-    if not request.return_all:
-        rest = rest[: max(0, top_n - len(placed))]
-    for index in rest:
+    for index in others:
         yield Result(id=items[index].id, index=index, score=None, propensity=None)
 
 

@@ -48,6 +48,12 @@ def item(**features: Any) -> dict[str, Any]:
 ONE = [{"id": "i1"}]
 
 
+def rules(**constraints: Any) -> dict[str, Any]:
+    """Of two items; the group `a` is both of them, if no others are given."""
+    groups = {"groups": {"a": ["i1", "i2"]}} if "groups" not in constraints else {}
+    return {"items": [{"id": "i1"}, {"id": "i2"}], "constraints": groups | constraints}
+
+
 def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
     encoded = b64encode(data).decode() if isinstance(data, bytes) else data
     return {"items": ONE, "features_f32": {"names": names, "data": encoded}}
@@ -85,8 +91,37 @@ def matrix(names: list[str], data: bytes | str) -> dict[str, Any]:
         ({"items": ONE, "reasoning": {"budget": 1}}, "reasoning.budget"),
         ({"items": ONE, "sampling": {"temperature": 0}}, "sampling.temperature"),
         ({"items": ONE, "sampling": {"seed": -1}}, "sampling.seed"),
-        ({"items": ONE, "constraints": {"exclude": []}}, "constraints"),
-        ({"items": ONE, "constraints": None}, "constraints"),
+        (rules(exclude=[]), "constraints.exclude"),
+        (rules(pinned=None), "constraints.pinned"),
+        (rules(pinned=[{"id": "i1"}]), "constraints.pinned.0.position"),
+        (rules(pinned=[{"id": "i1", "position": "0"}]), "constraints.pinned.0.position"),
+        (rules(pinned=[{"id": "i1", "position": -1}]), "constraints.pinned.0.position"),
+        (rules(pinned=[{"id": "i1", "position": 2}]), "constraints.pinned.0.position"),
+        (rules(pinned=[{"id": "i3", "position": 0}]), "constraints.pinned.0.id"),
+        (rules(pinned=[{"id": "i1", "position": 0}], excluded=["i1"]), "constraints.pinned.0.id"),
+        (rules(pinned=[{"id": "i1", "position": n} for n in (0, 1)]), "constraints.pinned.1.id"),
+        (rules(pinned=[{"id": i, "position": 0} for i in ("i1", "i2")]), "constraints.pinned.1.position"),
+        (rules(excluded="i1"), "constraints.excluded"),
+        (rules(excluded=[1]), "constraints.excluded.0"),
+        (rules(at_most=[{"count": 1}]), "constraints.at_most.0"),
+        (rules(at_most=[{"feature": "genres", "group": "a", "count": 1}]), "constraints.at_most.0"),
+        (rules(at_most=[{"group": "b", "count": 1}]), "constraints.at_most.0.group"),
+        (rules(at_most=[{"group": "a", "value": 1, "count": 1}]), "constraints.at_most.0.value"),
+        (rules(at_most=[{"group": "a", "count": -1}]), "constraints.at_most.0.count"),
+        (rules(at_most=[{"group": "a", "count": 1.5}]), "constraints.at_most.0.count"),
+        (rules(at_most=[{"group": "a", "count": 1, "window": 0}]), "constraints.at_most.0.window"),
+        (rules(at_most=[{"feature": "price", "count": 1}]), "constraints.at_most.0.feature"),
+        (rules(at_most=[{"feature": "genre", "count": 1}]), "constraints.at_most.0.feature"),
+        (rules(at_most=[{"feature": "genres", "value": [], "count": 1}]), "constraints.at_most.0.value"),
+        (rules(at_most=[{"feature": "genres", "value": "x" * 2000, "count": 1}]),
+         "constraints.at_most.0.value"),
+        (rules(at_least=[{"feature": "genres", "count": 1}]), "constraints.at_least.0.value"),
+        (rules(at_least=[{"feature": "device", "value": "ios", "count": 1}]),
+         "constraints.at_least.0.feature"),
+        (rules(at_least=[{"group": "a", "count": 2, "top": 1}]), "constraints.at_least.0.count"),
+        (rules(at_least=[{"group": "a", "count": 3}]), "constraints.at_least.0.count"),
+        (rules(groups={"a": None}), "constraints.groups.a"),
+        (rules(groups={"a": [""]}), "constraints.groups.a.0"),
         ({"items": ONE, "context": {"device": {"os": "ios"}}}, "context.device"),
         ({"items": ONE, "context": {"timestamp": "now"}}, "context.timestamp"),
         ({"items": ONE, "context": {"timestamp": -5}}, "context.timestamp"),
@@ -140,6 +175,16 @@ async def test_every_fault_is_listed(client: Client) -> None:
         ({"max_feature_values": 2}, item(a="xyz"), "items.1.features.a"),
         ({"max_feature_values": 2}, matrix(["a", "b", "c"], b"\0" * 12), "features_f32.names"),
         ({"max_reasoning_tokens": 1}, {"items": ONE, "reasoning": {"max_tokens": 2}}, "reasoning.max_tokens"),
+        ({"max_rules": 1}, rules(at_most=[{"group": "a", "count": 1}] * 2), "constraints.at_most"),
+        ({"max_pinned": 1}, rules(pinned=[{"id": "i1", "position": 0}] * 2), "constraints.pinned"),
+        ({"max_excluded": 1}, rules(excluded=["i1", "x"]), "constraints.excluded"),
+        ({"max_groups": 1}, rules(groups={"b": [], "c": []}), "constraints.groups"),
+        ({"max_group_ids": 2}, rules(groups={"b": ["x", "y"]}), "constraints.groups"),
+        (
+            {"max_limited_groups": 1},
+            rules(at_most=[{"feature": "genres", "count": 0}]),
+            "constraints.at_most.0",
+        ),
         ({"max_lookahead": 1}, {"items": ONE, "reasoning": {"lookahead": 2}}, "reasoning.lookahead"),
     ],
 )

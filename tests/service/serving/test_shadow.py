@@ -89,6 +89,18 @@ async def test_a_model_agrees_with_itself(client: Client) -> None:
     assert await client.metric('rerank_list_size_count{version="2"}') == 0, "what is unseen is no traffic"
 
 
+async def test_a_shadow_obeys_the_rules_of_the_request(client: Client) -> None:
+    rules = {
+        "pinned": [{"id": "i11", "position": 2}],
+        "excluded": ["i0"],
+        "at_most": [{"feature": "genres", "count": 1, "window": 3}],
+    }
+    free = (await client.rerank(ITEMS)).json()["results"]
+    assert (await client.rerank(ITEMS, constraints=rules)).json()["results"] != free
+    await until_shown(client, 2)
+    assert await taus(client) == [2, 0]
+
+
 async def test_the_user_is_known_to_the_shadow_too(client: Client) -> None:
     history = [{"item_id": item, "type": "click"} for item in ITEMS[6:]]
     profile = {"taste": [3.0, -3.0, 3.0, -3.0]}
