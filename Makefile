@@ -1,4 +1,4 @@
-.PHONY: help setup demo test slow faults soak conformance prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
+.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ soak: setup  ## good and bad callers for a quarter of an hour; does the service 
 
 conformance: setup  ## ten thousand generated requests to every route, held against its own OpenAPI document
 	$(RUN) -m pytest -m conformance
+
+rules: setup  ## a hundred thousand generated requests with rules for the list, every answer checked; minutes
+	$(RUN) -m pytest -s -m rules
 
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local

@@ -53,7 +53,8 @@ def _constraints(rng: Random, ids: list[str], items: list[Json], genres: Sequenc
     left = [item_id for item_id in ids if item_id not in excluded]
     if rng.random() < 0.4 and left:
         pinned = rng.sample(left, min(len(left), rng.choice((1, 1, 1, 2, 3))))
-        places = rng.sample(range(max(3, len(left))), len(pinned))
+        within = max(len(pinned), 12 if rng.random() < 0.1 else min(len(left), 4))
+        places = rng.sample(range(within), len(pinned))
         constraints["pinned"] = [
             {"id": item_id, "position": place} for item_id, place in zip(pinned, places, strict=True)
         ]
@@ -68,7 +69,7 @@ def _constraints(rng: Random, ids: list[str], items: list[Json], genres: Sequenc
             _rule(rng, features, genres, each=True) | _optional(rng, "window", 6)
             for _ in range(rng.choice((1, 1, 2, 3)))
         ]
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         constraints["at_least"] = [
             _rule(rng, features, genres, each=False) | _optional(rng, "top", 8)
             for _ in range(rng.choice((1, 1, 2)))
@@ -80,7 +81,7 @@ _FEATURES = ("genres",)
 
 
 def _rule(rng: Random, features: Sequence[str], genres: Sequence[str], each: bool) -> Json:
-    count = {"count": rng.choice((0, 1, 1, 2, 2, 3))}
+    count = {"count": rng.choice((0, 1, 1, 2, 2, 3) if each else (1, 1, 1, 2, 3))}
     if rng.random() < 0.4:
         return {"group": rng.choice(("promo", "é \U0001f600"))} | count
     feature = rng.choice(features)
