@@ -18,9 +18,8 @@ def pack(
     """Without a witness. Rules that cannot bind are left out, tops and windows end with the slate."""
     floors = sorted((floor for floor in floors if floor.count > 0), key=lambda floor: floor.top)
     caps = [cap for cap in caps if _can_bind(cap, length)]
-    members = np.array([rule.members for rule in (*caps, *floors)], np.bool_).reshape(
-        len(caps) + len(floors), candidates
-    )
+    listed: list[Cap | Floor] = [*caps, *floors]
+    members = np.array([rule.members for rule in listed], np.bool_).reshape(len(listed), candidates)
     rules = len(members)
     words = -(-rules // BITS)
     bits = np.zeros((candidates, words), np.int64)
@@ -36,7 +35,7 @@ def pack(
     number = np.arange(rules)
     holds = (masks[:, number // BITS] >> (number % BITS)) & 1
     both = (holds * size[:, None]).T @ holds
-    count = np.array([rule.count for rule in (*caps, *floors)], np.int64)
+    count = np.array([rule.count for rule in listed], np.int64)
     span = np.array(
         [min(cap.window or length, length) for cap in caps] + [min(floor.top, length) for floor in floors],
         np.int64,
