@@ -75,7 +75,8 @@ def create_app(
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     rule_limits = RuleLimits(*(getattr(settings, name) for name in RuleLimits._fields))
     reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored, rule_limits)
-    service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
+    access, answer_log = Access(settings, clock), AnswerLog(settings)
+    service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -91,8 +92,6 @@ def create_app(
         await contexts.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
-
-    answer_log = AnswerLog(settings)
 
     def observed(inner: ASGIApp) -> Observed:
         return Observed(inner, metrics, answer_log, tracer)
