@@ -3,7 +3,7 @@
 The served model holds them, so that no request looks them up. Knows nothing of when anything happens.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime
 from functools import cached_property
 from time import time
@@ -160,13 +160,15 @@ class ModelMetrics(Stages):
                     field = OTHER_FIELDS
             self._ignored.labels(field, reason).inc()
 
-    def slate(self, slate: Slate) -> None:
-        """Report a generated slate."""
+    def slate(self, slate: Slate, pinned: Container[int] = ()) -> None:
+        """Report a generated slate. Positions that were pinned tell nothing of the model."""
         self.reasoning_tokens.observe(slate.reasoning_tokens)
         self.reasoning_stop.labels(slate.stop).inc()
         if slate.judged:
             self.judged_lists.observe(slate.judged)
         for place, position in enumerate(slate.positions):
+            if place in pinned:
+                continue
             before, after = self._at(place)
             before.observe(position.entropy_before)
             after.observe(position.entropy_after)

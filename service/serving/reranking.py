@@ -177,7 +177,7 @@ class Reranker:
             served.metrics.fallback.labels(fallback).inc()
         with served.metrics.stage("post"):
             if slate is not None:
-                served.metrics.slate(slate)
+                served.metrics.slate(slate, () if rules is None else rules.own.constraints.pins)
             took_ms = round((self._clock() - rerank.arrived) * 1000, 3)
             served.metrics.ignore(rerank.ignored, self._max_ignored)
             response = _respond(rerank, slate, fallback, took_ms, self._max_ignored)

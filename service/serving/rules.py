@@ -186,6 +186,7 @@ class _Reading:
         assert request.constraints is not None
         self._asked, self._length, self._most = request.constraints, length, limits.max_limited_groups
         self._groups = Groups(assembler, request.items, selection.rows, items)
+        self._named: dict[str, Members] = {}
         self._faults: list[Fault] = []
         self._caps: list[Cap] = []
         self._floors: list[Floor] = []
@@ -243,8 +244,10 @@ class _Reading:
         self._caps += [Cap(f"{prefix}{value}", one, *rest) for value, one in zip(ids, members, strict=True)]
 
     def _members(self, field: str, rule: AtMost | AtLeast) -> Members | None:
-        if rule.group is not None:
-            return self._groups.named(self._asked.groups[rule.group])
+        if (name := rule.group) is not None:
+            if name not in self._named:
+                self._named[name] = self._groups.named(self._asked.groups[name])
+            return self._named[name]
         assert rule.feature is not None, "validated"
         try:
             members, known = self._groups.of(rule.feature, rule.value)

@@ -45,6 +45,13 @@ async def test_the_sponsored_item_first_and_nothing_that_was_bought(client: Clie
     assert ids(without)[:10] == ids((await client.rerank(ITEMS)).json()), "no rules change nothing"
 
 
+async def test_metrics_are_of_what_the_model_chose(client: Client) -> None:
+    await answer(client, ITEMS, {"pinned": [{"id": "i7", "position": 1}]})
+    assert await client.metric("rerank_score_count") == 9
+    assert await client.metric('rerank_gate_entropy_nats_count{position="1"}') == 0
+    assert await client.metric('rerank_constrained_requests_total{result="whole"}') == 1
+
+
 async def test_excluded_items_are_no_candidates(client: Client) -> None:
     told = await answer(client, ITEMS, {"excluded": ITEMS[5:]})
     alone = (await client.rerank(ITEMS[:5])).json()

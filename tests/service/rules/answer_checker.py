@@ -144,8 +144,17 @@ class Shop:
         """Whether items are unknown, which follow the model's list as well as they can."""
         return any(item not in self._catalogue for item in asked.shown)
 
-    def refusal_faults(self, request: Json, fields: list[Json]) -> Iterator[str]:
-        """What a refusal for rules that cannot hold has wrong, trying all lists."""
+    def refusal_faults(self, request: Json, fields: list[Json], thorough: bool) -> Iterator[str]:
+        """What a refusal for rules that cannot hold has wrong.
+
+        Args:
+            thorough: tries all lists.
+        """
+        strays = [field["field"] for field in fields if not field["field"].startswith("constraints.")]
+        if strays or not fields:
+            yield f"refused for {strays}"
+        if not thorough:
+            return
         asked = self.asked(request)
         if first_list(asked) is not None:
             yield "a list could have satisfied the rules"
