@@ -12,6 +12,7 @@ import json
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from random import Random
 from time import process_time
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from service.settings import Settings
 
 RERANK, FEEDBACK, CONTEXT = ("POST", "/v1/rerank"), ("POST", "/v1/feedback"), ("PUT", "/v1/users/u/context")
 MOST_ITEMS = Settings.model_fields["max_items"].default
+MOST_GROUPS = Settings.model_fields["max_limited_groups"].default
 ROUNDS, AGAIN, SHOWN = 5, 25, 12
 
 UNITS = (
@@ -78,6 +80,7 @@ def hostile(size: int, names: Names, most_values: int) -> Iterator[Hostile]:
         (RERANK, '{"items":[{"id":"i1","features":{"price":[', "]}}]}"),
         (RERANK, '{"items":[{"id":"i1"}],"features_f32":{"data":"","names":[', "]}}"),
         (RERANK, '{"items":[{"id":"i1"}],"context":{"device":[', "]}}"),
+        (RERANK, '{"items":[{"id":"i1"}],"constraints":{"at_most":[', "]}}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', "]}"),
         (CONTEXT, '{"history":[', "]}"),
         (CONTEXT, '{"profile":{"taste":[', "]}}"),
@@ -95,6 +98,9 @@ def hostile(size: int, names: Names, most_values: int) -> Iterator[Hostile]:
         (RERANK, '{"items":[{"id":"i1","features":{', '"%d":1,', "}}]}"),
         (RERANK, '{"items":[{"id":"i1","features":{', '"%d":"x",', "}}]}"),
         (RERANK, '{"items":[{"id":"i1"}],', '"%d":1,', "}"),
+        (RERANK, '{"items":[{"id":"i1"}],"constraints":{"excluded":[', '"%d",', "]}}"),
+        (RERANK, '{"items":[{"id":"i1"}],"constraints":{"groups":{', '"%d":["i1"],', "}}}"),
+        (RERANK, '{"items":[{"id":"i1"}],"constraints":{"at_least":[', '{"group":"%d","count":9},', "]}}"),
         (RERANK, '{"items":[{"id":"i1"}],', '"top_n":1,', "}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"","type":"X"},', "]}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"a","type":"click"},', "]}"),
@@ -121,6 +127,7 @@ def hostile(size: int, names: Names, most_values: int) -> Iterator[Hostile]:
         ("one number that is text, in the last item", _items(size, lambda n, last: _mixed(names, n == last))),
         ("numbers that are texts, in every item", _items(size, lambda n, last: _mixed(names, True))),
         ("all the model knows, in every item", _items(size, lambda n, last: names.every)),
+        *_ruled(size, most_values),
         *(
             (
                 f"as many values as allowed, {word!r}",
@@ -164,6 +171,30 @@ def _texts(size: int, names: Names) -> bytes:
     features = {f"f{n}": ["abc"] * 1024 for n in range(63)} | {names.words: ["drama"] * 1024}
     items = [{"id": f"i{n}", "features": features} for n in range(max(1, size // 1_000_000))]
     return json.dumps({"items": items, "top_n": 1}, separators=(",", ":")).encode()
+
+
+def _ruled(size: int, most_values: int) -> Iterator[tuple[str, bytes]]:
+    """Rules that are hard to judge, within their limits."""
+    rng = Random(0)
+    for count, top_n in ((50, 30), (MOST_ITEMS, 200)):
+        ids = [f"i{n}" for n in range(count)]
+        groups = {f"g{n}": rng.sample(ids, 20) for n in range(16)}
+        rules = {
+            "groups": groups,
+            "at_most": [{"group": name, "count": 2, "window": 5} for name in groups],
+            "at_least": [{"group": name, "count": 5, "top": 20} for name in list(groups)[:10]],
+        }
+        body = {"items": [{"id": item_id} for item_id in ids], "constraints": rules, "top_n": top_n}
+        yield f"groups of 20 of {count} items that overlap, in windows and in the top", _json(body)
+        values = min(MOST_GROUPS, most_values // MOST_ITEMS * count // 3)
+        items = [
+            {"id": item_id, "features": {"brand": [f"{rng.randrange(values)}" for _ in range(8)]}}
+            for item_id in ids
+        ]
+        for window in ({}, {"window": 3}):
+            one_of_each = {"at_most": [{"feature": "brand", "count": 1} | window]}
+            body = {"items": items, "constraints": one_of_each, "top_n": top_n}
+            yield f"one of each of {values} values that {count} items share {window}", _json(body)
 
 
 def _mixed(names: Names, wrong: bool) -> dict[str, Any]:
