@@ -1,4 +1,4 @@
-"""Constraints as the one row of integers that `constraints.search` reads.
+"""Constraints as the one row of integers that `constraints.layout` lays out.
 
 Legend: N candidates, T kinds, R rules, W words of bits, L positions.
 """
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from constraints.layout import BITS, HEADER, NONE, Ints
 from constraints.rules import Cap, Floor
-from constraints.search import BITS, HEADER, NONE, Ints
 
 
 def pack(
@@ -57,7 +57,7 @@ def pack(
             kind,
             masks.ravel(),
             size,
-            _order(holds[:, : len(caps)], size, count, span, length),
+            _order(holds[:, : len(caps)], size, count[: len(caps)], span[: len(caps)], length),
             np.concatenate([[0], holds.sum(axis=1).cumsum()]),
             np.nonzero(holds)[1],
             count,
@@ -70,6 +70,7 @@ def pack(
             group_of,
             parent,
             group_of_kind,
+            _homes(holds, size, count, span, len(caps), length),
         ],
         dtype=np.int64,
     )
@@ -88,16 +89,34 @@ def _kinds(bits: Ints) -> tuple[Ints, Ints, Ints]:
     return masks, kind.reshape(-1), size
 
 
+def _rooms(count: Ints, span: Ints, length: int) -> Ints:
+    """Members that a slate has room for, of each cap."""
+    windows, rest = np.divmod(length, np.maximum(span, 1))
+    return windows * count + np.minimum(rest, count)
+
+
 def _order(holds: Ints, size: Ints, count: Ints, span: Ints, length: int) -> Ints:
     """Kinds in the order of a search: what takes least of the caps first; where nearly all candidates have to
     stand and windows keep them apart, what takes most."""
-    caps = holds.shape[1]
-    share = (holds * size[:, None]).sum(axis=0) / np.maximum(
-        count[:caps] * -(-length // np.maximum(span[:caps], 1)), 0.5
-    )
+    share = (holds * size[:, None]).sum(axis=0) / np.maximum(_rooms(count, span, length), 0.5)
     takes = holds @ share
-    tight = (span[:caps] < length).any() and size.sum() < 2 * length
+    tight = (span < length).any() and size.sum() < 2 * length
     return np.argsort(-takes if tight else takes, kind="stable")
+
+
+def _homes(holds: Ints, size: Ints, count: Ints, span: Ints, caps: int, length: int) -> Ints:
+    """One of the caps that each kind is a member of, so that the rooms of all caps together say how long a
+    slate can be at most: the caps with the least room for a member first."""
+    home = np.full(len(size), len(count), np.int64)
+    rooms = _rooms(count[:caps], span[:caps], length)
+    homeless = holds[:, :caps] * size[:, None]
+    while True:
+        members = homeless.sum(axis=0)
+        if not (members > rooms).any():
+            return home
+        tightest = int(np.argmin(np.where(members > rooms, rooms / np.maximum(members, 1), np.inf)))
+        home[homeless[:, tightest] > 0] = tightest
+        homeless[homeless[:, tightest] > 0] = 0
 
 
 def _tree(holds: NDArray[np.bool_], size: Ints) -> tuple[Ints, Ints, Ints]:
@@ -115,9 +134,9 @@ def _tree(holds: NDArray[np.bool_], size: Ints) -> tuple[Ints, Ints, Ints]:
     kinds_of = groups.sum(axis=1)
     if ((overlap > 0) & (overlap < np.minimum(kinds_of[:, None], kinds_of))).any():
         return nothing
-    parent = np.full(len(groups), NONE, np.int64)
+    parent = np.full(len(groups), len(groups), np.int64)
     for g in range(len(groups)):
         above = np.flatnonzero(overlap[g, g + 1 :] == kinds_of[g]) if kinds_of[g] else np.zeros(0, np.int64)
-        parent[g] = g + 1 + above[0] if len(above) else NONE
+        parent[g] = g + 1 + above[0] if len(above) else len(groups)
     group_of_kind[:] = np.where(groups.any(axis=0), groups.argmax(axis=0), len(groups))
     return group_of, parent, group_of_kind

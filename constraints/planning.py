@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
+from constraints.layout import CANDIDATES, Ints
 from constraints.packing import pack
 from constraints.rules import Cap, ConflictError, Constraints, Floor
-from constraints.search import CANDIDATES, Ints, find_longest, set_witness, write_in_order
+from constraints.slates import find_longest, set_witness, write_in_order
 
 EFFORT = 4096
 """States that the searches for one slate may go through."""
@@ -32,7 +33,7 @@ class Plan:
             found where the effort did not suffice.
         shortened_by: names of caps that made it shorter than what was asked for.
         witness: `[length] int64`, one slate that satisfies them.
-        packed: what `constraints.search` reads.
+        packed: what `constraints.layout` lays out.
         effort: states that writing one slate may search.
     """
 

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from bundle.contract import CONTROLS, NO_ITEM, NOISE, RECORD, UNLIMITED_MICRO_STEPS
 from bundle.manifest import Manifest
 from constraints.planning import Plan
+from constraints.tracking import stack
+
+CONSTRAINTS = "constraints"
+"""Beside the `CONTROLS` of a batch: `[B, S] int64`, `constraints.tracking.stack`."""
 
 Stop = Literal["entropy", "budget", "deadline"]
 
@@ -33,6 +37,7 @@ class Controls:
         reason_until: reason only before this time, `time.monotonic()` seconds.
         deadline: at this time the slate is left as it is, with fewer items than `slate_length`. The slate
             graph sees no clock, and heeds neither time.
+        constraints: what the slate is to satisfy, planned for its length.
     """
 
     slate_length: int
@@ -129,7 +134,7 @@ class Slate:
 
 
 def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """Controls of a batch as the graphs take them. `candidates` is each request's own N."""
+    """Controls of a batch as runners take them. `candidates` is each request's own N."""
     sampled = any(request.seed is not None for request in requests)
     positions = max(request.slate_length for request in requests) if sampled else 1
     noise = np.zeros((len(requests), positions, max(candidates)), np.float32)
@@ -137,10 +142,11 @@ def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> d
         if request.seed is not None:  # drawn in the request's own shape: the same slate in any batch
             shape = (request.slate_length, n)
             noise[row, : shape[0], :n] = np.random.default_rng(request.seed).gumbel(size=shape)
-    return {
+    stacked = {
         spec.name: noise if spec is NOISE else np.array([getattr(r, spec.name) for r in requests], spec.dtype)
         for spec in CONTROLS
     }
+    return {**stacked, CONSTRAINTS: stack([request.constraints for request in requests])}
 
 
 def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) -> list[Slate]:

@@ -31,7 +31,9 @@ from bundle.contract import (
     present,
 )
 from bundle.manifest import ENCODER, EVALUATOR, EVALUATOR_ENCODER, SLATE, STEP, Manifest
-from engine.generation import Begun, Times
+from constraints.layout import is_constrained
+from constraints.tracking import Tracker
+from engine.generation import CONSTRAINTS, Begun, Times
 from engine.sessions import PROVIDERS, open_session
 from engine.settings import Decoding, SessionSettings
 
@@ -40,25 +42,55 @@ CERTAIN = 1e6
 
 
 class SlateRunner:
-    """One graph call a batch: the encoder and a Loop whose body is the step."""
+    """One graph call a batch: the encoder and a Loop whose body is the step.
+
+    Nobody can say between two steps of a Loop what may stand next, so that requests with constraints are
+    written step by step.
+    """
 
     decoding: Decoding = "graph"
 
-    def __init__(self, bundle: Path, settings: SessionSettings) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+        self._stepwise = StepRunner(bundle, manifest, settings)
         self._session = open_session(bundle / SLATE, settings)
         self._outputs = [spec.name for spec in RECORD]
         self.provider = self._session.get_providers()[0]
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
-        records = self._session.run(self._outputs, {**inputs, **controls})
-        return dict(zip(self._outputs, records, strict=True))
+        constrained = is_constrained(controls[CONSTRAINTS])
+        if constrained.all():
+            return self._stepwise.run(inputs, controls, times)
+        if not constrained.any():
+            feed = {name: array for name, array in controls.items() if name != CONSTRAINTS}
+            records = self._session.run(self._outputs, {**inputs, **feed})
+            return dict(zip(self._outputs, records, strict=True))
+        parts = [(rows, *_rows(rows, inputs, controls, times)) for rows in (constrained, ~constrained)]
+        written = [(rows, self.run(*part)) for rows, *part in parts]
+        longest = max(len(part["chosen"]) for _, part in written)
+        records = {spec.name: np.zeros((longest, len(constrained)), spec.dtype) for spec in RECORD}
+        records["chosen"][:] = NO_ITEM
+        for rows, part in written:
+            for name, array in part.items():
+                records[name][: len(array), rows] = array
+        return records
+
+
+def _rows(
+    rows: NDArray[np.bool_], inputs: Named, controls: Named, times: Times | None
+) -> tuple[Named, Named, Times | None]:
+    """Some of a batch."""
+    of_inputs, of_controls = (
+        {name: array[rows] for name, array in given.items()} for given in (inputs, controls)
+    )
+    return of_inputs, of_controls, times and Times(*(array[rows] for array in times))
 
 
 class StepRunner:
     """The encoder once, then the step graph until every slate is full.
 
     On CUDA the memory stays on the device and the state is carried from output to input through IO
-    binding; only `chosen` and `position` come back to the host each micro-step.
+    binding; only `chosen` and `position` come back to the host each micro-step. Where something is asked of
+    the slates, what may be chosen goes there from the host.
     """
 
     decoding: Decoding = "step"
@@ -83,6 +115,7 @@ class StepRunner:
         rows: list[list[NDArray[Any]]] = []
         length, budget = controls["slate_length"], controls["micro_step_budget"]
         position = np.zeros_like(length)
+        tracker, left = Tracker(controls[CONSTRAINTS]), inputs["candidate_mask"].copy()
         while (position < length).any() or not rows:
             if times is not None:
                 now = monotonic()
@@ -90,6 +123,8 @@ class StepRunner:
                 length = np.where(now >= times.deadline, position, length)
                 step.bind_cpu_input("micro_step_budget", budget)
                 step.bind_cpu_input("slate_length", length)
+            if tracker.constrains:
+                step.bind_cpu_input(past(SELECTABLE.name), tracker.narrowed(left))
             for name in state_outputs:
                 step.bind_output(name, device)
             for name in self._reported:
@@ -97,7 +132,10 @@ class StepRunner:
             self._step.run_with_iobinding(step)
             outputs = dict(zip(state_outputs + self._reported, step.get_outputs(), strict=True))
             rows.append([outputs[name].numpy() for name in self._reported])
-            position = position + (outputs["chosen"].numpy() != NO_ITEM)
+            chosen = outputs["chosen"].numpy()
+            position = position + (chosen != NO_ITEM)
+            if tracker.constrains:
+                tracker.place(chosen, left)
             for name in self._state:
                 step.bind_ortvalue_input(past(name), outputs[present(name)])
             step.clear_binding_outputs()
@@ -143,11 +181,16 @@ class StepWriter:
         row, place = np.nonzero(prefix != NO_ITEM)
         noise[row, place, prefix[row, place]] = CERTAIN
         records = self._runner.run(inputs, {**controls, NOISE.name: noise}, times)
-        return Begun(records, *_runners_up(records.pop(LOGITS.name), records["chosen"], mask, alternatives))
+        logits, tracker = records.pop(LOGITS.name), Tracker(controls[CONSTRAINTS])
+        return Begun(records, *_runners_up(logits, records["chosen"], mask, tracker, alternatives))
 
 
 def _runners_up(
-    logits: NDArray[np.float32], chosen: NDArray[np.int64], mask: NDArray[np.bool_], alternatives: int
+    logits: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    tracker: Tracker,
+    alternatives: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """As in `Begun`, from `[M, B, N]`, `[M, B]` and the candidate mask `[B, N]`."""
     steps, batch, n = logits.shape
@@ -157,10 +200,10 @@ def _runners_up(
     kept = min(alternatives, n)
     for step in range(steps):
         rows = np.flatnonzero(chosen[step] != NO_ITEM)
-        shown = np.where(left[rows], logits[step, rows], -np.inf)
+        shown = np.where(tracker.narrowed(left)[rows], logits[step, rows], -np.inf)
         shares = np.exp(shown - shown.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
-        left[rows, chosen[step, rows]] = False
+        tracker.place(chosen[step], left)
         shares[~left[rows]] = 0.0
         order = (-shares).argsort(axis=1, kind="stable")[:, :kept]
         best = np.take_along_axis(shares, order, axis=1)

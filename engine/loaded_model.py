@@ -51,7 +51,7 @@ class LoadedModel:
 
         Args:
             inputs: one `FeatureAssembler.request` result a request, of any N.
-            controls: one a request, its slate length at most the request's N.
+            controls: one a request, its slate length at most the request's N, and that of its constraints.
         """
         ahead = [row for row, control in enumerate(controls) if self.lookahead and control.looks_ahead]
         if not ahead:
@@ -76,4 +76,5 @@ class LoadedModel:
 def _candidates(inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[int]:
     candidates = [len(request["candidate_numeric"]) for request in inputs]
     assert all(c.slate_length <= n for c, n in zip(controls, candidates, strict=True))
+    assert all(c.constraints is None or c.slate_length == c.constraints.length for c in controls)
     return candidates

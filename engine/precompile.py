@@ -10,6 +10,7 @@ from typing import Any
 from numba import types
 
 from bundle.features import derived, popularity
+from constraints import slates, tracking
 from engine.native import encoder, evaluator, kernel
 
 F1, F2, F3, F4 = (types.Array(types.float32, dimensions, "C") for dimensions in (1, 2, 3, 4))
@@ -39,6 +40,13 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
         *(types.float64, types.int64, types.int64),
     ),
     popularity.read_past: (I1, D1, D1, I1, types.float64, I1, D1, D2),
+    slates.find_longest: (I1, types.int64, I1),
+    slates.set_witness: (I1, I1),
+    slates.write_in_order: (I1, I1, types.int64, I1),
+    tracking._room: (I2,),
+    tracking._begin: (I2, I2),
+    tracking._narrow: (I2, I2, BOOL2),
+    tracking._place: (I2, I2, I1),
     encoder._finish_items: (F2, F2, types.Array(types.int32, 1, "C"), TOKENS, I1, F2),
     encoder._masked_mean: (F3, BOOL2, F2),
     encoder._attend: (F3, F2, BOOL2),
@@ -49,7 +57,7 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
         types.Tuple(READING),  # type: ignore[no-untyped-call]
     ),
     kernel.decode: (
-        *(types.int64, BOOL2, F2, I1, I2, I3, F3, D1, D1),
+        *(types.int64, BOOL2, F2, I1, I2, I3, F3, I2, D1, D1),
         types.Tuple((*MEMORY, *CONTROLS, *WEIGHTS, *RECORD)),  # type: ignore[no-untyped-call]
     ),
 }

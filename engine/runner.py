@@ -29,7 +29,7 @@ class Runner(Protocol):
 
         Args:
             inputs: one array for each of `ENCODER_INPUTS`.
-            controls: one array for each of `CONTROLS`.
+            controls: one array for each of `CONTROLS`, and `generation.CONSTRAINTS`.
             times: when to stop reasoning, and when to stop, for runners that see a clock. The slate graph
                 has only the micro-step budget among the controls.
 
@@ -58,7 +58,7 @@ def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> 
         return NativeRunner(bundle, manifest, settings)
     if decoding == "step":
         return StepRunner(bundle, manifest, settings)
-    return SlateRunner(bundle, settings)
+    return SlateRunner(bundle, manifest, settings)
 
 
 def open_lookahead(

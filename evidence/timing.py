@@ -145,7 +145,7 @@ def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Lookahead | None
         directory = Path(name)
         trained = Trained(config, policy, cell.features, calibration, {}, cell.evaluator)
         manifest = write_bundle(trained, directory)
-        runners: list[Runner] = [SlateRunner(directory, SessionSettings())]
+        runners: list[Runner] = [SlateRunner(directory, manifest, SessionSettings())]
         lookahead = None
         if decodes_natively(manifest):
             native = NativeRunner(directory, manifest, SessionSettings())

@@ -24,7 +24,8 @@ from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
 from bundle.repository import locate
-from engine.generation import Controls, Times, stack_controls
+from constraints.tracking import Tracker
+from engine.generation import CONSTRAINTS, Controls, Times, stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
@@ -69,8 +70,12 @@ class TorchRunner:
         memory = self.policy.encode(tensors)
         state = self.policy.begin(memory, tensors["candidate_mask"])
         rows = []
+        tracker, left = Tracker(controls[CONSTRAINTS]), inputs["candidate_mask"].copy()
         while bool((state.position < step.slate_length).any()):
+            if tracker.constrains:
+                state = state._replace(selectable=torch.from_numpy(tracker.narrowed(left)))
             state, record, logits = self.policy.micro_step(state, step, memory)
+            tracker.place(record.chosen.numpy(), left)
             rows.append((*record, logits))
         names = [*(spec.name for spec in RECORD), LOGITS.name]
         columns = zip(*rows, strict=True)
@@ -226,7 +231,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
     model = LoadedModel.open(bundle)
     reference = TorchRunner(load_policy(bundle, model.features))
     paths: dict[str, Runner] = {
-        "slate graph": SlateRunner(bundle, SessionSettings()),
+        "slate graph": SlateRunner(bundle, model.manifest, SessionSettings()),
         "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
     }
     if decodes_natively(model.manifest):

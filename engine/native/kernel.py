@@ -15,9 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.compiled import CLOCK_MONOTONIC, clock_gettime, compiled
+from bundle.compiled import compiled
 from bundle.contract import NO_ITEM, StepControls, StepMemory, StepRecord
 from bundle.manifest import GateKind
+from constraints.layout import KINDS
+from constraints.placement import begun, placed, which_may
+from constraints.search import monotonic
 from engine.native.arithmetic import add_product, advance, exponentials, products, weighted_mean
 
 Weights = NDArray[np.float32]
@@ -75,14 +78,9 @@ def _rank_others(shares, total, left, count, place, runners_up, chances):  # typ
 
 
 @compiled
-def monotonic(reading):  # type: ignore[no-untyped-def]
-    """`time.monotonic()`. `reading`, `[2] int64`, is to be overwritten."""
-    clock_gettime(CLOCK_MONOTONIC, reading.ctypes)
-    return np.float64(reading[0]) + np.float64(reading[1]) * 1e-9
-
-
-@compiled
-def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, deadlines, *arrays):  # type: ignore[no-untyped-def]
+def decode(  # type: ignore[no-untyped-def]
+    kind, mask, start, rows, prefix, runners_up, chances, constraints, reason_until, deadlines, *arrays
+):
     """Write every slate of a batch, or as much of it as its deadline allows.
 
     Args:
@@ -94,6 +92,7 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
             only `chosen` is recorded.
         runners_up, chances: `[R, M, A]` int64 and float32, to be written: where an item is chosen, the most
             probable others, best first, NO_ITEM where there are fewer, and their probability.
+        constraints: `[R, S] int64`, what each slate is to satisfy: `constraints.tracking.stack`.
         reason_until, deadlines: `[R] float64`, seconds of `monotonic`, as in `engine.generation.Controls`.
         arrays: those of `StepMemory`, `[B]`, `StepControls`, `[R]`, `DecodeWeights`, and `StepRecord`,
             each `[R, M]`, to be written: NO_ITEM and False where a slate is full, and no probabilities where
@@ -108,7 +107,8 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
     thinks = weights.query_weights.shape[0] > 0
     heads = memory.reasoning_memory.shape[1] // 2
     longest = 0
-    left, logits = np.empty(n, np.int64), np.empty(n, np.float32)
+    left, may, logits = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.float32)
+    work = np.empty(0, np.int64)
     shares, scores = np.empty(n, np.float32), np.empty(n, np.float32)
     powers = np.empty(max(n, 2 * width), np.int32)
     twos = powers.view(np.float32)
@@ -122,11 +122,16 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
     since_look = A_LOOK
     now = -np.inf
     for row in range(rows.shape[0]):
-        source, count = rows[row], 0
+        source, all_left = rows[row], 0
         for j in range(n):
             if mask[source, j]:
-                left[count] = j
-                count += 1
+                left[all_left] = j
+                all_left += 1
+        constrained = constraints.shape[1] > 0 and constraints[row, KINDS] >= 0
+        open_to, count = left, all_left
+        if constrained:
+            work = begun(constraints[row])
+            open_to = may
         items, keys, bias = memory.memory[source], memory.pointer_keys[source], memory.pointer_bias[source]
         hidden[:] = start[source]
         readout[:] = hidden
@@ -137,18 +142,25 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
                 since_look = 0
             if now >= deadlines[row]:
                 break
+            if not constrained:
+                count = all_left
+            elif here == 0:
+                count = which_may(constraints[row], work, left, all_left, may, deadlines[row])
+                since_look += all_left
+                if count == 0:
+                    break
             place = -1
             if position < prefix.shape[1]:
                 for j in range(count):
-                    if left[j] == prefix[row, position]:
+                    if open_to[j] == prefix[row, position]:
                         place = j
                         record.entropy[row, step], record.uncertainty[row, step] = 0.0, 0.0
                         record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
             if place < 0:
                 since_look += count
-                products(keys, left, count, readout, logits)
+                products(keys, open_to, count, readout, logits)
                 for j in range(count):
-                    logits[j] += bias[left[j]]
+                    logits[j] += bias[open_to[j]]
                 total = exponentials(logits, count, one, powers, twos, shares)
                 best, largest = np.float32(-np.inf), np.float32(-np.inf)
                 for j in range(count):
@@ -190,14 +202,14 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
                         asked = query[head * part : (head + 1) * part]
                         keys_of_head = memory.reasoning_memory[source, head]
                         values_of_head = memory.reasoning_memory[source, heads + head]
-                        products(keys_of_head, left, count, asked, scores)
+                        products(keys_of_head, open_to, count, asked, scores)
                         total = exponentials(scores, count, one, powers, twos, shares)
                         recalled = seen[width + head * part : width + (head + 1) * part]
-                        weighted_mean(shares, total, left, count, values_of_head, recalled)
+                        weighted_mean(shares, total, open_to, count, values_of_head, recalled)
                     total = exponentials(
                         logits, count, one / controls.reasoning_temperature[row], powers, twos, shares
                     )
-                    weighted_mean(shares, total, left, count, items, seen[2 * width :])
+                    weighted_mean(shares, total, open_to, count, items, seen[2 * width :])
                     mixed[:] = weights.mix_bias[min(here, weights.mix_bias.shape[0] - 1)]
                     mixed += for_user
                     add_product(seen, weights.mix_weights[: 3 * width], mixed)
@@ -215,18 +227,23 @@ def decode(kind, mask, start, rows, prefix, runners_up, chances, reason_until, d
                 drawn = controls.noise[row, min(position, controls.noise.shape[1] - 1)]
                 place = 0
                 for j in range(count):
-                    value = logits[j] * scale + drawn[left[j]]
+                    value = logits[j] * scale + drawn[open_to[j]]
                     if value > best:
                         best, place = value, j
                 record.probability[row, step] = shares[place] / total
-                _rank_others(shares, total, left, count, place, runners_up[row, step], chances[row, step])
+                _rank_others(shares, total, open_to, count, place, runners_up[row, step], chances[row, step])
                 total = exponentials(logits, count, scale, powers, twos, shares)
                 record.propensity[row, step] = shares[place] / total
-            item = left[place]
+            item = open_to[place]
             record.chosen[row, step], record.reasoned[row, step] = item, False
-            for j in range(place, count - 1):
+            if constrained:
+                placed(constraints[row], work, item)
+            gone = place
+            while left[gone] != item:  # it is as far on as among those that may, or farther
+                gone += 1
+            all_left -= 1
+            for j in range(gone, all_left):
                 left[j] = left[j + 1]
-            count -= 1
             from_token[:] = weights.token_bias
             add_product(items[item], weights.token_weights, from_token)
             from_state[: 2 * width] = 0.0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bundle.arrays import Arrays, Named, read_arrays
 from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
-from engine.generation import Begun, Times
+from engine.generation import CONSTRAINTS, Begun, Times
 from engine.native.encoder import NativeEncoder
 from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
 from engine.sessions import PROVIDERS, open_session
@@ -145,6 +145,7 @@ class NativeRunner:
             prefix,
             runners_up,
             chances,
+            controls[CONSTRAINTS],
             *times,
             *memory,
             *[controls[spec.name] for spec in CONTROLS],
@@ -199,4 +200,4 @@ def _cut(inputs: Named, controls: Named, rows: NDArray[np.intp]) -> tuple[Named,
             for spec in specs
         }
 
-    return cut(inputs, ENCODER_INPUTS), cut(controls, CONTROLS)
+    return cut(inputs, ENCODER_INPUTS), {**cut(controls, CONTROLS), CONSTRAINTS: controls[CONSTRAINTS][rows]}

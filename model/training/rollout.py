@@ -4,7 +4,7 @@ The same parts as `Policy.micro_step`, in the order training wants: all rows sta
 Legend: B requests (or requests x group), N candidates, K slate length, S reasoning budget.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from constraints.planning import Plan
+from constraints.tracking import Tracker, stack
 from model.encoder import Memory
 from model.policy import Policy, StepState
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
@@ -95,6 +97,7 @@ def roll_out(
     choose: Choice,
     budget: int | None = None,
     start: StepState | None = None,
+    constraints: Sequence[Plan | None] | None = None,
 ) -> Rollout:
     """Write a slate in every row.
 
@@ -105,16 +108,24 @@ def roll_out(
         budget: most reasoning tokens per position; the policy's own when not given.
         start: where to go on from, all rows at the same position short of the last; the rollout then has
             the positions from there on.
+        constraints: what each row's slate is to satisfy; not where a start is given.
     """
+    assert start is None or constraints is None
     state = policy.begin(memory, mask) if start is None else start
     columns: list[tuple[Tensor, ...]] = []
+    tracker, left = Tracker(stack(constraints or [])), mask.cpu().numpy().copy()
     for position in range(0 if start is None else int(state.position[0]), policy.config.slate_length):
+        if tracker.constrains:
+            narrowed = torch.from_numpy(tracker.narrowed(left))
+            state = state._replace(selectable=narrowed.to(mask.device))
         written = state.selectable.any(1)
         state, log_q, before, after, doubt = reason(policy, memory, state, position, decide, budget)
         chosen = choose(position, log_q)
         taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)
         columns.append((chosen, taken, log_q, state.tokens_here, written, before, after, doubt))
         state = policy.commit(state, chosen, memory)
+        if tracker.constrains:
+            tracker.place(chosen.where(written, -1).cpu().numpy(), left)
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 
 

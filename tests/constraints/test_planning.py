@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from constraints_by_force import holds, longest_slates, only, small_constraints, subsets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slates import holds, longest_slates, only, small_constraints, subsets
 
 from constraints.planning import EffortError, in_order, plan
 from constraints.rules import Cap, ConflictError, Constraints, Floor

@@ -26,7 +26,7 @@ Scores = list[float] | None
 def exported(bundle: Path) -> list[Runner]:
     """Every path of a bundle."""
     settings, manifest = SessionSettings(), LoadedModel.open(bundle).manifest
-    graphs = SlateRunner(bundle, settings), StepRunner(bundle, manifest, settings)
+    graphs = SlateRunner(bundle, manifest, settings), StepRunner(bundle, manifest, settings)
     return [NativeRunner(bundle, manifest, settings), *graphs]
 
 
