@@ -93,7 +93,7 @@ async def test_a_shadow_obeys_the_rules_of_the_request(client: Client) -> None:
     rules = {
         "pinned": [{"id": "i11", "position": 2}],
         "excluded": ["i0"],
-        "at_most": [{"feature": "genres", "count": 1, "window": 3}],
+        "at_most": [{"feature": "genres", "value": "drama", "count": 1, "window": 2}],
     }
     free = (await client.rerank(ITEMS)).json()["results"]
     assert (await client.rerank(ITEMS, constraints=rules)).json()["results"] != free
