@@ -25,8 +25,8 @@ WITNESSES = 8
 NONE = -1
 """No candidate, no kind: a pinned position, or a pinned candidate's kind."""
 
-HEADER = 8
-KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED = range(HEADER)
+HEADER = 9
+KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED, WINDOWS = range(HEADER)
 """What the numbers are with which packed rules begin; none where KINDS is negative."""
 
 
@@ -47,6 +47,7 @@ class Layout(NamedTuple):
     counted: int  # 1 where no rule is about windows and all groups are nested or disjoint: counts decide
     words: int
     memory_size: int  # a power of two
+    windows: int
     # Packed.
     kind: int  # [N], NONE where pinned
     masks: int  # [T, W], which rules a kind is a member of
@@ -54,7 +55,7 @@ class Layout(NamedTuple):
     order: int  # [T], in which a search tries them
     first: int  # [T + 1], where a kind's rules begin in `member`
     member: int
-    count: int  # [R], at most or at least
+    counts: int  # [R], at most or at least
     span: int  # [R], a cap's window, L for the whole slate; a floor's top
     shared: int  # [R, R], candidates that are not pinned in both groups
     pins: int  # [L], the candidate or NONE
@@ -65,6 +66,7 @@ class Layout(NamedTuple):
     parent: int  # [G], comes after its children; G for none
     group_of_kind: int  # [T], the smallest it is in; G for none
     home: int  # [T], one of a kind's caps, R for none
+    apart: int  # [windows, 1 + W], the windows of caps that allow one member in them, and which those are
     packed_end: int
     # Written on the way.
     placed: int  # how many positions are
@@ -126,7 +128,8 @@ def lay_out(packed, effort):  # type: ignore[no-untyped-def]
     parent = group_of + rules
     group_of_kind = parent + groups
     home = group_of_kind + kinds
-    packed_end = home + kinds
+    apart = home + kinds
+    packed_end = apart + packed[WINDOWS] * (1 + words)
     rows = packed_end + 9
     standing = rows + length * words
     left = standing + length
@@ -158,6 +161,7 @@ def lay_out(packed, effort):  # type: ignore[no-untyped-def]
         packed[COUNTED],
         words,
         memory_size,
+        packed[WINDOWS],
         kind,
         masks,
         size,
@@ -175,6 +179,7 @@ def lay_out(packed, effort):  # type: ignore[no-untyped-def]
         parent,
         group_of_kind,
         home,
+        apart,
         packed_end,
         packed_end,
         packed_end + 1,

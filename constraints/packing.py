@@ -1,14 +1,28 @@
 """Constraints as the one row of integers that `constraints.layout` lays out.
 
-Legend: N candidates, T kinds, R rules, W words of bits, L positions.
+Legend: as there; C caps.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from constraints.layout import BITS, HEADER, NONE, Ints
+from bundle.compiled import compiled
+from constraints.layout import (
+    BITS,
+    CANDIDATES,
+    CAPS,
+    COUNTED,
+    GROUPS,
+    HEADER,
+    KINDS,
+    LENGTH,
+    MEMBERSHIPS,
+    NONE,
+    RULES,
+    WINDOWS,
+    Ints,
+)
 from constraints.rules import Cap, Floor
 
 
@@ -16,127 +30,224 @@ def pack(
     pins: Mapping[int, int], caps: Sequence[Cap], floors: Sequence[Floor], candidates: int, length: int
 ) -> Ints:
     """Without a witness. Rules that cannot bind are left out, tops and windows end with the slate."""
-    floors = sorted((floor for floor in floors if floor.count > 0), key=lambda floor: floor.top)
-    caps = [cap for cap in caps if _can_bind(cap, length)]
+    floors = sorted(floors, key=lambda floor: floor.top)
     listed: list[Cap | Floor] = [*caps, *floors]
     members = np.array([rule.members for rule in listed], np.bool_).reshape(len(listed), candidates)
-    rules = len(members)
-    words = -(-rules // BITS)
-    bits = np.zeros((candidates, words), np.int64)
-    for r in range(rules):
-        bits[:, r // BITS] |= members[r].astype(np.int64) << (r % BITS)
-    pinned = np.fromiter(pins.values(), np.int64, len(pins))
-    free = np.ones(candidates, np.bool_)
-    free[pinned] = False
-    masks, kind_of_free, size = _kinds(bits[free])
-    kind = np.full(candidates, NONE, np.int64)
-    kind[free] = kind_of_free
-    kinds = len(size)
-    number = np.arange(rules)
-    holds = (masks[:, number // BITS] >> (number % BITS)) & 1
-    both = (holds * size[:, None]).T @ holds
-    count = np.array([rule.count for rule in listed], np.int64)
-    span = np.array(
-        [min(cap.window or length, length) for cap in caps] + [min(floor.top, length) for floor in floors],
-        np.int64,
-    )
+    counts = np.array([rule.count for rule in listed], np.int64)
+    spans = [length if cap.window is None else min(cap.window, length) for cap in caps]
+    spans += [min(floor.top, length) for floor in floors]
     standing = np.full(length, NONE, np.int64)
-    pin_masks = np.zeros((length, words), np.int64)
     for position, candidate in pins.items():
         standing[position] = candidate
-        pin_masks[position] = bits[candidate]
-    group_of, parent, group_of_kind = _tree(holds.astype(np.bool_), size)
-    counted = (
-        len(parent) == 0 if rules == 0 else bool(len(parent)) and bool((span[: len(caps)] >= length).all())
-    )
-    header = np.zeros(HEADER, np.int64)
-    header[:] = (kinds, rules, len(caps), length, len(parent), candidates, int(holds.sum()), int(counted))
+    packed: Ints = _pack(members, counts, np.array(spans, np.int64), len(caps), standing)
+    return packed
+
+
+@compiled
+def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
+    """`[R, N] bool`, `[R]`, `[R]`, C, `[L]`, NONE where nothing is pinned."""
+    listed, candidates = members.shape
+    length = pins.shape[0]
+    kept, kept_caps = np.empty(listed, np.int64), 0
+    rules = 0
+    for r in range(listed):
+        binds = counts[r] > 0
+        if r < caps:
+            size = 0
+            for item in range(candidates):
+                size += members[r, item]
+            binds = counts[r] < min(size, spans[r])
+            kept_caps += binds
+        if binds:
+            kept[rules] = r
+            rules += 1
+    kept = kept[:rules]
+    count, span = counts[kept], spans[kept]
+    caps = kept_caps
+    words = (rules + BITS - 1) // BITS
+    bits = np.zeros((candidates, words), np.int64)
+    for i in range(rules):
+        for item in range(candidates):
+            if members[kept[i], item]:
+                bits[item, i // BITS] |= 1 << (i % BITS)
+    is_pinned = np.zeros(candidates, np.bool_)
+    for position in range(length):
+        if pins[position] != NONE:
+            is_pinned[pins[position]] = True
+    kind, first_of, size = _kinds(bits, is_pinned)
+    kinds = first_of.shape[0]
+    first, member = np.zeros(kinds + 1, np.int64), np.empty(kinds * rules, np.int64)
+    shared, kinds_in_both = np.zeros((rules, rules), np.int64), np.zeros((rules, rules), np.int64)
+    memberships = 0
+    for k in range(kinds):
+        for r in range(rules):
+            if (bits[first_of[k], r // BITS] >> (r % BITS)) & 1:
+                member[memberships] = r
+                memberships += 1
+        first[k + 1] = memberships
+        for i in range(first[k], memberships):
+            for j in range(first[k], memberships):
+                shared[member[i], member[j]] += size[k]
+                kinds_in_both[member[i], member[j]] += 1
+    group_of, parent, group_of_kind = _tree(kinds_in_both, first, member)
+    counted = rules == 0 or parent.shape[0] > 0
+    rooms = np.zeros(rules, np.int64)
+    apart = np.zeros((caps, 1 + words), np.int64)
+    windows = 0
+    for r in range(caps):
+        counted &= span[r] >= length
+        rooms[r] = (length // max(span[r], 1)) * count[r] + min(length % max(span[r], 1), count[r])
+        if count[r] == 1 and span[r] < length:
+            w = 0
+            while w < windows and apart[w, 0] != span[r]:
+                w += 1
+            windows = max(windows, w + 1)
+            apart[w, 0] = span[r]
+            apart[w, 1 + r // BITS] |= 1 << (r % BITS)
+    takes = np.zeros(kinds)
+    for k in range(kinds):
+        for i in range(first[k], first[k + 1]):
+            r = member[i]
+            if r < caps:
+                takes[k] += shared[r, r] / max(rooms[r], 0.5)
+    if size.sum() < 2 * length and (span[:caps] < length).any():
+        takes = -takes  # nearly all have to stand, and windows keep them apart: what takes most first
+    free = np.zeros(length + 1, np.int64)
+    pin_bits = np.zeros((length, words), np.int64)
+    for position in range(length):
+        free[position + 1] = free[position] + (pins[position] == NONE)
+        if pins[position] != NONE:
+            pin_bits[position] = bits[pins[position]]
+    header = np.empty(HEADER, np.int64)
+    header[KINDS], header[RULES], header[CAPS], header[LENGTH] = kinds, rules, caps, length
+    header[GROUPS], header[CANDIDATES], header[MEMBERSHIPS] = parent.shape[0], candidates, memberships
+    header[COUNTED], header[WINDOWS] = counted, windows
     return np.concatenate(
-        [
+        (
             header,
             kind,
-            masks.ravel(),
+            bits[first_of].ravel(),
             size,
-            _order(holds[:, : len(caps)], size, count[: len(caps)], span[: len(caps)], length),
-            np.concatenate([[0], holds.sum(axis=1).cumsum()]),
-            np.nonzero(holds)[1],
+            np.argsort(takes, kind="mergesort"),
+            first,
+            member[:memberships],
             count,
             span,
-            both.ravel(),
-            standing,
-            pin_masks.ravel(),
-            np.concatenate([[0], (standing == NONE).cumsum()]),
+            shared.ravel(),
+            pins,
+            pin_bits.ravel(),
+            free,
             np.full(length, NONE),
             group_of,
             parent,
             group_of_kind,
-            _homes(holds, size, count, span, len(caps), length),
-        ],
-        dtype=np.int64,
+            _homes(size, first, member, rooms, caps, rules),
+            apart[:windows].ravel(),
+        )
     )
 
 
-def _can_bind(cap: Cap, length: int) -> bool:
-    return cap.count < min(int(cap.members.sum()), cap.window or length, length)
+@compiled
+def _kinds(bits, is_pinned):  # type: ignore[no-untyped-def]
+    """Of each candidate its kind, and of each kind its first candidate and its size."""
+    candidates, words = bits.shape
+    places = 1
+    while places < 2 * candidates + 2:
+        places *= 2
+    table = np.full(places, NONE, np.int64)
+    kind = np.full(candidates, NONE, np.int64)
+    first_of, size = np.empty(candidates, np.int64), np.zeros(candidates, np.int64)
+    kinds = 0
+    for item in range(candidates):
+        if is_pinned[item]:
+            continue
+        h = 0
+        for w in range(words):
+            h = (h ^ bits[item, w]) * 0x9E3779B97F4A7C1
+            h ^= h >> 29
+        place = h & (places - 1)
+        while table[place] != NONE:
+            same = True
+            for w in range(words):
+                same &= bits[first_of[table[place]], w] == bits[item, w]
+            if same:
+                break
+            place = (place + 1) & (places - 1)
+        if table[place] == NONE:
+            table[place] = kinds
+            first_of[kinds] = item
+            kinds += 1
+        kind[item] = table[place]
+        size[kind[item]] += 1
+    return kind, first_of[:kinds], size[:kinds]
 
 
-def _kinds(bits: Ints) -> tuple[Ints, Ints, Ints]:
-    """The different rows of `[N, W]`, which of them each is, and how many are each."""
-    if bits.shape[1] == 0:
-        some = min(len(bits), 1)
-        return np.zeros((some, 0), np.int64), np.zeros(len(bits), np.int64), np.full(some, len(bits))
-    masks, kind, size = np.unique(bits, axis=0, return_inverse=True, return_counts=True)
-    return masks, kind.reshape(-1), size
-
-
-def _rooms(count: Ints, span: Ints, length: int) -> Ints:
-    """Members that a slate has room for, of each cap."""
-    windows, rest = np.divmod(length, np.maximum(span, 1))
-    return windows * count + np.minimum(rest, count)
-
-
-def _order(holds: Ints, size: Ints, count: Ints, span: Ints, length: int) -> Ints:
-    """Kinds in the order of a search: what takes least of the caps first; where nearly all candidates have to
-    stand and windows keep them apart, what takes most."""
-    share = (holds * size[:, None]).sum(axis=0) / np.maximum(_rooms(count, span, length), 0.5)
-    takes = holds @ share
-    tight = (span < length).any() and size.sum() < 2 * length
-    return np.argsort(-takes if tight else takes, kind="stable")
-
-
-def _homes(holds: Ints, size: Ints, count: Ints, span: Ints, caps: int, length: int) -> Ints:
-    """One of the caps that each kind is a member of, so that the rooms of all caps together say how long a
-    slate can be at most: the caps with the least room for a member first."""
-    home = np.full(len(size), len(count), np.int64)
-    rooms = _rooms(count[:caps], span[:caps], length)
-    homeless = holds[:, :caps] * size[:, None]
-    while True:
-        members = homeless.sum(axis=0)
-        if not (members > rooms).any():
-            return home
-        tightest = int(np.argmin(np.where(members > rooms, rooms / np.maximum(members, 1), np.inf)))
-        home[homeless[:, tightest] > 0] = tightest
-        homeless[homeless[:, tightest] > 0] = 0
-
-
-def _tree(holds: NDArray[np.bool_], size: Ints) -> tuple[Ints, Ints, Ints]:
+@compiled
+def _tree(both, first, member):  # type: ignore[no-untyped-def]
     """Groups that are nested or disjoint as a tree, children first: the group of each rule, each group's
-    parent, and the smallest group of each kind. No groups where some overlap."""
-    kinds, rules = holds.shape
-    group_of_kind = np.zeros(kinds, np.int64)
-    nothing = np.zeros(rules, np.int64), np.zeros(0, np.int64), group_of_kind
-    if rules == 0:
-        return nothing
-    groups, group_of = np.unique(holds.T, axis=0, return_inverse=True)
-    by_size = groups.sum(axis=1).argsort(kind="stable")
-    groups, group_of = groups[by_size], by_size.argsort()[group_of.reshape(-1)]
-    overlap = groups.astype(np.int64) @ groups.T.astype(np.int64)
-    kinds_of = groups.sum(axis=1)
-    if ((overlap > 0) & (overlap < np.minimum(kinds_of[:, None], kinds_of))).any():
-        return nothing
-    parent = np.full(len(groups), len(groups), np.int64)
-    for g in range(len(groups)):
-        above = np.flatnonzero(overlap[g, g + 1 :] == kinds_of[g]) if kinds_of[g] else np.zeros(0, np.int64)
-        parent[g] = g + 1 + above[0] if len(above) else len(groups)
-    group_of_kind[:] = np.where(groups.any(axis=0), groups.argmax(axis=0), len(groups))
+    parent, and the smallest group of each kind; G for none. No groups where some overlap.
+
+    Args:
+        both: `[R, R]`, kinds in both groups.
+        first, member: as in `Layout`.
+    """
+    rules, kinds = both.shape[0], first.shape[0] - 1
+    group_of = np.full(rules, NONE, np.int64)
+    for r in range(rules):
+        for q in range(r):
+            if both[r, q] > 0 and both[r, q] < min(both[r, r], both[q, q]):
+                return np.zeros(rules, np.int64), np.zeros(0, np.int64), np.zeros(kinds, np.int64)
+    sizes = np.empty(rules, np.int64)
+    for r in range(rules):
+        sizes[r] = both[r, r]
+    by_size = np.argsort(sizes, kind="mergesort")
+    rule_of = np.empty(rules, np.int64)
+    groups = 0
+    for r in by_size:
+        for g in range(groups):
+            q = rule_of[g]
+            if both[r, q] == both[r, r] and both[r, q] == both[q, q]:
+                group_of[r] = g
+        if group_of[r] == NONE:
+            rule_of[groups] = r
+            group_of[r] = groups
+            groups += 1
+    parent = np.full(groups, groups, np.int64)
+    for g in range(groups):
+        for above in range(groups - 1, g, -1):
+            if both[rule_of[g], rule_of[g]] > 0 and both[rule_of[g], rule_of[above]] > 0:
+                parent[g] = above
+    group_of_kind = np.full(kinds, groups, np.int64)
+    for k in range(kinds):
+        for i in range(first[k], first[k + 1]):
+            group_of_kind[k] = min(group_of_kind[k], group_of[member[i]])
     return group_of, parent, group_of_kind
+
+
+@compiled
+def _homes(size, first, member, rooms, caps, rules):  # type: ignore[no-untyped-def]
+    """One of the caps that each kind is a member of, R for none, so that the rooms of all caps together say
+    how long a slate can be at most: the caps with the least room for a member first."""
+    kinds = size.shape[0]
+    home = np.full(kinds, rules, np.int64)
+    members = np.zeros(caps, np.int64)
+    for k in range(kinds):
+        for i in range(first[k], first[k + 1]):
+            if member[i] < caps:
+                members[member[i]] += size[k]
+    while True:
+        tightest, least = NONE, np.inf
+        for r in range(caps):
+            if members[r] > rooms[r] and rooms[r] / members[r] < least:
+                tightest, least = r, rooms[r] / members[r]
+        if tightest == NONE:
+            return home
+        for k in range(kinds):
+            is_member = False
+            for i in range(first[k], first[k + 1]):
+                is_member |= member[i] == tightest
+            if is_member and home[k] == rules:
+                home[k] = tightest
+                for i in range(first[k], first[k + 1]):
+                    if member[i] < caps:
+                        members[member[i]] -= size[k]

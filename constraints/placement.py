@@ -16,6 +16,7 @@ from constraints.search import (
     FOUND,
     LATE,
     UNKNOWN,
+    bar_neighbours,
     counts_hold,
     counts_there,
     fits,
@@ -70,12 +71,13 @@ def _read_witness(data, at, p, position):  # type: ignore[no-untyped-def]
             data[ahead + k] += 1
     for w in range(at.words):
         data[bars + w] = data[needs + w] = 0
+    bar_neighbours(data, at, rows, position, at.length, bars)
     for r in range(at.rules):
-        here, count, span = is_in(data, at, rows, position, r), data[at.count + r], data[at.span + r]
+        here, count, span = is_in(data, at, rows, position, r), data[at.counts + r], data[at.span + r]
         if r >= at.caps:
             if position < span and data[used + r] - here < count:
                 data[needs + r // BITS] |= 1 << (r % BITS)
-        else:
+        elif span >= at.length or count > 1:
             if span >= at.length:
                 others = data[used + r] - here
             else:
@@ -101,7 +103,7 @@ def _can_swap(data, at, position, other):  # type: ignore[no-untyped-def]
         for j in range(data[at.first + k], data[at.first + k + 1]):
             r = data[at.member + j]
             leaves = i == 0 and r >= at.caps and position < data[at.span + r] <= other
-            needed = data[at.pool_used + r] <= data[at.count + r]
+            needed = data[at.pool_used + r] <= data[at.counts + r]
             if leaves and needed and not is_in(data, at, at.pool_rows, other, r):
                 return False
     _swap(data, at, position, other)
@@ -113,7 +115,7 @@ def _can_swap(data, at, position, other):  # type: ignore[no-untyped-def]
             r = data[at.member + j]
             if r < at.caps and data[at.span + r] < at.length:
                 others = most_beside(data, at, at.pool_rows, here, r, at.length)
-                holds &= others < data[at.count + r]
+                holds &= others < data[at.counts + r]
     _swap(data, at, position, other)
     return holds
 

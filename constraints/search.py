@@ -120,22 +120,38 @@ def most_beside(data, at, rows, position, r, last):  # type: ignore[no-untyped-d
 
 
 @compiled
+def bar_neighbours(data, at, rows, position, last, blocked):  # type: ignore[no-untyped-def]
+    """Write to `blocked` which caps of one member in a window have it beside the position. Nothing is after
+    `last`."""
+    for i in range(at.windows):
+        mask = at.apart + i * (1 + at.words)
+        span = data[mask]
+        for p in range(max(0, position - span + 1), min(max(position, last) + 1, position + span, at.length)):
+            if p != position:
+                for w in range(at.words):
+                    data[blocked + w] |= data[rows + p * at.words + w] & data[mask + 1 + w]
+
+
+@compiled
 def look_around(data, at, position, blocked, urgent):  # type: ignore[no-untyped-def]
     """Write which caps leave no room at a position, and which floors need it, to `data` at `blocked` and
     `urgent`. False where a floor cannot hold."""
     for w in range(at.words):
         data[blocked + w] = data[urgent + w] = 0
     last = data[at.last_pin]
+    bar_neighbours(data, at, at.rows, position, last, blocked)
     for r in range(at.caps):
         if data[at.span + r] >= at.length:
-            full = data[at.used + r] >= data[at.count + r]
+            full = data[at.used + r] >= data[at.counts + r]
+        elif data[at.counts + r] == 1:
+            continue
         else:
-            full = most_beside(data, at, at.rows, position, r, last) >= data[at.count + r]
+            full = most_beside(data, at, at.rows, position, r, last) >= data[at.counts + r]
         if full:
             data[blocked + r // BITS] |= 1 << (r % BITS)
     for r in range(at.caps, at.rules):
         if position < data[at.span + r]:
-            need = data[at.count + r] - data[at.used + r]
+            need = data[at.counts + r] - data[at.used + r]
             slots = data[at.free + data[at.span + r]] - data[at.free + position]
             if need > slots:
                 return False
@@ -160,7 +176,7 @@ def pin_fits(data, at, position):  # type: ignore[no-untyped-def]
     for r in range(at.caps):
         if data[at.span + r] < at.length and is_in(data, at, at.rows, position, r):
             most = most_beside(data, at, at.rows, position, r, data[at.last_pin])
-            if most >= data[at.count + r]:
+            if most >= data[at.counts + r]:
                 return False
     return True
 
@@ -169,9 +185,9 @@ def pin_fits(data, at, position):  # type: ignore[no-untyped-def]
 def _room(data, at, r, positions):  # type: ignore[no-untyped-def]
     """At most so many further members of a cap in the next positions."""
     if data[at.span + r] >= at.length:
-        return data[at.count + r] - data[at.used + r]
+        return data[at.counts + r] - data[at.used + r]
     windows, rest = positions // data[at.span + r], positions % data[at.span + r]
-    return windows * data[at.count + r] + min(rest, data[at.count + r])
+    return windows * data[at.counts + r] + min(rest, data[at.counts + r])
 
 
 @compiled
@@ -182,7 +198,7 @@ def _promising(data, at, position, goal):  # type: ignore[no-untyped-def]
     if slots > left:
         return False
     for f in range(at.caps, at.rules):
-        need, top = data[at.count + f] - data[at.used + f], data[at.span + f]
+        need, top = data[at.counts + f] - data[at.used + f], data[at.span + f]
         if need <= 0:
             continue
         members = data[at.both + f * at.rules + f]
@@ -193,7 +209,7 @@ def _promising(data, at, position, goal):  # type: ignore[no-untyped-def]
             if need > members - in_both + min(_room(data, at, r, top - position), in_both):
                 return False
         for g in range(at.caps, f):
-            other = data[at.count + g] - data[at.used + g]
+            other = data[at.counts + g] - data[at.used + g]
             if other > 0:
                 last = max(top, data[at.span + g])
                 for_both = min(data[at.both + f * at.rules + g], min(need, other))
@@ -223,7 +239,7 @@ def counts_hold(data, at, position, goal):  # type: ignore[no-untyped-def]
     for k in range(at.kinds):
         data[fill + data[at.group_of_kind + k]] += data[at.left + k]
     for r in range(at.caps):
-        room = data[at.count + r] - data[at.used + r]
+        room = data[at.counts + r] - data[at.used + r]
         if room < 0:
             return False
         g = data[at.group_of + r]
@@ -240,7 +256,7 @@ def counts_hold(data, at, position, goal):  # type: ignore[no-untyped-def]
         for other in range(at.caps, at.rules):
             if min(data[at.span + other], goal) <= top:
                 g = data[at.group_of + other]
-                data[own + g] = max(data[own + g], data[at.count + other] - data[at.used + other])
+                data[own + g] = max(data[own + g], data[at.counts + other] - data[at.used + other])
         for g in range(groups):
             data[demand + g] = max(data[demand + g], data[own + g])
             if data[demand + g] > data[fill + g]:
@@ -271,6 +287,14 @@ def _is_dead(data, at, state):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _is_hopeful(data, at, position, goal, seen):  # type: ignore[no-untyped-def]
+    """Whether what is placed may still become a slate of `goal` positions."""
+    if at.counted == 1:
+        return counts_hold(data, at, position, goal)
+    return _promising(data, at, position, goal) and not _is_dead(data, at, _hash(data, at, position, seen))
+
+
+@compiled
 def _remember(data, at, state):  # type: ignore[no-untyped-def]
     if 2 * data[at.remembered] >= at.memory_size:
         return
@@ -289,7 +313,7 @@ def _is_whole(data, at, position):  # type: ignore[no-untyped-def]
     if position <= data[at.last_pin]:
         return False
     for f in range(at.caps, at.rules):
-        if data[at.used + f] < data[at.count + f]:
+        if data[at.used + f] < data[at.counts + f]:
             return False
     return True
 
@@ -334,19 +358,18 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
                 outcome = LATE
             goal = max(max(least, data[at.best] + 1), max(position, data[at.last_pin]) + 1)
             data[cursor] = at.kinds
-            if outcome == DEAD and position < length and goal <= length:
-                if counted:
-                    hopeful = counts_hold(data, at, position, goal)
-                else:
-                    hopeful = _promising(data, at, position, goal)
-                if (
-                    hopeful
-                    and look_around(data, at, position, blocked, urgent)
-                    and (counted or not _is_dead(data, at, _hash(data, at, position, seen)))
-                ):
-                    data[cursor] = GUIDE
+            going = outcome == DEAD and position < length and goal <= length
+            if going and look_around(data, at, position, blocked, urgent):
+                data[cursor] = GUIDE
         chosen = NOBODY
         if outcome == DEAD and position < length:
+            if data[cursor] == GUIDE and guided and data[at.pins + position] == NONE:
+                k = data[at.pool_kinds + position]
+                data[cursor] = DISPLACED
+                if data[at.left + k] > 0 and fits(data, at, k, blocked, urgent):
+                    chosen = k
+            if chosen == NOBODY and data[cursor] < 0 and not _is_hopeful(data, at, position, goal, seen):
+                data[cursor] = at.kinds
             if data[at.pins + position] != NONE:
                 if data[cursor] == GUIDE and pin_fits(data, at, position):
                     chosen = NONE
@@ -356,8 +379,8 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
                 data[cursor] += 1
                 if turn >= 0:
                     k = data[at.order + turn]
-                elif guided:
-                    k = data[at.pool_kinds + (position if turn == GUIDE else begin - 1)]
+                elif turn == DISPLACED and guided:
+                    k = data[at.pool_kinds + begin - 1]
                 else:
                     continue
                 if k >= 0 and data[at.left + k] > 0 and fits(data, at, k, blocked, urgent):

@@ -25,7 +25,7 @@ def find_longest(packed, effort, slate):  # type: ignore[no-untyped-def]
     start(data, at, effort)
     last_pin = data[at.last_pin]
     for r in range(at.caps):
-        if data[at.span + r] >= at.length and data[at.used + r] > data[at.count + r]:
+        if data[at.span + r] >= at.length and data[at.used + r] > data[at.counts + r]:
             return -1, True, False
     for position in range(at.length):
         if data[at.pins + position] != NONE and not pin_fits(data, at, position):

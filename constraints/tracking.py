@@ -39,7 +39,7 @@ class Tracker:
     @property
     def constrains(self) -> bool:
         """Whether anything is asked of any slate."""
-        return self._data.shape[1] > 0
+        return bool(self._data.shape[1])
 
     def narrowed(self, left: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Those of the candidates left, `[B, N] bool`, that may stand at each slate's next position; none

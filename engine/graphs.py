@@ -64,8 +64,9 @@ class SlateRunner:
             feed = {name: array for name, array in controls.items() if name != CONSTRAINTS}
             records = self._session.run(self._outputs, {**inputs, **feed})
             return dict(zip(self._outputs, records, strict=True))
-        parts = [(rows, *_rows(rows, inputs, controls, times)) for rows in (constrained, ~constrained)]
-        written = [(rows, self.run(*part)) for rows, *part in parts]
+        written = [
+            (rows, self.run(*_some(rows, inputs, controls, times))) for rows in (constrained, ~constrained)
+        ]
         longest = max(len(part["chosen"]) for _, part in written)
         records = {spec.name: np.zeros((longest, len(constrained)), spec.dtype) for spec in RECORD}
         records["chosen"][:] = NO_ITEM
@@ -75,7 +76,7 @@ class SlateRunner:
         return records
 
 
-def _rows(
+def _some(
     rows: NDArray[np.bool_], inputs: Named, controls: Named, times: Times | None
 ) -> tuple[Named, Named, Times | None]:
     """Some of a batch."""

@@ -10,7 +10,7 @@ from typing import Any
 from numba import types
 
 from bundle.features import derived, popularity
-from constraints import slates, tracking
+from constraints import packing, slates, tracking
 from engine.native import encoder, evaluator, kernel
 
 F1, F2, F3, F4 = (types.Array(types.float32, dimensions, "C") for dimensions in (1, 2, 3, 4))
@@ -40,6 +40,7 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
         *(types.float64, types.int64, types.int64),
     ),
     popularity.read_past: (I1, D1, D1, I1, types.float64, I1, D1, D2),
+    packing._pack: (BOOL2, I1, I1, types.int64, I1),
     slates.find_longest: (I1, types.int64, I1),
     slates.set_witness: (I1, I1),
     slates.write_in_order: (I1, I1, types.int64, I1),
