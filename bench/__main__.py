@@ -11,7 +11,7 @@ from bundle.manifest import BundleError, read_manifest
 from bundle.repository import locate
 from model.progress import console
 
-PARTS = ("engine", "serving", "overload", "stages", "memory")
+PARTS = ("engine", "constraints", "serving", "overload", "stages", "memory")
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ PEER_NAMES = {"litserve": "LitServe", "bentoml": "BentoML", "ray_serve": "Ray Se
 CONNECTIONS = (1, 8, 32, 64)
 COMMANDS = {
     "engine": "python -m bench.engine --bundle DIR",
+    "constraints": "python -m bench.constraints --bundle DIR",
     "serving": "python -m bench.serving --bundle DIR",
     "overload": "python -m bench.overload --bundle DIR",
     "stages": "python -m bench.stages --bundle DIR",
@@ -55,6 +56,9 @@ def specs() -> list[Spec]:
     return [
         Spec("engine", f"{engine}, batch of 16", 2.5, _floor(16)),
         Spec("engine", f"{engine}, batch of 1", 4.0, _floor(1)),
+        Spec(
+            "constraints", "engine, N = 50: time with constraints over time without, worst", 1.2, worst_times
+        ),
         Spec("large_lists", f"{long}: time at N = 1000 over N = 50", 25.0, _worse_decoding("growth")),
         Spec("large_lists", f"{long}: p50 at N = 1000, ms", 10.0, _worse_decoding("p50_ms", "1000")),
         Spec("large_lists", f"{long}: value lost to full attention, worst N up to 1000, %", 1.0, worst_loss),
@@ -123,6 +127,10 @@ def marks(results: Mapping[str, Results]) -> list[Mark]:
 def fastest(engine: Results) -> str:
     """The variant that the service runs: native decoding if the bundle has it."""
     return "native" if any(row["variant"] == "native" for row in engine["rows"]) else "graph"
+
+
+def worst_times(constraints: Results) -> float:
+    return float(max(row["times"] for row in constraints["rows"].values()))
 
 
 def worst_loss(large_lists: Results) -> float:

@@ -216,9 +216,18 @@ def tracing_table(tracing: Results) -> str:
     return table(("requests traced", "CPU µs a request", "cost"), rows)
 
 
+def constraints_table(constraints: Results) -> str:
+    rows = [
+        (name, f"{row['us_per_request']:.0f}", f"{row['times']:.2f}", f"{row['planning_us']:.0f}")
+        for name, row in constraints["rows"].items()
+    ]
+    return table(("asked of the list", "µs a list", "times none", "µs to plan"), rows)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
+    "constraints": ("constraints", constraints_table),
     "closed": ("serving", closed_table),
     "open": ("serving", open_table),
     "overload": ("overload", overload_table),

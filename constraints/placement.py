@@ -167,10 +167,10 @@ def allow(data, at, deadline):  # type: ignore[no-untyped-def]
     position = data[at.placed]
     if data[at.looked_at] == position:
         return True
-    data[at.looked_at] = position
     for k in range(at.kinds):
         data[at.via + k] = NONE
     if position >= at.length or data[at.pins + position] != NONE:
+        data[at.looked_at] = position
         return True
     blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
     look_around(data, at, position, blocked, urgent)
@@ -203,6 +203,7 @@ def allow(data, at, deadline):  # type: ignore[no-untyped-def]
             elif outcome == FOUND:
                 via = AGAIN
         data[at.via + k] = via
+    data[at.looked_at] = position
     return True
 
 

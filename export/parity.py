@@ -2,8 +2,9 @@
 
 The same requests go through the policy in PyTorch, the slate graph and the host-driven step graph, in
 batches of several sizes with several N, K and paddings, and with random thresholds, budgets,
-temperatures and sampling. Compared are the chosen lists, the reasoning tokens at every position, and
-the logits as long as the lists agree. One step that agrees proves nothing about a list.
+temperatures, sampling and constraints. Compared are the chosen lists with their propensities, the reasoning
+tokens at every position, and the logits as long as the lists agree. One step that agrees proves nothing about
+a list.
 
 Legend: B requests, N candidates, K slate length, M micro-steps.
 """
@@ -32,6 +33,7 @@ from engine.native.runner import NativeRunner, decodes_natively
 from engine.runner import Runner
 from engine.settings import Decoding, SessionSettings
 from export.evaluator_parity import compare_values, count_identical
+from export.random_constraints import constrained
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.policy import Policy
@@ -45,6 +47,7 @@ SMALLEST_AGREEMENT = 0.999
 SIZES, LONG_SIZES = (1, 2, 5, 10, 24, 50, 100), (24, 500, 1000, 2000)
 """Candidates of random requests, as far as the catalogue has as many; long lists are slow to compare."""
 
+LARGEST_PROPENSITY_DIFFERENCE = 1e-3
 
 LOOKED_AHEAD, LARGEST_VALUE_DIFFERENCE = 20, 1e-3
 """One of so many lists is compared looking ahead too, for that is many lists by the step graph."""
@@ -88,7 +91,7 @@ class Parity:
 
     Attributes:
         lists: lists compared.
-        identical: lists with the same items and the same reasoning tokens at every position.
+        identical: lists with the same items, propensities and reasoning tokens at every position.
         difference: largest absolute difference of a selectable candidate's logit, over all micro-steps up to
             where a list stops agreeing, NaN where the path gives no logits; or of a list's value.
     """
@@ -123,9 +126,12 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
         controls = stack_controls([control for _, control in batch], candidates)
         expected, found = reference.run(inputs, controls), runner.run(inputs, controls)
         steps = min(len(expected["chosen"]), len(found["chosen"]))
-        same = (expected["chosen"][:steps] == found["chosen"][:steps]) & (
+        chosen = expected["chosen"][:steps]
+        same = (chosen == found["chosen"][:steps]) & (
             expected["reasoned"][:steps] == found["reasoned"][:steps]
         )  # [M, B]
+        apart = np.abs(expected["propensity"][:steps] - found["propensity"][:steps])
+        same &= (chosen == NO_ITEM) | (apart < LARGEST_PROPENSITY_DIFFERENCE)
         same_length = len(expected["chosen"]) == len(found["chosen"])
         identical += int((same.all(axis=0) & same_length).sum())
         if LOGITS.name in expected and LOGITS.name in found:
@@ -176,6 +182,15 @@ def random_requests(
         arrays = features.request(candidates, UserContext(history=history), {}, timestamp=1.7e9)
         requests.append((arrays, random_controls(rng, manifest, n)))
     return requests
+
+
+def constrained_requests(features: FeatureAssembler, manifest: Manifest, count: int) -> list[Request]:
+    """Random requests with constraints on four of five."""
+    rng = np.random.default_rng(1)
+    return [
+        (arrays, constrained(rng, controls, len(arrays["candidate_numeric"])) if n % 5 else controls)
+        for n, (arrays, controls) in enumerate(random_requests(features, manifest, count, seed=1))
+    ]
 
 
 def random_scores(rng: np.random.Generator, candidates: int) -> list[float] | None:
@@ -238,6 +253,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
         paths["native"] = NativeRunner(bundle, model.manifest, SessionSettings())
     requests = {
         "random": random_requests(model.features, model.manifest, random),
+        "constrained": constrained_requests(model.features, model.manifest, max(random // 4, 1)),
         "long": random_requests(model.features, model.manifest, max(random // 40, 1), sizes=LONG_SIZES),
     }
     if real:

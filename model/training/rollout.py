@@ -108,7 +108,8 @@ def roll_out(
         budget: most reasoning tokens per position; the policy's own when not given.
         start: where to go on from, all rows at the same position short of the last; the rollout then has
             the positions from there on.
-        constraints: what each row's slate is to satisfy; not where a start is given.
+        constraints: what each row's slate is to satisfy, planned for the policy's slate length at most; not
+            where a start is given.
     """
     assert start is None or constraints is None
     state = policy.begin(memory, mask) if start is None else start

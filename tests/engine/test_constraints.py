@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from constraints_by_force import holds
 from tiny_bundle import TinyBundles
 
 from bundle.arrays import Arrays
+from constraints.planning import plan
+from constraints.rules import Cap, Constraints
 from engine.generation import Controls, Slate
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
@@ -71,3 +75,58 @@ def test_every_path_writes_the_same_lists(decoder: str, every: int, tiny_bundles
         )
         > 40 / every
     )
+
+
+def test_looking_ahead_stays_within_the_constraints(tiny_bundles: TinyBundles) -> None:
+    """What is tried may stand, and what is completed after it too; the same by both writers."""
+    directory = tiny_bundles(evaluators=3)
+    model = LoadedModel.open(directory)
+    stepwise = LoadedModel.open(directory, SessionSettings(decoding="step"))
+    requests = [
+        (arrays, replace(controls, seed=None, lookahead=1 + n % 3, entropy_threshold=0.0))
+        for n, (arrays, controls) in enumerate(draw(model, 16, seed=2, every=2))
+    ]
+    arrays, controls = [row[0] for row in requests], [row[1] for row in requests]
+    found, theirs = model.generate(arrays, controls), stepwise.generate(arrays, controls)
+    improved = 0
+    for given, control, slate, other in zip(arrays, controls, found, theirs, strict=True):
+        assert items(slate) == items(other)
+        assert slate.judged == other.judged
+        assert len(slate.positions) == control.slate_length
+        if control.constraints:
+            assert holds(control.constraints.constraints, items(slate))
+            improved += items(slate) != items(model.generate([given], [replace(control, lookahead=0)])[0])
+    assert improved > 2
+
+
+def test_probabilities_are_those_among_what_may_stand(bundle: Path) -> None:
+    """One of a group a slate: after it, its members are no candidates, and their share is the others'."""
+    model = LoadedModel.open(bundle)
+    arrays, controls = random_requests(model.features, model.manifest, 1, sizes=(24,))[0]
+    members = np.arange(24) % 3 == 0
+    found = plan(Constraints(pins={1: 5}, caps=(Cap("one", members, 1),)), 24, 12)
+    greedy = replace(controls, slate_length=12, seed=None, constraints=found, selection_temperature=1.0)
+    (slate,) = model.generate([arrays], [greedy])
+    pinned = slate.positions[1]
+    assert (pinned.index, pinned.probability, pinned.entropy_before) == (5, pytest.approx(1.0), 0.0)
+    alone = replace(model, runner=TorchRunner(load_policy(bundle, model.features)))
+    (expected,) = alone.generate([arrays], [greedy])
+    for mine, theirs in zip(slate.positions, expected.positions, strict=True):
+        for name in ("probability", "entropy_before", "entropy_after", "uncertainty"):
+            assert getattr(mine, name) == pytest.approx(getattr(theirs, name), abs=2e-5)
+    drawn = [
+        model.generate([arrays], [replace(greedy, slate_length=12, seed=seed)])[0] for seed in range(200)
+    ]
+    first = np.array([slate.positions[0].index for slate in drawn])
+    propensity = {slate.positions[0].index: slate.positions[0].propensity for slate in drawn}
+    assert sum(propensity.values()) <= 1.0 + 1e-5
+    for item, chance in propensity.items():
+        assert abs((first == item).mean() - chance) < 0.15
+
+
+@pytest.mark.parametrize("decoding", ["native", "step"])
+def test_a_deadline_leaves_what_is_written(decoding: str, bundle: Path) -> None:
+    model = LoadedModel.open(bundle, SessionSettings(decoding=decoding))  # type: ignore[arg-type]
+    arrays, controls = draw(model, 1)[0]
+    (slate,) = model.generate([arrays], [replace(controls, deadline=monotonic())])
+    assert slate.positions == ()

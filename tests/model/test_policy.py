@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from constraints_by_force import holds
 from tiny_bundle import tiny_features, tiny_policy
 
 from bundle.contract import (
@@ -19,6 +20,7 @@ from bundle.contract import (
 )
 from bundle.features.assembly import Candidates, collate
 from bundle.features.history import Interaction, UserContext
+from export.random_constraints import random_plan
 from model.policy import Policy
 from model.reasoning import entropy_nats, log_probabilities, uncertainty
 from model.training.rollout import greedy, replay_choice, replay_gate, roll_out, sample, threshold_gate
@@ -207,6 +209,32 @@ def test_a_replay_has_the_likelihoods_of_its_rollout(reasoner: str) -> None:
         policy, memory, mask, replay_gate(1 - first.tokens.clamp(max=1)), replay_choice(first.slate)
     )
     assert not torch.allclose(first.log_probability, other.log_probability)
+
+
+@torch.no_grad()
+def test_what_is_sampled_under_constraints_satisfies_them_and_is_replayed() -> None:
+    """Each row its own, or none; what may not stand has no probability, what may has all of it."""
+    sizes, rng = (30, 14, 24, 20), np.random.default_rng(4)
+    plans = [random_plan(rng, n, 10) for n in sizes[:3]]
+    policy, batch = tiny_policy(FEATURES), inputs(*sizes)
+    memory, mask = policy.encode(batch), batch["candidate_mask"]
+    asked = [*plans, None]
+    generator = torch.Generator().manual_seed(3)
+    first = roll_out(policy, memory, mask, threshold_gate(0.65), sample(generator), constraints=asked)
+    for found, slate in zip(plans, first.slates(), strict=False):
+        assert holds(found.constraints, slate.tolist())
+    assert first.written.sum(1).tolist() == [*(found.length for found in plans), 10]
+    again = roll_out(
+        policy, memory, mask, replay_gate(first.tokens), replay_choice(first.slate), constraints=asked
+    )
+    torch.testing.assert_close(first.log_probability, again.log_probability)
+    free = roll_out(policy, memory, mask, replay_gate(first.tokens), replay_choice(first.slate))
+    gained = (again.log_probability - free.log_probability)[first.written]
+    assert (gained > -1e-5).all()
+    assert (gained > 0.1).any()
+    torch.testing.assert_close(
+        again.log_policy.exp().sum(-1)[first.written], torch.ones(int(first.written.sum()))
+    )
 
 
 def test_noise_samples_the_reported_propensities() -> None:
