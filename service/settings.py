@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     max_groups: PositiveInt = Field(32, description="most groups of items that a request may bring")
     max_group_ids: PositiveInt = Field(10_000, description="most ids in these groups together")
     max_limited_groups: PositiveInt = Field(
-        1000, description="most groups that a request's rules may limit, each value of a feature counted"
+        256, description="most groups that a request's rules may limit, each value of a feature counted"
     )
     max_constraint_states: PositiveInt = Field(
         4096, description="most states searched to tell whether a request's constraints can hold"

@@ -27,7 +27,7 @@ OF_VALUE = " of "
 class RuleLimits(NamedTuple):
     """Settings of the same names."""
 
-    max_limited_groups: int = 1000
+    max_limited_groups: int = 256
     max_constraint_states: int = 4096
 
 
