@@ -232,6 +232,11 @@ class Settings(BaseSettings):
     max_event_ids: PositiveInt = Field(
         1000, description="ids of events remembered per user, the newest ones, so that each counts once"
     )
+    max_listed_items: NonNegativeInt = Field(
+        500,
+        description="longest list whose items are remembered, in 2 bytes each, until its feedback; feedback "
+        "on longer ones may name any item",
+    )
     memory_max_users: PositiveInt = Field(
         10_000, description="in-process store: most users; the least recently used are dropped first"
     )

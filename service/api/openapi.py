@@ -20,11 +20,11 @@ from starlette.routing import BaseRoute
 from service.bodies.documents import DocumentsRequest, DocumentsResponse
 from service.bodies.models import ShadowBody, SharesBody
 from service.bodies.rerank import RerankRequest, RerankResponse
-from service.bodies.users import ContextBody, FeedbackRequest
+from service.bodies.users import ContextBody, EventsRequest, FeedbackRequest
 
 DECLARED: tuple[type[BaseModel], ...] = (
     *(RerankRequest, RerankResponse, DocumentsRequest, DocumentsResponse),
-    *(FeedbackRequest, ContextBody),
+    *(FeedbackRequest, EventsRequest, ContextBody),
     *(SharesBody, ShadowBody),
 )
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, cast
 
 from service.bodies.common import MAX_TIMESTAMP, Features
 from service.bodies.rerank import RerankRequest
-from service.bodies.users import ContextBody, Event, FeedbackRequest
+from service.bodies.users import ContextBody, Event, EventsRequest, FeedbackRequest
 from service.context.encoding import encode_profile
 from service.errors import Fault, InvalidRequestError
 from service.settings import Settings
@@ -80,7 +80,7 @@ def check_context(body: ContextBody, settings: Settings) -> Faults:
 
 
 @_check
-def check_feedback(request: FeedbackRequest, settings: Settings) -> Faults:
+def check_events(request: FeedbackRequest | EventsRequest, settings: Settings) -> Faults:
     if len(request.events) > settings.max_feedback_events:
         yield Fault("events", f"at most {settings.max_feedback_events} events, got {len(request.events)}")
     else:

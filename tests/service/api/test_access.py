@@ -31,6 +31,7 @@ SCOPES = {
     "/v2/models/{name}/versions/{version}/ready": "rerank",
     "/v1/feedback": "feedback",
     "/v1/users/{user_id}/context": "users",
+    "/v1/users/{user_id}/events": "feedback",
     "/metrics": "metrics",
     "/v1/models/{name}/versions/{version}:load": "admin",
     "/v1/models/{name}/versions/{version}:unload": "admin",

@@ -44,6 +44,7 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/models/{model}/rerank", "post"): (200, RERANK),
     ("/v2/rerank", "post"): (200, RERANK),
     ("/v1/feedback", "post"): (202, (UnknownRecommendationError, *BODY, StoreUnavailableError)),
+    ("/v1/users/{user_id}/events", "post"): (202, (*BODY, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "get"): (
         200,
@@ -150,6 +151,7 @@ async def test_every_reason_to_stop_reasoning_is_explained(client: Client) -> No
         *(rerank.RerankRequest, rerank.RerankResponse, models.ModelList, errors.ErrorResponse),
         *(documents.DocumentsRequest, documents.DocumentsResponse, errors.DocumentsErrorResponse),
         *(users.ContextBody, users.FeedbackRequest, users.FeedbackResponse),
+        *(users.EventsRequest, users.EventsResponse),
     ],
 )
 async def test_examples_are_valid(client: Client, body: type[BaseModel]) -> None:

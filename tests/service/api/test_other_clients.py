@@ -1,9 +1,10 @@
-"""The public clients of the APIs that are spoken here, where they are installed: `pip install -e '.[clients]'`.
+"""The public clients of the APIs spoken here, where they are installed: `pip install -e '.[clients]'`.
 
 What they rely on is tested without them, too: test_documents.py, test_open_inference.py.
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -19,14 +20,24 @@ pytestmark = [
 DOCUMENTS = [f"i{n}" for n in range(12)]
 
 
+def with_module(name: str) -> pytest.MarkDecorator:
+    """Skips a test, and what it would start, where the module is not installed."""
+    try:
+        import_module(name)
+    except ImportError:
+        return pytest.mark.skip(f"needs {name}")
+    return pytest.mark.usefixtures()
+
+
 @pytest.fixture(scope="module")
 def service(bundle: Path) -> Iterator[ServiceProcess]:
     with ServiceProcess(bundle) as service:
         yield service
 
 
+@with_module("cohere")
 def test_cohere(service: ServiceProcess) -> None:
-    cohere = pytest.importorskip("cohere")
+    cohere = import_module("cohere")
     http = httpx.Client()
     client = cohere.ClientV2(api_key="key", base_url=service.url, httpx_client=http)
     more = {"additional_body_parameters": {"user_id": "u", "deadline_ms": 10_000}}
@@ -45,9 +56,10 @@ def test_cohere(service: ServiceProcess) -> None:
     http.close()
 
 
+@with_module("llama_index.postprocessor.jinaai_rerank")
 def test_jina(service: ServiceProcess) -> None:
-    jina = pytest.importorskip("llama_index.postprocessor.jinaai_rerank")
-    schema = pytest.importorskip("llama_index.core.schema")
+    jina = import_module("llama_index.postprocessor.jinaai_rerank")
+    schema = import_module("llama_index.core.schema")
     nodes = [schema.NodeWithScore(node=schema.TextNode(text=item)) for item in DOCUMENTS]
     client = jina.JinaRerank(top_n=3, model="eglr", base_url=f"{service.url}/v2", api_key="key")
     ranked = client.postprocess_nodes(nodes, query_str="x")
@@ -58,8 +70,9 @@ def test_jina(service: ServiceProcess) -> None:
     client._session.close()
 
 
+@with_module("tritonclient.http")
 def test_triton(service: ServiceProcess) -> None:
-    triton = pytest.importorskip("tritonclient.http")
+    triton = import_module("tritonclient.http")
     client = triton.InferenceServerClient(service.url.removeprefix("http://"))
     assert client.is_server_live()
     assert client.is_server_ready()

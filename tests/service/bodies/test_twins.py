@@ -16,7 +16,7 @@ from service.bodies.twins import twin
 
 BODIES = (
     *(rerank.RerankRequest, rerank.RerankResponse, documents.DocumentsRequest, documents.DocumentsResponse),
-    *(users.ContextBody, users.FeedbackRequest),
+    *(users.ContextBody, users.FeedbackRequest, users.EventsRequest),
 )
 
 NUMBERS = (
