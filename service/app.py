@@ -27,7 +27,7 @@ from service.context.store import ContextStore, StoreLimits
 from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
-from service.serving.changes import Changes
+from service.serving.changes import Changes, starting
 from service.serving.loop_lag import LoopLag
 from service.serving.occupancy import Occupancy
 from service.serving.plan import Plan
@@ -57,7 +57,7 @@ def create_app(
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
-        plan: what is served at first; what `settings.bundle` names when not given.
+        plan: what is served at first; what the settings say when not given.
 
     `app.state.admin` is the application of `admin_port`, if that is set.
     """
@@ -77,7 +77,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.prepare(plan or Plan.of(repository.current(), settings.default_model))
+        await models.prepare(plan or starting(repository, settings))
         models.commit()
         lag.start()
         async with metrics.kept_written():
