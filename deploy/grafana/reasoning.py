@@ -68,7 +68,7 @@ DASHBOARD = dashboard(
                 "Mean nats above or below what each model had on its held-out lists.",
                 Query(
                     f"avg by (position) ({MODELS.mean('gate_entropy_nats', BEFORE, by=PLACES)}"
-                    f" - {MODELS.highest('held_out_entropy_nats', BEFORE, by=PLACES)})",
+                    f" - {MODELS.highest('held_out_entropy_nats', BEFORE, by=PLACES)} > -Inf)",  # idle ones have NaN
                     "{{position}}",
                 ),
             ),
