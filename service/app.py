@@ -73,7 +73,8 @@ def create_app(
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
-    service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
+    access, answer_log = Access(settings, clock), AnswerLog(settings)
+    service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,8 +90,6 @@ def create_app(
         await contexts.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
-
-    answer_log = AnswerLog(settings)
 
     def observed(inner: ASGIApp) -> Observed:
         return Observed(inner, metrics, answer_log, tracer)
