@@ -18,7 +18,7 @@ from service.api.front import FrontRoute
 from service.api.openapi import request_body
 from service.api.request import identify, read_body, service_of
 from service.api.rerank import ERRORS, arrival_of, ranked
-from service.api.validation import check_rerank
+from service.api.validation import check_documents, check_rerank
 from service.bodies import documents as bodies
 from service.bodies.documents import DocumentsRequest, DocumentsResponse
 from service.bodies.errors import DocumentsErrorResponse
@@ -70,6 +70,7 @@ async def rerank(request: Request) -> Response:
         asked = parse(DocumentsRequest, content)
         del content
         identify(request, asked)
+        check_documents(asked, service.settings)
         body = _of_items(asked)
         with _faults_of_documents(asked):
             check_rerank(body, service.settings)

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, ParamSpec, cast
 
 from service.bodies.common import MAX_TIMESTAMP, Features
+from service.bodies.documents import DocumentsRequest
 from service.bodies.rerank import RerankRequest
 from service.bodies.users import ContextBody, Event, EventsRequest, FeedbackRequest
 from service.context.encoding import encode_profile
@@ -39,7 +40,7 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     if request.user_id is not None:
         yield from _user_id_faults("user_id", request.user_id, settings)
     if len(request.items) > settings.max_items:
-        yield Fault("items", f"at most {settings.max_items} items, got {len(request.items)}")
+        yield _too_many("items", len(request.items), settings)
         return
     wanted = min(request.top_n or 0, len(request.items))
     if wanted > settings.max_top_n:
@@ -68,6 +69,17 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
             yield Fault("reasoning.lookahead", f"at most {settings.max_lookahead}")
         if request.sampling is not None:
             yield Fault("reasoning.lookahead", "what is sampled stays as it was drawn: one of the two")
+
+
+@_check
+def check_documents(request: DocumentsRequest, settings: Settings) -> Faults:
+    """What has to be known before they are taken for items."""
+    if len(request.documents) > settings.max_items:
+        yield _too_many("documents", len(request.documents), settings)
+
+
+def _too_many(field: str, count: int, settings: Settings) -> Fault:
+    return Fault(field, f"at most {settings.max_items} items, got {count}")
 
 
 @_check
