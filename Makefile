@@ -18,8 +18,8 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 demo: setup  ## train quickly, export, serve and re-rank real lists
 	$(RUN) demo.py
 
-test: setup prometheus  ## all tests, a real Redis included
-	$(RUN) -m pytest
+test: setup prometheus  ## all tests, a real Redis included, file by file in two processes
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 slow: setup  ## tests that ask more of what others ask already, minutes
 	$(RUN) -m pytest -m slow

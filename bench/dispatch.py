@@ -7,6 +7,7 @@ is the ratio of the two within a round.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,14 +26,15 @@ def serve_through_fastapi(arguments: list[str]) -> int:
     """`python -m service` without routes in front of FastAPI."""
     from fastapi import APIRouter, FastAPI
     from fastapi.routing import APIRoute
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
     import service.app
     from service.__main__ import main as serve
 
-    def behind(front: APIRouter, app: FastAPI) -> ASGIApp:
+    def behind(front: Sequence[BaseRoute], app: FastAPI) -> ASGIApp:
         ordinary = APIRouter()
-        for route in front.routes:
+        for route in front:
             assert isinstance(route, APIRoute)
             ordinary.add_api_route(route.path, route.endpoint, methods=list(route.methods))
         app.include_router(ordinary)

@@ -22,7 +22,9 @@ from service.api.decoding import LISTED_BYTES
 from service.app import create_app
 from service.settings import Settings
 
-RERANK, FEEDBACK, CONTEXT = ("POST", "/v1/rerank"), ("POST", "/v1/feedback"), ("PUT", "/v1/users/u/context")
+RERANK, DOCUMENTS = ("POST", "/v1/rerank"), ("POST", "/v2/rerank")
+FEEDBACK, EVENTS = ("POST", "/v1/feedback"), ("POST", "/v1/users/u/events")
+CONTEXT = "PUT", "/v1/users/u/context"
 MOST_ITEMS = Settings.model_fields["max_items"].default
 ROUNDS, AGAIN, SHOWN = 5, 25, 12
 
@@ -78,7 +80,9 @@ def hostile(size: int, names: Names, most_values: int) -> Iterator[Hostile]:
         (RERANK, '{"items":[{"id":"i1","features":{"price":[', "]}}]}"),
         (RERANK, '{"items":[{"id":"i1"}],"features_f32":{"data":"","names":[', "]}}"),
         (RERANK, '{"items":[{"id":"i1"}],"context":{"device":[', "]}}"),
+        (DOCUMENTS, '{"documents":[', "]}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', "]}"),
+        (EVENTS, '{"events":[', "]}"),
         (CONTEXT, '{"history":[', "]}"),
         (CONTEXT, '{"profile":{"taste":[', "]}}"),
     ):
@@ -96,6 +100,9 @@ def hostile(size: int, names: Names, most_values: int) -> Iterator[Hostile]:
         (RERANK, '{"items":[{"id":"i1","features":{', '"%d":"x",', "}}]}"),
         (RERANK, '{"items":[{"id":"i1"}],', '"%d":1,', "}"),
         (RERANK, '{"items":[{"id":"i1"}],', '"top_n":1,', "}"),
+        (DOCUMENTS, '{"documents":[', '"i%d",', "]}"),
+        (DOCUMENTS, '{"documents":[', '"i1",', "]}"),
+        (DOCUMENTS, '{"documents":[', '{"text":"x"},', "]}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"","type":"X"},', "]}"),
         (FEEDBACK, '{"recommendation_id":"r","events":[', '{"item_id":"a","type":"click"},', "]}"),
         (CONTEXT, '{"history":[', '{"item_id":"a","type":"b"},', "]}"),

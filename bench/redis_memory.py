@@ -32,11 +32,13 @@ async def measure(server: RedisServer) -> Iterator[tuple[str, float]]:
         events = (Interaction(f"item-{n:06}", "click", 1_700_000_000.5 + n) for n in range(count))
         await store.replace(USER, UserContext({"age_group": "25-34", "plan": "free"}, tuple(events)))
         found.append((f"context of a user, {count} events", used("*:context")))
-    made = [await store.recommend(USER, 10) for _ in range(LISTS)]
+    for items in ([], [f"item-{n:06}" for n in range(50)]):
+        server.client.delete(*(server.client.keys("*recommendation:*") or ["none"]))
+        made = [await store.recommend(USER, 10, items) for _ in range(LISTS)]
+        found.append((f"recommendation of {len(items)} items, mean of {LISTS}", used("*recommendation:*")))
     found.append(("token of a user who was recommended something", used("*:token")))
-    found.append((f"recommendation, mean of {LISTS}", used("*recommendation:*")))
     for count in (20, 1000):
-        sent = [Event(Interaction("i", "click", 1.5), f"event {n}") for n in range(count)]
+        sent = [Event(Interaction("item-000000", "click", 1.5), f"event {n}") for n in range(count)]
         assert made[0].id is not None
         await store.append(made[0].id, sent)
         found.append((f"event ids of a user, {count}", used("*:events")))

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from bundle.manifest import BundleError
 from bundle.repository import Repository
 from service.observe import logs
-from service.serving.plan import Plan
+from service.serving.changes import FAULTS, starting
 from service.settings import ENV_PREFIX, Settings
 
 
@@ -47,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     logs.configure(settings)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from now on; later whoever serves tells of it
     try:
-        plan = Plan.of(Repository(settings.bundle).current(), settings.default_model)
-    except BundleError as error:
+        plan = starting(Repository(settings.bundle), settings)
+    except FAULTS as error:
         print(error, file=sys.stderr)
         return 2
     # Not at the top: a supervisor of several workers leaves what serves to them.

@@ -13,8 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from bundle.repository import Repository
+from service.api import documents, open_inference, openapi, rerank, status, users
 from service.api import models as admin
-from service.api import openapi, rerank, status, users
 from service.api.access import Access
 from service.api.answers import HANDLERS
 from service.api.front import in_front
@@ -27,7 +27,7 @@ from service.context.store import ContextStore, StoreLimits
 from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
-from service.serving.changes import Changes
+from service.serving.changes import Changes, starting
 from service.serving.loop_lag import LoopLag
 from service.serving.occupancy import Occupancy
 from service.serving.plan import Plan
@@ -57,7 +57,7 @@ def create_app(
         tracer: instead of the settings' own.
         figures: the file of one worker among several, see `Metrics`.
         clock: seconds, for deadlines and for what expires in the process.
-        plan: what is served at first; what `settings.bundle` names when not given.
+        plan: what is served at first; what the settings say when not given.
 
     `app.state.admin` is the application of `admin_port`, if that is set.
     """
@@ -73,11 +73,12 @@ def create_app(
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored=max_ignored)
-    service = Service(settings, metrics, contexts, models, changes, reranker, Access(settings, clock))
+    access, answer_log = Access(settings, clock), AnswerLog(settings)
+    service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.prepare(plan or Plan.of(repository.current(), settings.default_model))
+        await models.prepare(plan or starting(repository, settings))
         models.commit()
         lag.start()
         async with metrics.kept_written():
@@ -90,14 +91,13 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    answer_log = AnswerLog(settings)
-
     def observed(inner: ASGIApp) -> Observed:
         return Observed(inner, metrics, answer_log, tracer)
 
     app = _application(service, lifespan=lifespan)
     app.include_router(users.router)
     app.include_router(status.router)
+    app.include_router(open_inference.router)
     inside = app if settings.admin_port is None else _application(service)
     inside.include_router(status.inside)
     if not (settings.allow_anonymous and service.access.open):  # else strangers may reach it
@@ -107,9 +107,11 @@ def create_app(
         app.state.admin = inside
         guarded = _of_allowed_hosts(inside.build_middleware_stack(), settings, settings.admin_host)
         inside.middleware_stack = observed(guarded)
-    openapi.install(app, rerank.router)
-    _declare(metrics, rerank.router, users.router, status.router, status.inside, admin.router)
-    app.middleware_stack = observed(_guarded(in_front(rerank.router, app), settings))
+    front = [*rerank.router.routes, *documents.router.routes]
+    openapi.install(app, front)
+    _declare(metrics, rerank.router, documents.router, users.router, status.router, open_inference.router)
+    _declare(metrics, status.inside, admin.router)
+    app.middleware_stack = observed(_guarded(in_front(front, app), settings))
     return app
 
 

@@ -4,6 +4,7 @@ Read from `RERANK_*` environment variables; the command line of `__main__` is ge
 fields and takes precedence. Does not know what uses a setting. Long, because there is one place for them.
 """
 
+import re
 import ssl
 from importlib import import_module
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -47,6 +49,24 @@ def _split(value: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
+def _each(form: str, pattern: str) -> AfterValidator:
+    """Every one of some texts is of a form."""
+
+    def check(texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            found = re.fullmatch(pattern, text)
+            if found is None or float(found[1]) > 1:
+                raise ValueError(f"expected {form} with a share from 0 to 1, got {text!r}")
+        return texts
+
+    return AfterValidator(check)
+
+
+_PART, _SHARE = r"[^/:=\s]+", r"=(\d+|\d*\.\d+)"
+Shares = Annotated[Names, _each("NAME/VERSION=SHARE", f"{_PART}/{_PART}{_SHARE}")]
+Shadows = Annotated[Names, _each("NAME:MODEL/VERSION=SHARE", f"{_PART}:{_PART}/{_PART}{_SHARE}")]
+
+
 class Settings(BaseSettings):
     """Immutable and validated once, at start-up."""
 
@@ -64,6 +84,14 @@ class Settings(BaseSettings):
     )
     default_model: str | None = Field(
         None, description="name of the model that answers where a request names none; if absent, the first"
+    )
+    shares: Shares = Field(
+        (),
+        description="how requests for a name are divided at the start, such as films/3=0.9,films/4=0.1; for "
+        "names that are not given the current version gets all",
+    )
+    shadows: Shadows = Field(
+        (), description="what a share of a name's requests is shown to, too, such as films:films/4=0.1"
     )
     max_models: PositiveInt = Field(8, description="most versions of models in memory at once")
     load_timeout_s: PositiveFloat = Field(
@@ -231,6 +259,11 @@ class Settings(BaseSettings):
     max_profile_bytes: PositiveInt = Field(32_768, description="largest profile of a user, as JSON")
     max_event_ids: PositiveInt = Field(
         1000, description="ids of events remembered per user, the newest ones, so that each counts once"
+    )
+    max_listed_items: NonNegativeInt = Field(
+        500,
+        description="longest list whose items are remembered, in 2 bytes each, until its feedback; feedback "
+        "on longer ones may name any item",
     )
     memory_max_users: PositiveInt = Field(
         10_000, description="in-process store: most users; the least recently used are dropped first"

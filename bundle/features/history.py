@@ -24,6 +24,9 @@ class UserContext:
 
 ANONYMOUS = UserContext()
 
+IMPRESSION = "impression"
+"""The type of events that say that an item was seen."""
+
 
 def collapse(
     history: Iterable[Interaction], positive_types: Iterable[str], most: int
@@ -31,12 +34,12 @@ def collapse(
     """One `(item_id, liked)` an item, oldest first, the `most` latest kept.
 
     An impression followed by a positive event of the same item counts once, as liked. Types that are
-    neither positive nor `impression` mean nothing to this model and are ignored.
+    neither positive nor `IMPRESSION` mean nothing to this model and are ignored.
     """
     positive = frozenset(positive_types)
     latest: dict[str, bool] = {}
     for event in history:
         item_id, kind = event.item_id, event.type
-        if kind in positive or kind == "impression":
+        if kind in positive or kind == IMPRESSION:
             latest[item_id] = latest.pop(item_id, False) or kind in positive
     return list(latest.items())[-most:]

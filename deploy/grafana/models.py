@@ -68,6 +68,66 @@ DASHBOARD = dashboard(
                 unit="s",
             ),
         ],
+        "Versions": [
+            timeseries(
+                "Share of requests",
+                "As it was set; 0 is a version that only its own callers, or a shadow, get.",
+                Query(MODELS.highest("model_share", by=BY_MODEL), MODEL),
+                unit="percentunit",
+            ),
+            timeseries(
+                "Reasoning tokens by version",
+                "Of a list, mean.",
+                Query(MODELS.mean("reasoning_tokens", by=BY_MODEL), MODEL),
+            ),
+            timeseries(
+                "Probability of chosen items",
+                "Mean; an arm that is less sure of its lists.",
+                Query(MODELS.mean("score", by=BY_MODEL), MODEL),
+                unit="percentunit",
+            ),
+        ],
+        "Shadows": [
+            timeseries(
+                "Agreement on the first items",
+                "Share of the first k items that shadow and live list both have, mean.",
+                Query(MODELS.mean("shadow_overlap_ratio", by=BY_MODEL), MODEL),
+                unit="percentunit",
+            ),
+            timeseries(
+                "Agreement on order",
+                "Kendall's tau of the items that both placed, quartiles. 1 is the same order, 0 is chance.",
+                *(
+                    Query(MODELS.quantile(q, "shadow_kendall_tau", by=BY_MODEL), f"p{round(100 * q)} {MODEL}")
+                    for q in (0.25, 0.5, 0.75)
+                ),
+                lowest=-1,
+            ),
+            timeseries(
+                "Compared and dropped",
+                "A second. `dropped`: it would have cost too much; `failed`: of other features, or too slow.",
+                Query(
+                    MODELS.rate("shadow_requests_total", by=f"result, {BY_MODEL}"), f"{{{{result}}}} {MODEL}"
+                ),
+                unit="reqps",
+            ),
+            timeseries(
+                "What a list costs",
+                "Mean time of shadow and live lists, the latter with its wait for the engine.",
+                Query(MODELS.mean("shadow_duration_seconds", by=f"of, {BY_MODEL}"), f"{{{{of}}}} {MODEL}"),
+                unit="s",
+            ),
+            timeseries(
+                "Reasoning tokens of both",
+                "Mean of a compared list.",
+                Query(MODELS.mean("shadow_reasoning_tokens", by=f"of, {BY_MODEL}"), f"{{{{of}}}} {MODEL}"),
+            ),
+            timeseries(
+                "Time that shadows take",
+                "Cores; the service spends no more than `shadow_load` for each worker.",
+                Query(MODELS.rate("shadow_duration_seconds_sum", 'of="shadow"', by=BY_MODEL), MODEL),
+            ),
+        ],
         "Items and people": [
             timeseries(
                 "Unknown items",

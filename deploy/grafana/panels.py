@@ -45,12 +45,13 @@ def timeseries(
     unit: str = "short",
     stacked: bool = False,
     limits: Sequence[float] = (),
+    lowest: float = 0,
 ) -> Panel:
-    """Lines over time. `limits` are drawn as red lines."""
+    """Lines over time. `limits` are drawn as red lines; `lowest` is where the axis begins."""
     custom: dict[str, Any] = {"fillOpacity": 30 if stacked else 0, "showPoints": "never"}
     if stacked:
         custom["stacking"] = {"mode": "normal", "group": "A"}
-    defaults: dict[str, Any] = {"unit": unit, "min": 0, "custom": custom}
+    defaults: dict[str, Any] = {"unit": unit, "min": lowest, "custom": custom}
     if limits:
         custom["thresholdsStyle"] = {"mode": "line"}
         steps = _steps("transparent", [(value, "red") for value in limits])

@@ -66,9 +66,9 @@ DASHBOARD = dashboard(
             by_row(
                 "Entropy before, less held-out",
                 "Mean nats above or below what each model had on its held-out lists.",
-                Query(
+                Query(  # of a version without traffic it would be NaN, and so of all
                     f"avg by (position) ({MODELS.mean('gate_entropy_nats', BEFORE, by=PLACES)}"
-                    f" - {MODELS.highest('held_out_entropy_nats', BEFORE, by=PLACES)})",
+                    f" - {MODELS.highest('held_out_entropy_nats', BEFORE, by=PLACES)} > -Inf)",
                     "{{position}}",
                 ),
             ),

@@ -82,13 +82,15 @@ BODY_ERRORS = (
 """What reading and checking a body may end in."""
 
 
-def declared(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
+def declared(
+    *errors: type[Exception], shape: type[ErrorResponse] = ErrorResponse
+) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that may end in these errors."""
     meanings: dict[int, list[str]] = {}
     for error in errors:
         meanings.setdefault(ANSWERS[error].status, []).append(ANSWERS[error].meaning)
     responses: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorResponse, "description": " ".join(texts)} for status, texts in meanings.items()
+        status: {"model": shape, "description": " ".join(texts)} for status, texts in meanings.items()
     }
     for error in {OverloadedError, RateLimitedError, BusyError}.intersection(errors):
         schema = {"type": "integer", "minimum": 1, "example": 1}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from math import isfinite
-from types import NoneType
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel
@@ -112,7 +112,7 @@ def _misfits(path: str, value: Any, kind: Any) -> Iterator[Fault]:
 
 
 def _parts(path: str, value: Any, kind: Any) -> Iterator[Fault]:
-    kind = _without_none(kind)
+    kind = _arm(kind, value)
     origin, arguments = get_origin(kind), get_args(kind)
     if isinstance(value, list) and origin is list:
         for index, one in enumerate(value):
@@ -132,12 +132,16 @@ def _parts(path: str, value: Any, kind: Any) -> Iterator[Fault]:
                 yield _fault(f"{path}.{name}", REQUIRED)
 
 
-def _without_none(kind: Any) -> Any:
-    """The one type that there is in `kind`, or that there may be, without constraints."""
+def _arm(kind: Any, value: Any) -> Any:
+    """The one type in `kind` whose parts a value may have, without constraints."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
-    given = [one for one in get_args(kind) if one is not NoneType]
-    return _without_none(given[0]) if NoneType in get_args(kind) and len(given) == 1 else kind
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    arms = [_arm(one, value) for one in get_args(kind) if one is not NoneType]
+    if len(arms) > 1 and isinstance(value, dict):
+        arms = [one for one in arms if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    return arms[0] if len(arms) == 1 else None
 
 
 def _fault(path: str, message: str) -> Fault:

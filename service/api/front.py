@@ -4,13 +4,14 @@ What FastAPI does before a handler is called, and after, takes a fifth of a rera
 (docs/decisions/dispatch.md). Routes whose handlers read and answer the request by themselves need none of it.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Security
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import admit
@@ -37,14 +38,18 @@ class FrontRoute(APIRoute):
                 admit(request, needed)
             response = await self.endpoint(request, **scope["path_params"])
         except Exception as error:
-            response = await answer(request, error)
+            response = await self.failed(request, error)
             unforeseen = None if is_foreseen(error) else error
         await response(scope, receive, send)
         if unforeseen is not None:
             raise unforeseen  # the server logs it
 
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """The response to an error."""
+        return await answer(request, error)
 
-def in_front(front: APIRouter, app: FastAPI) -> ASGIApp:
+
+def in_front(front: Sequence[BaseRoute], app: FastAPI) -> ASGIApp:
     """Serves the routes of `front`, and everything else, start and shutdown too, through `app`'s stack.
 
     A path without parameters is looked up, not matched, which saves 3.5 of 5 microseconds.
@@ -55,8 +60,8 @@ def in_front(front: APIRouter, app: FastAPI) -> ASGIApp:
         """What it is when it begins: more may be put around it until then."""
         return app.router.lifespan_context(app)
 
-    router = Router(front.routes, default=fallthrough, lifespan=lifespan, redirect_slashes=False)
-    routes = [route for route in front.routes if isinstance(route, FrontRoute)]
+    router = Router(front, default=fallthrough, lifespan=lifespan, redirect_slashes=False)
+    routes = [route for route in front if isinstance(route, FrontRoute)]
     fixed = {route.path: route for route in routes if not route.param_convertors}
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.answers import answer
 
-HEALTH = frozenset({"/livez", "/readyz"})
+HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Asked for by an orchestrator under the address of the container."""
 
 

@@ -5,22 +5,26 @@ FastAPI; and FastAPI drops nulls from examples, where ours are meaningful.
 """
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
+from service.bodies.documents import DocumentsRequest, DocumentsResponse
 from service.bodies.models import ShadowBody, SharesBody
 from service.bodies.rerank import RerankRequest, RerankResponse
-from service.bodies.users import ContextBody, FeedbackRequest
+from service.bodies.users import ContextBody, EventsRequest, FeedbackRequest
 
 DECLARED: tuple[type[BaseModel], ...] = (
-    *(RerankRequest, RerankResponse, FeedbackRequest, ContextBody),
+    *(RerankRequest, RerankResponse, DocumentsRequest, DocumentsResponse),
+    *(FeedbackRequest, EventsRequest, ContextBody),
     *(SharesBody, ShadowBody),
 )
 
@@ -31,7 +35,7 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install(app: FastAPI, front: APIRouter) -> None:
+def install(app: FastAPI, front: Sequence[BaseRoute]) -> None:
     """Serve the document, of the routes in front of the application too, and a page that shows it.
 
     It takes tenths of a second to make and milliseconds to write, so both are done once.
@@ -43,7 +47,7 @@ def install(app: FastAPI, front: APIRouter) -> None:
             title=app.title,
             version=app.version,
             description=app.description,
-            routes=[*front.routes, *app.routes],
+            routes=[*front, *app.routes],
             servers=[{"url": root_path}] if root_path else None,
         )
         _, schemas = models_json_schema(

@@ -18,6 +18,7 @@ from service.errors import (
     ServiceError,
     UnsupportedMediaError,
 )
+from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.serving.changes import Changes
 from service.serving.registry import Models
@@ -39,6 +40,7 @@ class Service:
     changes: Changes
     reranker: Reranker
     access: "Access"
+    answer_log: AnswerLog
     draining: bool = False
     held_bytes: int = 0
     """Of bodies that are still being sent."""

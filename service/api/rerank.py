@@ -1,4 +1,7 @@
-"""The rerank routes, the hot path: read and check a body, have it re-ranked, answer."""
+"""The rerank routes, the hot path: read and check a body, have it re-ranked, answer.
+
+`documents` does so in the words of other APIs.
+"""
 
 from typing import Annotated
 
@@ -67,19 +70,30 @@ async def rerank_with(request: Request, model: Annotated[str, Path(examples=["eg
 
 
 async def _rerank(request: Request, model: str | None) -> Response:
-    service = service_of(request)
-    arrived = request.scope["state"].get(ARRIVED) or service.reranker.arrival()
+    service, arrived = service_of(request), arrival_of(request)
     content = await read_body(request)
     with service.metrics.stage("parse"):
         body = parse(RerankRequest, content)
         del content  # which waits for the model no longer than its parsed form
-        request_id = identify(request, body)
+        identify(request, body)
         check_rerank(body, service.settings)
     if model is not None and body.model not in (None, model):
         raise InvalidRequestError([Fault("model", f"the path names {model!r}")])
+    answer = await ranked(request, body, model or body.model, arrived)
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def arrival_of(request: Request) -> float:
+    """When a request came, by the reranker's clock. To be asked before its body is read."""
+    arrived: float | None = request.scope["state"].get(ARRIVED)
+    return arrived or service_of(request).reranker.arrival()
+
+
+async def ranked(request: Request, body: RerankRequest, model: str | None, arrived: float) -> RerankResponse:
+    """The answer to a body that was checked, by the model of this name; the default one for None."""
+    service, request_id = service_of(request), request.scope["state"]["request_id"]
     sticky = request_id if body.user_id is None else body.user_id
     # Not before: a body that is half sent would hold the model.
-    with service.models.route(model or body.model, body.model_version, sticky) as served:
+    with service.models.route(model, body.model_version, sticky) as served:
         caller = caller_of(request)
-        answer = await service.reranker.rerank(served, body, request_id, arrived, caller.name, caller.charge)
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+        return await service.reranker.rerank(served, body, request_id, arrived, caller.name, caller.charge)

@@ -1,5 +1,8 @@
-"""The routes of users: their contexts, and feedback on what they were recommended."""
+"""The routes of users: their contexts, and what they did, with what they were recommended or else."""
 
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import time
 from typing import Annotated
 from urllib.parse import quote, unquote_to_bytes
@@ -14,8 +17,18 @@ from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
 from service.api.openapi import request_body
 from service.api.request import identify, read_body, service_of
-from service.api.validation import check_context, check_feedback, check_user_id
-from service.bodies.users import ContextBody, Event, FeedbackRequest, FeedbackResponse
+from service.api.validation import check_context, check_events, check_user_id
+from service.bodies.users import (
+    ContextBody,
+    Event,
+    EventsRequest,
+    EventsResponse,
+    FeedbackEvent,
+    FeedbackRequest,
+    FeedbackResponse,
+    IgnoredEvent,
+    IgnoredReason,
+)
 from service.context.store import Appended, is_anonymous
 from service.context.store import Event as StoreEvent
 from service.errors import (
@@ -28,7 +41,7 @@ from service.errors import (
 )
 from service.serving.request_features import check_profile, undeclared_of_profile
 
-USERS, CONTEXT_SUFFIX = b"/v1/users/", b"/context"
+USERS = b"/v1/users/"
 
 
 class _AnyText(Convertor[str]):
@@ -45,7 +58,7 @@ class _AnyText(Convertor[str]):
 
 register_url_convertor("any", _AnyText())
 
-CONTEXT = "/v1/users/{user_id:any}/context"
+CONTEXT, EVENTS = "/v1/users/{user_id:any}/context", "/v1/users/{user_id:any}/events"
 
 router = APIRouter(tags=["context"])
 
@@ -56,10 +69,11 @@ async def _valid_user_id(
 ) -> str:
     """The id as it was sent. The server has decoded the path by force, and merged ids that are no UTF-8."""
     _, found, rest = request.scope["raw_path"].partition(USERS)
-    if not (found and rest.endswith(CONTEXT_SUFFIX)):  # a slash of the route itself was %-encoded
+    suffix = b"/" + request.scope["route"].path.rpartition("/")[2].encode()
+    if not (found and rest.endswith(suffix)):  # a slash of the route itself was %-encoded
         raise HTTPException(404)
     try:
-        sent = unquote_to_bytes(rest.removesuffix(CONTEXT_SUFFIX)).decode()
+        sent = unquote_to_bytes(rest.removesuffix(suffix)).decode()
     except UnicodeDecodeError:
         raise InvalidRequestError([Fault("user_id", "expected UTF-8")]) from None
     check_user_id("user_id", sent, service_of(request).settings)
@@ -84,23 +98,72 @@ async def feedback(request: Request) -> FeedbackResponse:
     way: after a 503 the events may have been written. Events with an `event_id` may be sent again; they count
     once.
     """
-    service = service_of(request)
+    contexts = service_of(request).contexts
     body = parse(FeedbackRequest, await read_body(request))
     request_id = identify(request, body)
-    check_feedback(body, service.settings)
-    received_at = time()
-    count = len(body.events)
+    check_events(body, service_of(request).settings)
     if is_anonymous(body.recommendation_id):
-        appended = Appended(0, {"anonymous": count})
+        ignored: Ignored = dict.fromkeys(range(len(body.events)), "anonymous")
+        _count(request, body.events, ignored)
     else:
-        events = [StoreEvent(_interaction(event, received_at), event.event_id) for event in body.events]
-        appended = await service.contexts.append(body.recommendation_id, events)
-    service.metrics.feedback_events.inc(count)
-    for reason, ignored in appended.ignored.items():
-        service.metrics.feedback_ignored.labels(reason).inc(ignored)
-    return FeedbackResponse.model_validate(
-        {"request_id": request_id, "accepted": count, **appended._asdict()}
+        ignored = await _apply(request, body.events, partial(contexts.append, body.recommendation_id))
+    return FeedbackResponse(
+        request_id=request_id,
+        accepted=len(body.events),
+        applied=len(body.events) - len(ignored),
+        ignored=Counter(ignored.values()),
+        ignored_events=_told(ignored),
     )
+
+
+@router.post(
+    EVENTS,
+    summary="Report what a user did outside any list",
+    status_code=202,
+    dependencies=[needs("feedback")],
+    responses=declared(*ACCESS_ERRORS, *BODY_ERRORS, StoreUnavailableError),
+    openapi_extra=request_body(EventsRequest),
+)
+async def events(request: Request, user_id: UserId) -> EventsResponse:
+    """Add events to the history of a user, known or not, with the guarantees of `/v1/feedback`."""
+    body = parse(EventsRequest, await read_body(request))
+    request_id = identify(request, body)
+    check_events(body, service_of(request).settings)
+    ignored = await _apply(request, body.events, partial(service_of(request).contexts.add, user_id))
+    applied = len(body.events) - len(ignored)
+    return EventsResponse(request_id=request_id, applied=applied, ignored=_told(ignored))
+
+
+Ignored = dict[int, IgnoredReason]
+"""Why events are not applied, by index."""
+
+
+async def _apply(
+    request: Request,
+    events: Sequence[FeedbackEvent],
+    append: Callable[[Sequence[StoreEvent]], Awaitable[Appended]],
+) -> Ignored:
+    """Have those that count for something appended. Returns the others."""
+    received_at, types = time(), service_of(request).models.event_types
+    ignored: Ignored = {n: "unknown_type" for n, event in enumerate(events) if event.type not in types}
+    counting = [index for index in range(len(events)) if index not in ignored]
+    appended = await append(
+        [StoreEvent(_interaction(events[index], received_at), events[index].event_id) for index in counting]
+    )
+    ignored |= {counting[index]: reason for index, reason in appended.ignored.items()}
+    _count(request, events, ignored)
+    return ignored
+
+
+def _count(request: Request, events: Sequence[FeedbackEvent], ignored: Ignored) -> None:
+    metrics = service_of(request).metrics
+    metrics.feedback_events.inc(len(events))
+    for reason, count in Counter(ignored.values()).items():
+        metrics.feedback_ignored.labels(reason).inc(count)
+
+
+def _told(ignored: Ignored) -> list[IgnoredEvent]:
+    return [IgnoredEvent(index=index, reason=reason) for index, reason in sorted(ignored.items())]
 
 
 @router.put(

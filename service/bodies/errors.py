@@ -41,3 +41,20 @@ class ErrorResponse(Body):
             "fields": [{"field": "items.1.id", "message": "'i1' occurs twice"}],
         }
     )
+
+
+class DocumentsErrorResponse(ErrorResponse):
+    """The same, with the text of `error` where clients of Cohere's and of Jina's API look for it, too."""
+
+    message: str
+    detail: str
+
+    model_config = example(
+        {
+            "error": "no model 'rerank-v3.5'; served: eglr 3",
+            "error_type": "not_found",
+            "request_id": "r-17",
+            "message": "no model 'rerank-v3.5'; served: eglr 3",
+            "detail": "no model 'rerank-v3.5'; served: eglr 3",
+        }
+    )

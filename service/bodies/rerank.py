@@ -8,6 +8,7 @@ from engine.generation import Stop
 from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Positive, example
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
+Score = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 Fallback = Literal["deadline", "overload", "model", "unknown"]
 IgnoredReason = Literal["undeclared", "unknown_value"]
@@ -18,7 +19,7 @@ class Item(Body):
     """One candidate."""
 
     id: Id
-    score: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(
+    score: Score | None = Field(
         None,
         description="The caller's own score; higher is better. For a model that uses it, an item without one "
         "counts as having the mean of the others'.",

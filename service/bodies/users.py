@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
 
-IgnoredReason = Literal["anonymous", "duplicate"]
+IgnoredReason = Literal["anonymous", "duplicate", "not_in_list", "unknown_type"]
 
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["click"])]
 
@@ -69,17 +69,52 @@ class FeedbackRequest(IdentifiedBody):
     )
 
 
+class EventsRequest(IdentifiedBody):
+    """What a user did outside any list."""
+
+    events: Annotated[list[FeedbackEvent], Field(min_length=1, description="In the order they happened.")]
+
+    model_config = example({"events": [{"type": "click", "item_id": "i7", "event_id": "e-10"}]})
+
+
+class IgnoredEvent(Body):
+    """An event that was not added to the user's history."""
+
+    index: int = Field(description="Of the event in the request, from 0.")
+    reason: IgnoredReason = Field(
+        description="`anonymous`: the list was made for nobody; `duplicate`: an event of this user with the "
+        "same `event_id` was applied before; `not_in_list`: the list was made of other items; "
+        "`unknown_type`: no served model makes anything of it."
+    )
+
+
 class FeedbackResponse(Body):
     """Accepted: a rerank of this user that starts after this answer sees the events."""
 
     request_id: str
     accepted: int
     applied: int = Field(description="Events added to the user's history.")
-    ignored: dict[IgnoredReason, int] = Field(
-        description="The others, counted by reason. `anonymous`: the list was made for nobody; `duplicate`: "
-        "an event of this user with the same `event_id` was applied before."
-    )
+    ignored: dict[IgnoredReason, int] = Field(description="The others, counted by reason.")
+    ignored_events: list[IgnoredEvent] = Field(description="The same one by one, in their order.")
 
     model_config = example(
-        {"request_id": "r-18", "accepted": 2, "applied": 1, "ignored": {"duplicate": 1}},
+        {
+            "request_id": "r-18",
+            "accepted": 2,
+            "applied": 1,
+            "ignored": {"duplicate": 1},
+            "ignored_events": [{"index": 1, "reason": "duplicate"}],
+        },
+    )
+
+
+class EventsResponse(Body):
+    """Accepted: a rerank of this user that starts after this answer sees the events."""
+
+    request_id: str
+    applied: int = Field(description="Events added to the user's history.")
+    ignored: list[IgnoredEvent] = Field(description="The others, in their order.")
+
+    model_config = example(
+        {"request_id": "r-19", "applied": 1, "ignored": [{"index": 0, "reason": "unknown_type"}]}
     )

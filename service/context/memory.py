@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from bundle.features.history import Interaction, UserContext
 from service.context.encoding import newest
-from service.context.store import Appended, Event, Recommended, StoreLimits, duplicates
+from service.context.store import Appended, Event, Recommended, StoreLimits, appended, listed, marks_of
 from service.errors import UnknownRecommendationError
 
 
@@ -46,6 +46,7 @@ class _Person:
 class _Recommendation:
     person: _Person
     expires_at: float
+    marks: bytes
 
 
 class MemoryContextStore:
@@ -71,29 +72,39 @@ class MemoryContextStore:
     def answers(self) -> bool:
         return True
 
-    async def recommend(self, user_id: str, within_s: float) -> Recommended:
+    async def recommend(self, user_id: str, within_s: float, items: Sequence[str] = ()) -> Recommended:
         context = await self.read(user_id)
-        recommendation_id, expires_at = (
-            os.urandom(16).hex(),
-            self._clock() + self._limits.recommendation_ttl_s,
-        )
-        self._recommendations[recommendation_id] = _Recommendation(self._person(user_id), expires_at)
+        recommendation_id = os.urandom(16).hex()
+        expires_at = self._clock() + self._limits.recommendation_ttl_s
+        marks = marks_of(items, self._limits.max_listed_items)
+        self._recommendations[recommendation_id] = _Recommendation(self._person(user_id), expires_at, marks)
         if len(self._recommendations) > self._max_recommendations:
             self._recommendations.popitem(last=False)
         return Recommended(recommendation_id, context)
 
     async def append(self, recommendation_id: str, events: Sequence[Event]) -> Appended:
-        made, now = self._recommendations.get(recommendation_id), self._clock()
-        if made is None or made.expires_at <= now or made.person.forgotten:
+        made = self._recommendations.get(recommendation_id)
+        if made is None or made.expires_at <= self._clock() or made.person.forgotten:
             raise UnknownRecommendationError()
-        person = made.person
+        kept = listed(made.marks, events)
+        repeated = await self._append(made.person, [events[index] for index in kept])
+        return appended(len(events), kept, repeated)
+
+    async def add(self, user_id: str, events: Sequence[Event]) -> Appended:
+        repeated = await self._append(self._person(user_id), events)
+        return appended(len(events), range(len(events)), repeated)
+
+    async def _append(self, person: _Person, events: Sequence[Event]) -> list[int]:
+        """Returns which of the events are not new."""
+        now = self._clock()
         if person.event_ids_expire_at <= now:
             person.event_ids = {}
-        fresh = []
-        for event in events:
+        fresh, repeated = [], []
+        for index, event in enumerate(events):
             if event.id is not None:
                 digest = blake2b(event.id.encode(), digest_size=16).digest()
                 if digest in person.event_ids:
+                    repeated.append(index)
                     continue
                 person.event_ids[digest] = None
             fresh.append(event.interaction)
@@ -103,7 +114,7 @@ class MemoryContextStore:
             person.event_ids_expire_at = now + self._limits.recommendation_ttl_s
             context = await self.read(person.user_id) or UserContext()
             self._keep(person, UserContext(context.profile, (*context.history, *fresh)))
-        return Appended(len(fresh), duplicates(len(events) - len(fresh)))
+        return repeated
 
     async def read(self, user_id: str) -> UserContext | None:
         person = self._known.get(user_id)

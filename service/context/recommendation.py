@@ -12,6 +12,7 @@ from hashlib import blake2b, sha1, shake_256
 
 CHECK_LENGTH = 16
 SECRET_BYTES = 16
+END = b"\xff"
 _ID = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES + CHECK_LENGTH}}}")
 
 
@@ -29,12 +30,14 @@ class Secret(str):
         """What the recommendation is kept under."""
         return blake2b(self.encode(), digest_size=12, person=b"locator").hexdigest()
 
-    def seal(self, user_id: str) -> bytes:
-        return self._sealed(user_id.encode())
+    def seal(self, user_id: str, marks: bytes) -> bytes:
+        """The user, then marks of the items, if there are any, after a byte that no text holds."""
+        return self._sealed(END.join((user_id.encode(), marks)) if marks else user_id.encode())
 
-    def unseal(self, sealed: bytes) -> str:
+    def unseal(self, sealed: bytes) -> tuple[str, bytes]:
         """Raises: UnicodeDecodeError: it was not sealed with this."""
-        return self._sealed(sealed).decode()
+        user_id, _, marks = self._sealed(sealed).partition(END)
+        return user_id.decode(), marks
 
     def _sealed(self, value: bytes) -> bytes:
         """A pad, for a secret seals one value only."""

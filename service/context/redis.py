@@ -5,7 +5,7 @@ Keys, all with a time to live (`<user>` is the percent-encoded id, so that it ca
     <prefix>{<user>}:context        string, see `encoding`
     <prefix>{<user>}:token          string, random; as long as recommendations with it
     <prefix>{<user>}:events         sorted set of digests of the latest event ids, by time of receipt
-    <prefix>recommendation:<name>   string, the sealed user id, see `recommendation`
+    <prefix>recommendation:<name>   string, the sealed user id and marks of items, see `recommendation`
 
 The keys of a user share a hash tag, hence a slot: what must be atomic is one script. A recommendation is
 elsewhere on purpose, for feedback knows only its id. A rerank touches both, in one round trip of two
@@ -32,12 +32,23 @@ from service.context.breaker import CircuitBreaker
 from service.context.encoding import decode_context, encode_context, encode_event, newest
 from service.context.recommendation import CHECK_LENGTH, Secret
 from service.context.redis_client import Command, RedisClient, open_client
-from service.context.store import Appended, Event, Fault, Recommended, Report, StoreLimits, duplicates
+from service.context.store import (
+    Appended,
+    Event,
+    Fault,
+    Recommended,
+    Report,
+    StoreLimits,
+    appended,
+    listed,
+    marks_of,
+)
 from service.context.wire import Wire
 from service.errors import StoreUnavailableError, UnknownRecommendationError
 from service.settings import Settings
 
 CORRUPT, TOO_LARGE = 1, 2
+UNKNOWN = -1
 FAULTS: dict[int, Fault] = {CORRUPT: "corrupt", TOO_LARGE: "too_large"}
 
 READ = f"""
@@ -58,14 +69,16 @@ return {{context, token}}
 """The context, unless it is beyond the bounds, and the token: the one that is there, else the given one."""
 
 APPEND = f"""
-local token = redis.pcall('GET', KEYS[2])
-if type(token) ~= 'string' then return -1 end
-if string.sub(redis.sha1hex(token .. ARGV[1]), 1, {CHECK_LENGTH}) ~= ARGV[2] then return -1 end
+if ARGV[1] ~= '' then
+  local token = redis.pcall('GET', KEYS[2])
+  if type(token) ~= 'string' then return {UNKNOWN} end
+  if string.sub(redis.sha1hex(token .. ARGV[1]), 1, {CHECK_LENGTH}) ~= ARGV[2] then return {UNKNOWN} end
+end
 local max_count, max_bytes, max_size = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local kind = redis.call('TYPE', KEYS[3]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[3]) end
 
-local ids, seen, fresh = {{}}, {{}}, {{}}
+local ids, seen, fresh, repeated = {{}}, {{}}, {{}}, {{}}
 for i = 10, #ARGV, 2 do
   local id = ARGV[i]
   if id == '' then
@@ -74,9 +87,11 @@ for i = 10, #ARGV, 2 do
     seen[id] = true
     ids[#ids + 1] = id
     fresh[#fresh + 1] = ARGV[i + 1]
+  else
+    repeated[#repeated + 1] = (i - 10) / 2
   end
 end
-if #fresh == 0 then return 0 end
+if #fresh == 0 then return repeated end
 
 local lines, size = {{}}, redis.pcall('STRLEN', KEYS[1])
 if type(size) == 'number' and size > 0 and size <= max_size then
@@ -96,11 +111,11 @@ redis.call('SET', KEYS[1], kept == '' and lines[1] or lines[1] .. '\\n' .. kept,
 for n, id in ipairs(ids) do redis.call('ZADD', KEYS[3], ARGV[9], id) end
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -tonumber(ARGV[8]) - 1)
 redis.call('PEXPIRE', KEYS[3], ARGV[7])
-return #fresh
+return repeated
 """
-"""Append what is new, if the check holds: a person forgotten between the two would come back. The first
-write is the one that a full Redis may refuse, so that all is
-written or nothing."""
+"""Append what is new, if the check holds: a person forgotten between the two would come back. An empty
+secret needs no check. Returns which events are not new, from 0. The first write is the one that a full Redis
+may refuse, so that all is written or nothing."""
 
 DISCARD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -157,13 +172,14 @@ class RedisContextStore:
     def answers(self) -> bool:
         return self._wire.answers
 
-    async def recommend(self, user_id: str, within_s: float) -> Recommended:
+    async def recommend(self, user_id: str, within_s: float, items: Sequence[str] = ()) -> Recommended:
         secret, ttl = Secret.new(), self._recommendation_ttl_ms
+        sealed = secret.seal(user_id, marks_of(items, self._limits.max_listed_items))
         context, token = self._user(user_id, "context"), self._user(user_id, "token")
         (read, recorded) = await self._wire.exchange(
             lambda: self._ask(
                 ("EVAL", READ, 2, context, token, self._max_bytes, recommendation.new_token(), ttl),
-                ("SET", self._recommendation(secret), secret.seal(user_id), "PX", ttl),
+                ("SET", self._recommendation(secret), sealed, "PX", ttl),
             ),
             within_s,
         )
@@ -186,18 +202,25 @@ class RedisContextStore:
         if sealed is None:
             raise UnknownRecommendationError()
         try:
-            user_id = secret.unseal(sealed)
+            user_id, marks = secret.unseal(sealed)
         except UnicodeDecodeError:
             raise UnknownRecommendationError() from None
+        kept = listed(marks, events)
+        repeated = await self._append(user_id, secret, check, [events[index] for index in kept])
+        if repeated == UNKNOWN:
+            raise UnknownRecommendationError()
+        return appended(len(events), kept, repeated)
+
+    async def add(self, user_id: str, events: Sequence[Event]) -> Appended:
+        return appended(len(events), range(len(events)), await self._append(user_id, "", "", events))
+
+    async def _append(self, user_id: str, secret: str, check: str, events: Sequence[Event]) -> Any:
         keys = [self._user(user_id, part) for part in ("context", "token", "events")]
         limits = self._limits
         bounds = limits.max_history, limits.max_history_bytes, self._max_bytes
         times = self._context_ttl_ms, self._recommendation_ttl_ms, limits.max_event_ids, int(time() * 1000)
         new = [part for event in events for part in (_digest(event.id), encode_event(event.interaction))]
-        applied = await self._command("EVAL", APPEND, 3, *keys, secret, check, *bounds, *times, *new)
-        if applied < 0:
-            raise UnknownRecommendationError()
-        return Appended(applied, duplicates(len(events) - applied))
+        return await self._command("EVAL", APPEND, 3, *keys, secret, check, *bounds, *times, *new)
 
     async def read(self, user_id: str) -> UserContext | None:
         (found,) = await self._command("EVAL", READ, 1, self._user(user_id, "context"), self._max_bytes)

@@ -1,14 +1,17 @@
 """What a context store promises. Two keep it: `memory` and `redis`.
 
 A *recommendation* is the record that a list was made for a user, so that feedback can name the list and
-never the person. Contexts expire after their last write, recommendations after their making. Nobody is asked
-for lists of anonymous users: their ids say so themselves.
+never the person. It has a mark of each item, so that feedback on others is told. Contexts expire after their
+last write, recommendations after their making. Nobody is asked for lists of anonymous users: their ids say so
+themselves.
 """
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from struct import pack, unpack
 from typing import Literal, NamedTuple, Protocol
+from zlib import crc32
 
 from bundle.features.history import Interaction, UserContext
 
@@ -38,6 +41,10 @@ class StoreLimits(NamedTuple):
     max_history_bytes: int = 65_536
     max_profile_bytes: int = 32_768
     max_event_ids: int = 1000
+    max_listed_items: int = 500
+
+
+IgnoredReason = Literal["duplicate", "not_in_list"]
 
 
 class Event(NamedTuple):
@@ -64,10 +71,10 @@ class Recommended(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What became of events: how many were added, and how many not, by reason."""
+    """What became of events: how many were added, and why others were not, by their index."""
 
     applied: int
-    ignored: Mapping[str, int]
+    ignored: Mapping[int, IgnoredReason]
 
 
 class ContextStore(Protocol):
@@ -88,10 +95,12 @@ class ContextStore(Protocol):
         """Whether the store did when it was last asked; nobody is asked now."""
         ...
 
-    async def recommend(self, user_id: str, within_s: float) -> Recommended:
+    async def recommend(self, user_id: str, within_s: float, items: Sequence[str] = ()) -> Recommended:
         """Record a recommendation and read its user's context, in one go.
 
         Args:
+            items: what may be recommended, by id. Of none, or more than `max_listed_items`, no mark is kept,
+                and feedback may name any item.
             within_s: then `StoreUnavailableError` is raised at the latest.
         """
         ...
@@ -102,6 +111,10 @@ class ContextStore(Protocol):
         Raises:
             UnknownRecommendationError: nothing was added.
         """
+        ...
+
+    async def add(self, user_id: str, events: Sequence[Event]) -> Appended:
+        """Add events to the end of a user's history, known or not."""
         ...
 
     async def read(self, user_id: str) -> UserContext | None:
@@ -123,6 +136,32 @@ Report = Callable[[Fault], None]
 """Told of every fault."""
 
 
-def duplicates(count: int) -> Mapping[str, int]:
-    """`Appended.ignored` of so many."""
-    return {"duplicate": count} if count else {}
+def marks_of(items: Sequence[str], most: int) -> bytes:
+    """Two bytes for each item, none of more than `most`. Of others, N in 65,536 have the mark of one."""
+    if len(items) > most:
+        return b""
+    return pack(f"<{len(items)}H", *[crc32(item.encode()) & 0xFFFF for item in items])
+
+
+def listed(marks: bytes, events: Sequence[Event]) -> list[int]:
+    """Indices of the events whose items have a mark; of all events if there are no marks."""
+    if not marks:
+        return [*range(len(events))]
+    known = {*unpack(f"<{len(marks) // 2}H", marks)}
+    items = [event.interaction.item_id for event in events]
+    return [index for index, item in enumerate(items) if crc32(item.encode()) & 0xFFFF in known]
+
+
+def appended(count: int, listed: Sequence[int], duplicates: Iterable[int]) -> Appended:
+    """
+    Args:
+        count: all events.
+        listed: indices of those whose items are in the list.
+        duplicates: which of the latter were applied before, as indices of `listed`.
+    """
+    repeated = {listed[index] for index in duplicates}
+    ignored: dict[int, IgnoredReason] = dict.fromkeys(range(count), "not_in_list")
+    for index in listed:
+        del ignored[index]
+    ignored.update(dict.fromkeys(repeated, "duplicate"))
+    return Appended(count - len(ignored), dict(sorted(ignored.items())))

@@ -48,6 +48,12 @@ class AnswerLog:
         self._per_s, self._share, self._clock = settings.answer_log_per_s, settings.access_log_ratio, clock
         self._kinds: dict[tuple[int, str | None], Sampled] = {}
 
+    def refused(self, code: int, reason: str) -> None:
+        """An answer to what was not read as far as its route."""
+        record = RequestRecord({})
+        record.reason = reason
+        self.answered(record, "unmatched", code, 0.0)
+
     def answered(self, record: RequestRecord, endpoint: str, code: int, took_s: float) -> None:
         if code >= 500:
             level, message = logging.ERROR, FAILED

@@ -12,6 +12,7 @@ from typing import Any
 import httptools
 import uvicorn
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -320,12 +321,17 @@ class Connection(HttpToolsProtocol):
                 cycle.keep_alive = False
                 cycle.message_event.set()
         elif self._answered():
-            self.transport.write(written(response_to(error)))
+            self.transport.write(written(self._response_to(error)))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._timer = self.loop.call_later(LINGER_S, self.transport.close)
         else:  # an answer to an earlier request is due, and is the last one
             cycle.keep_alive = False
+
+    def _response_to(self, error: ServiceError) -> Response:
+        response = response_to(error)
+        self._connections.service.answer_log.refused(response.status_code, str(error))
+        return response
 
     async def _only_health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application of a connection too many."""
@@ -333,7 +339,7 @@ class Connection(HttpToolsProtocol):
             await self._whole_app(scope, receive, send)
         else:
             error = BusyError(f"{self._limits.max_connections} connections are open already")
-            await response_to(error)(scope, receive, send)
+            await self._response_to(error)(scope, receive, send)
 
 
 _REASONS: dict[type[ServiceError], Refused] = {

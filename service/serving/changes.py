@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from bundle.manifest import BundleError
 from bundle.repository import Repository
-from service.errors import ChangeTimeoutError, ConflictError, ServiceError
-from service.serving.plan import Change, Pin, Plan
+from service.errors import ChangeTimeoutError, ConflictError, InvalidRequestError, ServiceError
+from service.serving.plan import Change, Pin, Plan, Shadow
+from service.settings import Settings
 
 if TYPE_CHECKING:  # it brings ONNX Runtime, which a supervisor does without
     from service.serving.registry import Models
@@ -52,10 +54,7 @@ class Changes:
         """Load a version of the repository. Raises: as `make`."""
 
         def change(plan: Plan) -> Plan:
-            pin = Pin.of(self.repository.find(name, version))
-            if (pin.name, pin.version) != (name, version):
-                raise BundleError(f"{pin.folder}: holds {pin.name} {pin.version}, not {name} {version}")
-            return plan.loaded(pin)
+            return plan.loaded(_pin(self.repository, name, version))
 
         await self.make(change)
 
@@ -72,6 +71,39 @@ class Changes:
             raise too_slow(self.timeout_s) from None
         self.models.commit()
         told(plan)
+
+
+def starting(repository: Repository, settings: Settings) -> Plan:
+    """The plan that a service starts with: the current versions, and the settings' shares and shadows.
+
+    Raises:
+        BundleError: a bundle cannot be served, or shares do not add up.
+        ServiceError: a shadow is of no model.
+    """
+    plan = Plan.of(repository.current(), settings.default_model)
+    shares: dict[str, dict[str, float]] = {}
+    for text in settings.shares:
+        name, version, share = re.split("[/=]", text)
+        plan = plan.loaded(_pin(repository, name, version))
+        shares.setdefault(name, {})[version] = float(share)
+    for name, given in shares.items():
+        try:
+            plan = plan.shared(name, given)
+        except InvalidRequestError as error:
+            raise BundleError(f"shares of {name}: {error.faults[0].message}") from None
+    for text in settings.shadows:
+        name, other, version, share = re.split("[:/=]", text)
+        plan = plan.loaded(_pin(repository, other, version))
+        plan = plan.shadowed(name, Shadow(other, version, float(share)))
+    return plan.first()
+
+
+def _pin(repository: Repository, name: str, version: str) -> Pin:
+    """Raises: BundleError: there is no such version, or it is another's."""
+    pin = Pin.of(repository.find(name, version))
+    if pin.key != (name, version):
+        raise BundleError(f"{pin.folder}: holds {pin.name} {pin.version}, not {name} {version}")
+    return pin
 
 
 def reloading(repository: Repository) -> Change:

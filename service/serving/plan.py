@@ -96,7 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, folders: Iterable[Path], default: str | None = None) -> Self:
-        """The plan that a service starts with: one version of every model answers.
+        """One version of every model answers.
 
         Raises:
             BundleError: a bundle cannot be served, two have one name, or none has the default's.
@@ -109,6 +109,11 @@ class Plan(msgspec.Struct, frozen=True):
         if not models or (default is not None and default not in models):
             raise BundleError(f"no model {default}; there are {', '.join(models)}")
         return cls(models, default or next(iter(models)))
+
+    def first(self) -> Self:
+        """As the plan that a service starts with: there is nothing to roll back."""
+        models = {name: msgspec.structs.replace(one, past=()) for name, one in self.models.items()}
+        return msgspec.structs.replace(self, models=models, revision=0)
 
     def pins(self) -> Iterator[Pin]:
         for model in self.models.values():

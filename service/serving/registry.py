@@ -18,6 +18,7 @@ from time import monotonic
 from typing import NamedTuple, Self
 
 from bundle.features.fitting import key
+from bundle.features.history import IMPRESSION
 from engine.cpu_quota import threads_each
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -271,6 +272,12 @@ class Models:
         """All served models, those that answer where no name is given first."""
         default = self.plan and self.plan.default
         return sorted(self._served.values(), key=lambda one: (one.key.name != default, -one.share))
+
+    @property
+    def event_types(self) -> frozenset[str]:
+        """Types of events that some served model makes something of."""
+        schemas = [one.model.features.fitted.feature_schema for one in self._served.values()]
+        return frozenset({IMPRESSION}).union(*(schema.positive_types for schema in schemas))
 
     async def stop(self) -> None:
         for served in self._served.values():

@@ -222,7 +222,9 @@ class Reranker:
                 rerank.recommendation_id, rerank.context = anonymous_id(), "anonymous"
             else:
                 try:
-                    recommended = await self._contexts.recommend(user_id, rerank.deadline - self._clock())
+                    left_s = rerank.deadline - self._clock()
+                    items = [item.id for item in rerank.request.items]
+                    recommended = await self._contexts.recommend(user_id, left_s, items)
                 except StoreUnavailableError as error:
                     if self._clock() >= rerank.deadline:
                         self._metrics.context_lookups.labels("timeout").inc()

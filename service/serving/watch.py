@@ -28,7 +28,7 @@ class Watched:
         self._begun[thread] = monotonic()
         try:
             slates = self.generate(inputs, controls)
-            finite = math.isfinite(sum(p.probability for slate in slates for p in slate.positions))
+            finite = math.isfinite(sum([p.probability for slate in slates for p in slate.positions]))
         finally:
             del self._begun[thread]
             self.failed = not finite

@@ -23,10 +23,12 @@ import pytest
 import yaml
 from eventually import eventually
 
+from bundle.repository import point
 from deploy.grafana.generate import DASHBOARDS
 from deploy.grafana.panels import colour
 from deploy.grafana.promql import everything
 from deploy.prometheus.local import FOLDER, Prometheus, binary, get
+from launch.bundles import copied
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
 from launch.waiting import free_port
@@ -57,11 +59,14 @@ def put_load(port: int, over: Event) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(bundle: Path) -> Iterator[ServiceProcess]:
-    with (
-        RedisServer() as redis,
-        ServiceProcess(bundle, "--redis-url", redis.url, "--drift-window", "50", "--drain-s", "0") as service,
-    ):
+def service(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """Two versions, the second of them a shadow."""
+    models = tmp_path_factory.mktemp("models")
+    for version in ("1", "2"):
+        copied(bundle, models, "eglr", version)
+    point(models / "eglr", "1")
+    told = ("--shadows", "eglr:eglr/2=1", "--drift-window", "50", "--drain-s", "0")
+    with RedisServer() as redis, ServiceProcess(models, "--redis-url", redis.url, *told) as service:
         yield service
 
 

@@ -18,13 +18,20 @@ from service.errors import ForbiddenError, NotFoundError, RateLimitedError, Unau
 from service.keys import new
 from service.settings import Settings
 
-OPEN = {"/livez", "/readyz"}
+OPEN = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
 SCOPES = {
     "/v1/rerank": "rerank",
     "/v1/models/{model}/rerank": "rerank",
     "/v1/models": "rerank",
+    "/v2/rerank": "rerank",
+    "/v2": "rerank",
+    "/v2/models/{name}": "rerank",
+    "/v2/models/{name}/ready": "rerank",
+    "/v2/models/{name}/versions/{version}": "rerank",
+    "/v2/models/{name}/versions/{version}/ready": "rerank",
     "/v1/feedback": "feedback",
     "/v1/users/{user_id}/context": "users",
+    "/v1/users/{user_id}/events": "feedback",
     "/metrics": "metrics",
     "/v1/models/{name}/versions/{version}:load": "admin",
     "/v1/models/{name}/versions/{version}:unload": "admin",

@@ -1,6 +1,7 @@
 """The routes that change what is served, and which model answers whom."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -12,12 +13,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from pydantic import ValidationError
 from rerank_client import Client, Serve
 
-from bundle.manifest import DECODE, MANIFEST, SLATE, sha256
+from bundle.manifest import DECODE, MANIFEST, SLATE, BundleError, sha256
 from bundle.repository import point
 from launch.bundles import copied
+from service.errors import ServiceError
 from service.keys import new
+from service.settings import Settings
 
 ITEMS = [f"i{n}" for n in range(12)]
 
@@ -46,6 +50,43 @@ async def answered_by(client: Client, **fields: Any) -> str:
     answer = (await client.rerank(ITEMS, **fields)).json()
     assert answer["fallback"] is None
     return f"{answer['model']} {answer['model_version']}"
+
+
+async def test_shares_and_shadows_are_there_from_the_start(serve: Serve, repository: Path) -> None:
+    settings = {"shares": "films/3=.25, films/2=0.75", "shadows": "films:films/1=0.5"}
+    async with serve(bundle=repository, **settings) as client:
+        models = (await client.get("/v1/models")).json()["models"]
+        assert {model["version"]: model["share"] for model in models} == {"1": 0, "2": 0.75, "3": 0.25}
+        assert models[0]["shadow"] == {"model": "films", "version": "1", "share": 0.5}
+        assert {await answered_by(client, user_id=f"u{n}") for n in range(20)} == {"films 2", "films 3"}
+        assert (await client.post("/v1/models/films:rollback")).status_code == 409, "nothing was changed"
+        assert shares(await client.post("/v1/models:reload")) == {"1": 0, "2": 0.75, "3": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"shares": "films/2=0.5"}, "shares of films: they add up to 0.5, expected 1"),
+        ({"shares": "films/9=1"}, "films: no version 9; there are"),
+        ({"shares": "books/1=1"}, "books: no version 1; there are none"),
+        ({"shadows": "books:films/2=1"}, "no model 'books'; served: films"),
+    ],
+)
+async def test_shares_that_cannot_be_are_refused_at_the_start(
+    serve: Serve, repository: Path, settings: dict[str, str], told: str
+) -> None:
+    with pytest.raises((BundleError, ServiceError), match=re.escape(told)):
+        async with serve(bundle=repository, **settings):
+            pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"shares": "films=1"}, {"shares": "films/1=2"}, {"shares": "films/1=-1"}, {"shadows": "films/1=1"}],
+)
+def test_shares_are_of_one_form(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"expected NAME[/:].*SHARE with a share from 0 to 1"):
+        Settings(bundle="b", **settings)
 
 
 async def test_a_version_is_tried_takes_over_and_is_rolled_back(client: Client) -> None:

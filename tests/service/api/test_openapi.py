@@ -10,7 +10,7 @@ from rerank_client import Client
 from bundle.manifest import BundleError
 from engine.generation import Stop
 from service.api.answers import ANSWERS
-from service.bodies import errors, models, rerank, users
+from service.bodies import documents, errors, models, rerank, users
 from service.errors import (
     BodyTooLargeError,
     BusyError,
@@ -36,12 +36,15 @@ Errors = tuple[type[Exception], ...]
 ACCESS: Errors = (UnauthenticatedError, ForbiddenError, RateLimitedError)
 READING: Errors = (BodyTooLargeError, UnsupportedMediaError, RequestTimeoutError, BusyError)
 BODY: Errors = (*ACCESS, *READING, InvalidRequestError)
+METADATA: Errors = (*ACCESS, NotFoundError, InvalidRequestError)
 CHANGE: Errors = (*ACCESS, NotFoundError, ConflictError, BundleError, ChangeTimeoutError)
 RERANK: Errors = (*BODY, NotFoundError, OverloadedError, UnavailableError, ModelError, DeadlineExceededError)
 ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/rerank", "post"): (200, RERANK),
     ("/v1/models/{model}/rerank", "post"): (200, RERANK),
+    ("/v2/rerank", "post"): (200, RERANK),
     ("/v1/feedback", "post"): (202, (UnknownRecommendationError, *BODY, StoreUnavailableError)),
+    ("/v1/users/{user_id}/events", "post"): (202, (*BODY, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "put"): (204, (*BODY, UnavailableError, StoreUnavailableError)),
     ("/v1/users/{user_id}/context", "get"): (
         200,
@@ -57,6 +60,13 @@ ROUTES: dict[tuple[str, str], tuple[int, Errors]] = {
     ("/v1/models/{name}:default", "post"): (200, CHANGE),
     ("/v1/models/{name}:rollback", "post"): (200, CHANGE),
     ("/v1/models:reload", "post"): (200, CHANGE),
+    ("/v2", "get"): (200, ACCESS),
+    ("/v2/models/{name}", "get"): (200, METADATA),
+    ("/v2/models/{name}/versions/{version}", "get"): (200, METADATA),
+    ("/v2/models/{name}/ready", "get"): (200, (*METADATA, UnavailableError)),
+    ("/v2/models/{name}/versions/{version}/ready", "get"): (200, (*METADATA, UnavailableError)),
+    ("/v2/health/live", "get"): (200, (UnavailableError,)),
+    ("/v2/health/ready", "get"): (200, (UnavailableError,)),
     ("/livez", "get"): (200, (UnavailableError,)),
     ("/readyz", "get"): (200, (UnavailableError,)),
     ("/metrics", "get"): (200, ACCESS),
@@ -107,10 +117,13 @@ async def test_every_reference_leads_somewhere(client: Client) -> None:
 async def test_errors_have_the_one_shape_and_say_what_they_mean(client: Client) -> None:
     paths = (await document(client))["paths"]
     for (path, method), (_, ending) in ROUTES.items():
-        for error in ending if path not in ("/livez", "/readyz") else ():
+        for error in ending:
+            if error is UnavailableError and path.endswith(("/livez", "/readyz", "/live", "/ready")):
+                continue  # health answers 503 with its own body
             response = paths[path][method]["responses"][str(ANSWERS[error].status)]
             schema = response["content"]["application/json"]["schema"]
-            assert schema["$ref"].endswith("/ErrorResponse"), (path, error)
+            shape = "DocumentsErrorResponse" if path == "/v2/rerank" else "ErrorResponse"
+            assert schema["$ref"].endswith(f"/{shape}"), (path, error)
             assert ANSWERS[error].meaning in response["description"]
     overloaded = paths["/v1/rerank"]["post"]["responses"]["429"]
     assert overloaded["headers"]["Retry-After"]["schema"]["type"] == "integer"
@@ -136,7 +149,9 @@ async def test_every_reason_to_stop_reasoning_is_explained(client: Client) -> No
     "body",
     [
         *(rerank.RerankRequest, rerank.RerankResponse, models.ModelList, errors.ErrorResponse),
+        *(documents.DocumentsRequest, documents.DocumentsResponse, errors.DocumentsErrorResponse),
         *(users.ContextBody, users.FeedbackRequest, users.FeedbackResponse),
+        *(users.EventsRequest, users.EventsResponse),
     ],
 )
 async def test_examples_are_valid(client: Client, body: type[BaseModel]) -> None:
@@ -147,7 +162,12 @@ async def test_examples_are_valid(client: Client, body: type[BaseModel]) -> None
 
 
 async def test_the_request_example_is_answered(client: Client) -> None:
-    for example in (await document(client))["components"]["schemas"]["RerankRequest"]["examples"]:
-        response = await client.post("/v1/rerank", json=example)
-        assert response.status_code == 200
-        assert rerank.RerankResponse.model_validate_json(response.content)
+    schemas = (await document(client))["components"]["schemas"]
+    for path, asked, answer in (
+        ("/v1/rerank", rerank.RerankRequest, rerank.RerankResponse),
+        ("/v2/rerank", documents.DocumentsRequest, documents.DocumentsResponse),
+    ):
+        for example in schemas[asked.__name__]["examples"]:
+            response = await client.post(path, json=example)
+            assert response.status_code == 200
+            assert answer.model_validate_json(response.content)

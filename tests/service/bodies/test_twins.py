@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from service.bodies import rerank, users
+from service.bodies import documents, rerank, users
 from service.bodies.twins import twin
 
-BODIES = (rerank.RerankRequest, users.ContextBody, users.FeedbackRequest, rerank.RerankResponse)
+BODIES = (
+    *(rerank.RerankRequest, rerank.RerankResponse, documents.DocumentsRequest, documents.DocumentsResponse),
+    *(users.ContextBody, users.FeedbackRequest, users.EventsRequest),
+)
 
 NUMBERS = (
     0,

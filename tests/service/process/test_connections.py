@@ -1,5 +1,6 @@
 """Limits of connections: each one's answer, and that health is told beyond all of them."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -28,7 +29,13 @@ CHUNKED = head("transfer-encoding: chunked")
 
 
 @pytest.fixture(scope="module")
-def limited(bundle: Path) -> Iterator[ServiceProcess]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `limited`."""
+    return tmp_path_factory.mktemp("limited") / "log"
+
+
+@pytest.fixture(scope="module")
+def limited(bundle: Path, log: Path) -> Iterator[ServiceProcess]:
     """Patient: what is half sent stays."""
     limits = {
         "max-connections": MOST,
@@ -43,7 +50,8 @@ def limited(bundle: Path) -> Iterator[ServiceProcess]:
         "drain-s": 0,
         "shutdown-timeout-s": 1,
     }
-    with ServiceProcess(bundle, *(f"--{name}={value}" for name, value in limits.items())) as service:
+    arguments = [f"--{name}={value}" for name, value in limits.items()]
+    with ServiceProcess(bundle, *arguments, log=log) as service:
         yield service
 
 
@@ -183,7 +191,7 @@ def test_with_an_upgrade_the_body_is_read_all_the_same(limited: ServiceProcess) 
         assert caller.answer().status == 200
 
 
-async def test_beyond_the_connections_health_is_still_told(limited: ServiceProcess) -> None:
+async def test_beyond_the_connections_health_is_still_told(limited: ServiceProcess, log: Path) -> None:
     await eventually(lambda: open_connections(limited) == 0)
     with ExitStack() as stack:
         for _ in range(MOST):
@@ -199,6 +207,9 @@ async def test_beyond_the_connections_health_is_still_told(limited: ServiceProce
             assert (health.status, health.closes) == (200, True)
         assert all(caller.is_closed() for caller in idle[: -SPARE - 1]), "the oldest yield"
     await eventually(lambda: asked(limited, RERANK).status == 200)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = next(line for line in lines if line.get("code") == 503)
+    assert (told["level"], told["reason"]) == ("error", f"{MOST} connections are open already")
 
 
 async def test_bodies_are_held_up_to_a_limit(limited: ServiceProcess) -> None:
