@@ -98,18 +98,19 @@ class Layout(NamedTuple):
     ahead: int  # [P, T], of each kind after this position
     bars: int  # [P, W], caps that leave no room in a witness
     needs: int  # [P, W], floors that need a member here
-    memory: int  # [at least 2 E], dead states
+    memory: int  # [at least E / 2], dead states
     end: int
 
 
 @compiled
 def lay_out(packed, effort):  # type: ignore[no-untyped-def]
-    """The layout of a packed row; `effort` states are to be remembered."""
+    """The layout of a packed row, with room to remember a quarter of `effort` states: more would cost every
+    slate the cache that its weights are in."""
     kinds, rules, length, groups = packed[KINDS], packed[RULES], packed[LENGTH], packed[GROUPS]
     words = (rules + BITS - 1) // BITS
     pool = 1 if packed[COUNTED] == 1 else WITNESSES
     memory_size = 1
-    while packed[COUNTED] == 0 and memory_size < 2 * effort:
+    while packed[COUNTED] == 0 and memory_size < effort // 2:
         memory_size *= 2
     kind = HEADER
     masks = kind + packed[CANDIDATES]

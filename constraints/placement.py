@@ -174,7 +174,7 @@ def allow(data, at, deadline):  # type: ignore[no-untyped-def]
         return True
     blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
     look_around(data, at, position, blocked, urgent)
-    witnesses, share = 1, max(1, at.memory_size // (2 * SHARES))
+    witnesses, share = 1, max(1, 2 * at.memory_size // SHARES)
     if at.counted == 0:
         _read_witness(data, at, 0, position)
     for k in range(at.kinds):

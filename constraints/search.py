@@ -352,10 +352,11 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
                     data[at.best_kinds + p] = data[at.standing + p]
             if effort == 0:
                 outcome = UNKNOWN
-            effort -= 1
-            data[at.effort] -= 1
-            if data[at.effort] % A_LOOK == 0 and deadline < np.inf and monotonic(reading) >= deadline:
-                outcome = LATE
+            else:
+                effort -= 1
+                data[at.effort] -= 1
+                if data[at.effort] % A_LOOK == 0 and deadline < np.inf and monotonic(reading) >= deadline:
+                    outcome = LATE
             goal = max(max(least, data[at.best] + 1), max(position, data[at.last_pin]) + 1)
             data[cursor] = at.kinds
             going = outcome == DEAD and position < length and goal <= length

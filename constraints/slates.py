@@ -19,7 +19,7 @@ def find_longest(packed, effort, slate):  # type: ignore[no-untyped-def]
         Its length, -1 where there is none; whether there is certainly no longer one; whether it was written:
         where counts decide, what is shorter than L is to be packed for its length first.
     """
-    at = lay_out(packed, effort)
+    at = lay_out(packed, 4 * effort)  # all that it goes through is remembered
     data = np.empty(at.end, np.int64)
     data[: at.packed_end] = packed[: at.packed_end]
     start(data, at, effort)

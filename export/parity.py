@@ -131,9 +131,9 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
             expected["reasoned"][:steps] == found["reasoned"][:steps]
         )  # [M, B]
         apart = np.abs(expected["propensity"][:steps] - found["propensity"][:steps])
-        same &= (chosen == NO_ITEM) | (apart < LARGEST_PROPENSITY_DIFFERENCE)
+        alike = same & ((chosen == NO_ITEM) | (apart < LARGEST_PROPENSITY_DIFFERENCE))
         same_length = len(expected["chosen"]) == len(found["chosen"])
-        identical += int((same.all(axis=0) & same_length).sum())
+        identical += int((alike.all(axis=0) & same_length).sum())
         if LOGITS.name in expected and LOGITS.name in found:
             gap = np.abs(expected[LOGITS.name][:steps] - found[LOGITS.name][:steps])
             agreed_before = np.cumprod(np.vstack([np.ones(len(batch), bool), same[:-1]]), axis=0)

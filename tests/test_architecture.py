@@ -86,6 +86,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "model.decoders": ("bundle", "model.encoder"),
     "model.data": ("bundle", "model.progress"),
     "model.training": (
+        "constraints",
         *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
         *("model.policy", "model.progress", "model.reasoning", "model.sizes"),
     ),

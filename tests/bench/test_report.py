@@ -46,6 +46,12 @@ def results() -> dict[str, Any]:
                 for order, us in (("as they come", 300.0), ("of like lengths", 234.0))
             ],
         },
+        "constraints": {
+            "rows": {
+                "none": {"us_per_request": 300.0, "times": 1.0, "planning_us": 0.0},
+                "all together": {"us_per_request": 330.0, "times": 1.1, "planning_us": 90.0},
+            }
+        },
         "serving": {
             "share_of_engine": 0.75,
             "p99_over_p50_at_70": 4.5,
@@ -113,7 +119,7 @@ def results() -> dict[str, Any]:
 
 def test_every_mark_is_judged(results: dict[str, Any]) -> None:
     made = {mark["name"]: mark for mark in marks.marks(results)}
-    assert len(made) == 27
+    assert len(made) == 28
     missed = {name for name, mark in made.items() if not mark["holds"]}
     assert missed == {
         "engine, N = 50: time over the arithmetic floor, batch of 16",
@@ -139,14 +145,15 @@ def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> N
 
 def test_what_was_not_measured_holds_nothing() -> None:
     made = marks.marks({})
-    assert len(made) == 27
+    assert len(made) == 28
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 
 def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     made = blocks(results)
     assert "250 (4.0 x)" in made["peers"]
-    assert "16 of 27 hold" in made["marks"]
+    assert "17 of 28 hold" in made["marks"]
+    assert "| all together | 330 | 1.10 | 90 |" in made["constraints"]
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
     assert "| a tenth | 900 | +12% |" in made["tracing"]

@@ -32,7 +32,7 @@ def modules_named(text: str) -> set[str]:
     dotted = re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})(?:\.\w+)+(?![\w/-])", text)
     run = re.findall(r"python -m ([\w.]+)", text)
     ours = {name for name in run if name.split(".")[0] in (*FOLDERS, "examples")}
-    return {name for name in {*dotted, *ours} if not name.endswith((".py", ".md"))} - NOT_OURS
+    return {name for name in {*dotted, *ours} if not name.endswith((".py", ".md", ".txt"))} - NOT_OURS
 
 
 def exists(name: str) -> bool:
