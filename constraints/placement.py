@@ -72,18 +72,17 @@ def _read_witness(data, at, p, position):  # type: ignore[no-untyped-def]
     for w in range(at.words):
         data[bars + w] = data[needs + w] = 0
     bar_neighbours(data, at, rows, position, at.length, bars)
-    for r in range(at.rules):
-        here, count, span = is_in(data, at, rows, position, r), data[at.counts + r], data[at.span + r]
-        if r >= at.caps:
-            if position < span and data[used + r] - here < count:
-                data[needs + r // BITS] |= 1 << (r % BITS)
-        elif span >= at.length or count > 1:
-            if span >= at.length:
-                others = data[used + r] - here
-            else:
-                others = most_beside(data, at, rows, position, r, at.length)
-            if others >= count:
-                data[bars + r // BITS] |= 1 << (r % BITS)
+    for r in range(at.tallied):
+        if data[at.span + r] >= at.length:
+            others = data[used + r] - is_in(data, at, rows, position, r)
+        else:
+            others = most_beside(data, at, rows, position, r, at.length)
+        if others >= data[at.counts + r]:
+            data[bars + r // BITS] |= 1 << (r % BITS)
+    for r in range(at.caps, at.rules):
+        here = is_in(data, at, rows, position, r)
+        if position < data[at.span + r] and data[used + r] - here < data[at.counts + r]:
+            data[needs + r // BITS] |= 1 << (r % BITS)
 
 
 @compiled

@@ -140,11 +140,9 @@ def look_around(data, at, position, blocked, urgent):  # type: ignore[no-untyped
         data[blocked + w] = data[urgent + w] = 0
     last = data[at.last_pin]
     bar_neighbours(data, at, at.rows, position, last, blocked)
-    for r in range(at.caps):
+    for r in range(at.tallied):
         if data[at.span + r] >= at.length:
             full = data[at.used + r] >= data[at.counts + r]
-        elif data[at.counts + r] == 1:
-            continue
         else:
             full = most_beside(data, at, at.rows, position, r, last) >= data[at.counts + r]
         if full:
