@@ -25,9 +25,10 @@ WITNESSES = 8
 NONE = -1
 """No candidate, no kind: a pinned position, or a pinned candidate's kind."""
 
-HEADER = 10
-KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED, WINDOWS, TALLIED = range(HEADER)
-"""What the numbers are with which packed rules begin; none where KINDS is negative."""
+HEADER = 11
+KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED, WINDOWS, TALLIED, EFFORT = range(HEADER)
+"""What the numbers are with which packed rules begin; there are none where KINDS is negative. EFFORT, of one
+slate, is written by whoever packs."""
 
 
 def is_constrained(packed: Ints) -> NDArray[np.bool_]:

@@ -124,7 +124,7 @@ def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
         free[position + 1] = free[position] + (pins[position] == NONE)
         if pins[position] != NONE:
             pin_bits[position] = bits[pins[position]]
-    header = np.empty(HEADER, np.int64)
+    header = np.zeros(HEADER, np.int64)
     header[KINDS], header[RULES], header[CAPS], header[LENGTH] = kinds, rules, caps, length
     header[GROUPS], header[CANDIDATES], header[MEMBERSHIPS] = parent.shape[0], candidates, memberships
     header[COUNTED], header[WINDOWS], header[TALLIED] = counted, windows, tallied

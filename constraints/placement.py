@@ -11,7 +11,7 @@ witness has always may, so that no slate ever comes to a dead end.
 import numpy as np
 
 from bundle.compiled import compiled
-from constraints.layout import BITS, NONE, WITNESSES, lay_out
+from constraints.layout import BITS, EFFORT, NONE, WITNESSES, lay_out
 from constraints.search import (
     FOUND,
     LATE,
@@ -256,9 +256,9 @@ def place(data, at, k):  # type: ignore[no-untyped-def]
 @compiled
 def begun(packed):  # type: ignore[no-untyped-def]
     """What is written while a slate is, of a row of `constraints.tracking.stack`."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     data = np.empty(at.end, np.int64)
-    begin(packed, data, at, packed[-1])
+    begin(packed, data, at, packed[EFFORT])
     return data
 
 
@@ -266,7 +266,7 @@ def begun(packed):  # type: ignore[no-untyped-def]
 def which_may(packed, data, left, count, may, deadline):  # type: ignore[no-untyped-def]
     """Write those of `count` candidates left that may stand next, in their order, and return how many there
     are; 0 after `deadline`, in seconds of `time.monotonic()`."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     if not allow(data, at, deadline):
         return 0
     found = 0
@@ -280,5 +280,5 @@ def which_may(packed, data, left, count, may, deadline):  # type: ignore[no-unty
 @compiled
 def placed(packed, data, item):  # type: ignore[no-untyped-def]
     """Place a candidate that may stand next."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     place(data, at, data[at.kind + item])
