@@ -25,9 +25,10 @@ WITNESSES = 8
 NONE = -1
 """No candidate, no kind: a pinned position, or a pinned candidate's kind."""
 
-HEADER = 9
-KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED, WINDOWS = range(HEADER)
-"""What the numbers are with which packed rules begin; none where KINDS is negative."""
+HEADER = 11
+KINDS, RULES, CAPS, LENGTH, GROUPS, CANDIDATES, MEMBERSHIPS, COUNTED, WINDOWS, TALLIED, EFFORT = range(HEADER)
+"""What the numbers are with which packed rules begin; there are none where KINDS is negative. EFFORT, of one
+slate, is written by whoever packs."""
 
 
 def is_constrained(packed: Ints) -> NDArray[np.bool_]:
@@ -48,6 +49,7 @@ class Layout(NamedTuple):
     words: int
     memory_size: int  # a power of two
     windows: int
+    tallied: int  # caps whose members are counted; the rest allow one member in a window
     # Packed.
     kind: int  # [N], NONE where pinned
     masks: int  # [T, W], which rules a kind is a member of
@@ -163,6 +165,7 @@ def lay_out(packed, effort):  # type: ignore[no-untyped-def]
         words,
         memory_size,
         packed[WINDOWS],
+        packed[TALLIED],
         kind,
         masks,
         size,

@@ -20,6 +20,7 @@ from constraints.layout import (
     MEMBERSHIPS,
     NONE,
     RULES,
+    TALLIED,
     WINDOWS,
     Ints,
 )
@@ -48,17 +49,22 @@ def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
     """`[R, N] bool`, `[R]`, `[R]`, C, `[L]`, NONE where nothing is pinned."""
     listed, candidates = members.shape
     length = pins.shape[0]
-    kept, kept_caps = np.empty(listed, np.int64), 0
-    rules = 0
-    for r in range(listed):
-        binds = counts[r] > 0
-        if r < caps:
+    kept = np.empty(listed, np.int64)
+    rules, tallied = 0, 0
+    for apart in (False, True):  # caps of one member in a window come after the others
+        for r in range(caps):
             size = 0
             for item in range(candidates):
                 size += members[r, item]
-            binds = counts[r] < min(size, spans[r])
-            kept_caps += binds
-        if binds:
+            is_apart = counts[r] == 1 and spans[r] < length
+            if is_apart == apart and counts[r] < min(size, spans[r]):
+                kept[rules] = r
+                rules += 1
+        if not apart:
+            tallied = rules
+    kept_caps = rules
+    for r in range(caps, listed):
+        if counts[r] > 0:
             kept[rules] = r
             rules += 1
     kept = kept[:rules]
@@ -92,18 +98,18 @@ def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
     group_of, parent, group_of_kind = _tree(kinds_in_both, first, member)
     counted = rules == 0 or parent.shape[0] > 0
     rooms = np.zeros(rules, np.int64)
-    apart = np.zeros((caps, 1 + words), np.int64)
+    neighbours = np.zeros((caps, 1 + words), np.int64)
     windows = 0
     for r in range(caps):
         counted &= span[r] >= length
         rooms[r] = (length // max(span[r], 1)) * count[r] + min(length % max(span[r], 1), count[r])
-        if count[r] == 1 and span[r] < length:
+        if r >= tallied:
             w = 0
-            while w < windows and apart[w, 0] != span[r]:
+            while w < windows and neighbours[w, 0] != span[r]:
                 w += 1
             windows = max(windows, w + 1)
-            apart[w, 0] = span[r]
-            apart[w, 1 + r // BITS] |= 1 << (r % BITS)
+            neighbours[w, 0] = span[r]
+            neighbours[w, 1 + r // BITS] |= 1 << (r % BITS)
     takes = np.zeros(kinds)
     for k in range(kinds):
         for i in range(first[k], first[k + 1]):
@@ -118,10 +124,10 @@ def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
         free[position + 1] = free[position] + (pins[position] == NONE)
         if pins[position] != NONE:
             pin_bits[position] = bits[pins[position]]
-    header = np.empty(HEADER, np.int64)
+    header = np.zeros(HEADER, np.int64)
     header[KINDS], header[RULES], header[CAPS], header[LENGTH] = kinds, rules, caps, length
     header[GROUPS], header[CANDIDATES], header[MEMBERSHIPS] = parent.shape[0], candidates, memberships
-    header[COUNTED], header[WINDOWS] = counted, windows
+    header[COUNTED], header[WINDOWS], header[TALLIED] = counted, windows, tallied
     return np.concatenate(
         (
             header,
@@ -142,7 +148,7 @@ def _pack(members, counts, spans, caps, pins):  # type: ignore[no-untyped-def]
             parent,
             group_of_kind,
             _homes(size, first, member, rooms, caps, rules),
-            apart[:windows].ravel(),
+            neighbours[:windows].ravel(),
         )
     )
 

@@ -11,7 +11,7 @@ witness has always may, so that no slate ever comes to a dead end.
 import numpy as np
 
 from bundle.compiled import compiled
-from constraints.layout import BITS, NONE, WITNESSES, lay_out
+from constraints.layout import BITS, EFFORT, NONE, WITNESSES, lay_out
 from constraints.search import (
     FOUND,
     LATE,
@@ -72,18 +72,17 @@ def _read_witness(data, at, p, position):  # type: ignore[no-untyped-def]
     for w in range(at.words):
         data[bars + w] = data[needs + w] = 0
     bar_neighbours(data, at, rows, position, at.length, bars)
-    for r in range(at.rules):
-        here, count, span = is_in(data, at, rows, position, r), data[at.counts + r], data[at.span + r]
-        if r >= at.caps:
-            if position < span and data[used + r] - here < count:
-                data[needs + r // BITS] |= 1 << (r % BITS)
-        elif span >= at.length or count > 1:
-            if span >= at.length:
-                others = data[used + r] - here
-            else:
-                others = most_beside(data, at, rows, position, r, at.length)
-            if others >= count:
-                data[bars + r // BITS] |= 1 << (r % BITS)
+    for r in range(at.tallied):
+        if data[at.span + r] >= at.length:
+            others = data[used + r] - is_in(data, at, rows, position, r)
+        else:
+            others = most_beside(data, at, rows, position, r, at.length)
+        if others >= data[at.counts + r]:
+            data[bars + r // BITS] |= 1 << (r % BITS)
+    for r in range(at.caps, at.rules):
+        here = is_in(data, at, rows, position, r)
+        if position < data[at.span + r] and data[used + r] - here < data[at.counts + r]:
+            data[needs + r // BITS] |= 1 << (r % BITS)
 
 
 @compiled
@@ -257,9 +256,9 @@ def place(data, at, k):  # type: ignore[no-untyped-def]
 @compiled
 def begun(packed):  # type: ignore[no-untyped-def]
     """What is written while a slate is, of a row of `constraints.tracking.stack`."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     data = np.empty(at.end, np.int64)
-    begin(packed, data, at, packed[-1])
+    begin(packed, data, at, packed[EFFORT])
     return data
 
 
@@ -267,7 +266,7 @@ def begun(packed):  # type: ignore[no-untyped-def]
 def which_may(packed, data, left, count, may, deadline):  # type: ignore[no-untyped-def]
     """Write those of `count` candidates left that may stand next, in their order, and return how many there
     are; 0 after `deadline`, in seconds of `time.monotonic()`."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     if not allow(data, at, deadline):
         return 0
     found = 0
@@ -281,5 +280,5 @@ def which_may(packed, data, left, count, may, deadline):  # type: ignore[no-unty
 @compiled
 def placed(packed, data, item):  # type: ignore[no-untyped-def]
     """Place a candidate that may stand next."""
-    at = lay_out(packed, packed[-1])
+    at = lay_out(packed, packed[EFFORT])
     place(data, at, data[at.kind + item])

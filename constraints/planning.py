@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
-from constraints.layout import CANDIDATES, Ints
+from constraints.layout import CANDIDATES, EFFORT, Ints
 from constraints.packing import pack
 from constraints.rules import Cap, ConflictError, Constraints, Floor
 from constraints.slates import find_longest, set_witness, write_in_order
 
-EFFORT = 4096
+STATES = 4096
 """States that the searches for one slate may go through."""
 
 
@@ -34,7 +34,6 @@ class Plan:
         shortened_by: names of caps that made it shorter than what was asked for.
         witness: `[length] int64`, one slate that satisfies them.
         packed: what `constraints.layout` lays out.
-        effort: states that writing one slate may search.
     """
 
     constraints: Constraints
@@ -42,7 +41,6 @@ class Plan:
     shortened_by: tuple[str, ...]
     witness: NDArray[np.int64]
     packed: Ints = field(repr=False)
-    effort: int = EFFORT
 
 
 class _Pin(NamedTuple):
@@ -63,7 +61,7 @@ class _Found(NamedTuple):
     witness: Ints  # [L], items
 
 
-def plan(constraints: Constraints, candidates: int, length: int, effort: int = EFFORT) -> Plan:
+def plan(constraints: Constraints, candidates: int, length: int, effort: int = STATES) -> Plan:
     """Find the longest slate of at most `length` of the candidates that satisfies the constraints.
 
     Raises:
@@ -87,7 +85,8 @@ def plan(constraints: Constraints, candidates: int, length: int, effort: int = E
         shortened_by = _names([rule for rule in least if isinstance(rule, Cap)])
     elif found.length < asked:
         shortened_by = _names([cap for cap in constraints.caps if _is_full(cap, found)])
-    return Plan(constraints, found.length, shortened_by, found.witness, found.packed, effort)
+    found.packed[EFFORT] = effort
+    return Plan(constraints, found.length, shortened_by, found.witness, found.packed)
 
 
 def in_order(plan: Plan, order: Sequence[int] | None = None) -> list[int]:
@@ -96,7 +95,7 @@ def in_order(plan: Plan, order: Sequence[int] | None = None) -> list[int]:
     candidates = int(plan.packed[CANDIDATES])
     ranked = np.arange(candidates) if order is None else np.asarray(order, np.int64)
     slate = np.empty(plan.length, np.int64)
-    write_in_order(plan.packed, ranked, plan.effort, slate)
+    write_in_order(plan.packed, ranked, slate)
     return [int(item) for item in slate]
 
 

@@ -140,11 +140,9 @@ def look_around(data, at, position, blocked, urgent):  # type: ignore[no-untyped
         data[blocked + w] = data[urgent + w] = 0
     last = data[at.last_pin]
     bar_neighbours(data, at, at.rows, position, last, blocked)
-    for r in range(at.caps):
+    for r in range(at.tallied):
         if data[at.span + r] >= at.length:
             full = data[at.used + r] >= data[at.counts + r]
-        elif data[at.counts + r] == 1:
-            continue
         else:
             full = most_beside(data, at, at.rows, position, r, last) >= data[at.counts + r]
         if full:
@@ -319,6 +317,33 @@ def _is_whole(data, at, position):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _rest_fits(data, at, begin, position, seen):  # type: ignore[no-untyped-def]
+    """Whether the first witness goes on from `position` after what a search placed: windows see nothing of
+    what is other than in the witness, enough of each kind are left, and its counts still hold."""
+    for p in range(max(begin - 1, position - seen), position):
+        if data[at.standing + p] != data[at.pool_kinds + p]:
+            return False
+    for p in range(begin - 1, position):
+        k = data[at.standing + p]
+        if k != data[at.pool_kinds + p]:
+            wanted = 0
+            for s in range(position, at.length):
+                wanted += data[at.pool_kinds + s] == k
+            if wanted > data[at.left + k]:
+                return False
+    for r in range(at.rules):
+        if at.tallied <= r < at.caps or (r < at.caps and data[at.span + r] < at.length):
+            continue
+        members = data[at.pool_used + r]
+        for p in range(begin - 1, position):
+            if counts_there(data, at, p, r):
+                members += is_in(data, at, at.rows, p, r) - is_in(data, at, at.pool_rows, p, r)
+        if (members > data[at.counts + r]) if r < at.caps else (members < data[at.counts + r]):
+            return False
+    return True
+
+
+@compiled
 def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no-untyped-def]
     """Complete what is placed before `begin`: where `guided` with the kinds of the first witness, then with
     the one it has just before, else in `Layout.order`.
@@ -345,6 +370,11 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
         if entering:
             entering = False
             if position == length and _is_whole(data, at, position):
+                return FOUND
+            if guided and position < length and _rest_fits(data, at, begin, position, seen):
+                for p in range(position, length):
+                    if data[at.pins + p] == NONE:
+                        put(data, at, p, data[at.pool_kinds + p], 1)
                 return FOUND
             if least < length and position > data[at.best] and _is_whole(data, at, position):
                 data[at.best] = position

@@ -6,8 +6,8 @@ Legend: as in `constraints.layout`.
 import numpy as np
 
 from bundle.compiled import compiled
-from constraints.layout import NONE, lay_out
-from constraints.placement import NO_LIMIT, allow, begin, may_stand, place
+from constraints.layout import EFFORT, NONE, lay_out
+from constraints.placement import NO_LIMIT, allow, begun, may_stand, place
 from constraints.search import FOUND, UNKNOWN, counts_hold, pin_fits, search, start
 
 
@@ -77,11 +77,10 @@ def set_witness(packed, slate):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_in_order(packed, order, effort, slate):  # type: ignore[no-untyped-def]
+def write_in_order(packed, order, slate):  # type: ignore[no-untyped-def]
     """Write a slate, `[L]` items: at each position the first in `order` that may stand there."""
-    at = lay_out(packed, effort)
-    data = np.empty(at.end, np.int64)
-    begin(packed, data, at, effort)
+    data = begun(packed)
+    at = lay_out(packed, packed[EFFORT])
     taken = np.zeros(at.candidates, np.bool_)
     for position in range(at.length):
         allow(data, at, np.inf)

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.compiled import compiled
-from constraints.layout import KINDS, NONE, Ints, lay_out
+from constraints.layout import EFFORT, KINDS, NONE, Ints, lay_out
 from constraints.placement import allow, begin, may_stand, place
 from constraints.planning import Plan
 
 
 def stack(plans: Sequence[Plan | None]) -> Ints:
-    """Packed rows of a batch, `[B, S]`, S 0 where no request has constraints (`constraints.layout`). The last
-    number of a row is its effort."""
-    size = max((len(plan.packed) + 1 for plan in plans if plan), default=0)
+    """Packed rows of a batch, `[B, S]`, S 0 where no request has constraints (`constraints.layout`)."""
+    if len(plans) == 1 and plans[0]:
+        return plans[0].packed[None]
+    size = max((len(plan.packed) for plan in plans if plan), default=0)
     rows = np.full((len(plans), size), NONE, np.int64)
     for row, plan in zip(rows, plans, strict=True):
         if plan:
             row[: len(plan.packed)] = plan.packed
-            row[-1] = plan.effort
     return rows
 
 
@@ -63,7 +63,7 @@ def _room(packed):  # type: ignore[no-untyped-def]
     most = 0
     for row in range(packed.shape[0]):
         if packed[row, KINDS] >= 0:
-            most = max(most, lay_out(packed[row], packed[row, -1]).end)
+            most = max(most, lay_out(packed[row], packed[row, EFFORT]).end)
     return most
 
 
@@ -71,7 +71,7 @@ def _room(packed):  # type: ignore[no-untyped-def]
 def _begin(packed, data):  # type: ignore[no-untyped-def]
     for row in range(packed.shape[0]):
         if packed[row, KINDS] >= 0:
-            effort = packed[row, -1]
+            effort = packed[row, EFFORT]
             begin(packed[row], data[row], lay_out(packed[row], effort), effort)
 
 
@@ -80,7 +80,7 @@ def _narrow(packed, data, selectable):  # type: ignore[no-untyped-def]
     for row in range(packed.shape[0]):
         if packed[row, KINDS] < 0:
             continue
-        at = lay_out(packed[row], packed[row, -1])
+        at = lay_out(packed[row], packed[row, EFFORT])
         allow(data[row], at, np.inf)
         for item in range(at.candidates):
             selectable[row, item] &= may_stand(data[row], at, item)
@@ -90,6 +90,6 @@ def _narrow(packed, data, selectable):  # type: ignore[no-untyped-def]
 def _place(packed, data, chosen):  # type: ignore[no-untyped-def]
     for row in range(packed.shape[0]):
         if packed[row, KINDS] >= 0 and chosen[row] >= 0:
-            at = lay_out(packed[row], packed[row, -1])
+            at = lay_out(packed[row], packed[row, EFFORT])
             if data[row, at.placed] < at.length:
                 place(data[row], at, data[row, at.kind + chosen[row]])

@@ -43,7 +43,7 @@ SIGNATURES: dict[Any, tuple[Any, ...]] = {
     packing._pack: (BOOL2, I1, I1, types.int64, I1),
     slates.find_longest: (I1, types.int64, I1),
     slates.set_witness: (I1, I1),
-    slates.write_in_order: (I1, I1, types.int64, I1),
+    slates.write_in_order: (I1, I1, I1),
     tracking._room: (I2,),
     tracking._begin: (I2, I2),
     tracking._narrow: (I2, I2, BOOL2),

@@ -8,7 +8,7 @@ from constraints_by_force import holds, longest_slates, small_constraints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constraints.layout import COUNTED, lay_out
+from constraints.layout import COUNTED, EFFORT, lay_out
 from constraints.placement import allow, begun, placed
 from constraints.planning import Plan, in_order, plan
 from constraints.rules import Cap, Constraints, Floor
@@ -88,7 +88,7 @@ def test_a_slate_without_an_end_in_sight_is_written_within_its_effort() -> None:
     constraints = covering(150, 60)
     found = plan(constraints, 150, 20, effort=400)
     packed = stack([found])[0]
-    data, at = begun(packed), lay_out(packed, found.effort)
+    data, at = begun(packed), lay_out(packed, int(packed[EFFORT]))
     rng = np.random.default_rng(0)
     for _ in range(found.length):
         allow(data, at, np.inf)
@@ -104,7 +104,7 @@ def test_a_slate_without_an_end_in_sight_is_written_within_its_effort() -> None:
 def test_a_long_search_looks_at_the_clock() -> None:
     found = plan(covering(150, 60), 150, 20)
     packed = stack([found])[0]
-    data, at = begun(packed), lay_out(packed, found.effort)
+    data, at = begun(packed), lay_out(packed, int(packed[EFFORT]))
     in_time = True
     while in_time and data[at.placed] < at.length:
         before = data[at.effort]
