@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
@@ -168,7 +169,7 @@ def build_tiny_bundle(
 
 class TinyBundles:
     """`tiny_bundles(decoder="lstm")`: the directory of a bundle with such a policy, exported the first time,
-    which takes seconds. Tests share it, so they copy what they want to change."""
+    which takes seconds. Processes share it, so they copy what they want to change."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -184,8 +185,8 @@ class TinyBundles:
     ) -> Path:
         name = f"{reasoner}-{layers}-{decoder}-{gate}{'-base' * base_score}-{evaluators}"
         directory = self._root / name
-        if not (directory / MANIFEST).exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+        with FileLock(f"{directory}.lock"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+            if not (directory / MANIFEST).exists():
                 build_tiny_bundle(directory, reasoner, layers, decoder, gate, base_score, evaluators)
         return directory
