@@ -83,5 +83,6 @@ def _resampled_means(
     _, whose = np.unique(people, return_inverse=True)
     totals, counts = np.bincount(whose, values), np.bincount(whose)
     drawn = rng.integers(len(counts), size=(RESAMPLES, len(counts)))
-    means: NDArray[np.float64] = totals[drawn].sum(1) / counts[drawn].sum(1)
+    lists = counts[drawn].sum(1) if counts.max(initial=1) > 1 else len(counts)
+    means: NDArray[np.float64] = totals[drawn].sum(1) / lists
     return means

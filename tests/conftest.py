@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from launch.redis import RedisServer
 
@@ -24,13 +25,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> "TinyBundles":
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(shared: Path) -> "TinyBundles":
     """Small untrained bundles, exported for real."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
         from tiny_bundle import TinyBundles
 
-        return TinyBundles(tmp_path_factory.mktemp("tiny"))
+        return TinyBundles(shared)
 
 
 @pytest.fixture(scope="session")
@@ -40,15 +50,17 @@ def bundle(tiny_bundles: "TinyBundles") -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_bundle(shared: Path) -> Path:
     """A small bundle from a real, short training run on the simulator."""
-    root = tmp_path_factory.mktemp("trained")
-    with warnings.catch_warnings():
+    run, repository = shared / "run", shared / "simulated"
+    with FileLock(shared / "trained.lock"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from export.__main__ import export
         from model import train
         from model.training.config import read_config, with_changes
 
+        if (repository / "current").exists():
+            return (repository / "current").resolve()
         small = {
             "simulator": {"items": 200, "lists": 600},
             "policy": {"width": 16, "encoder": {"token_width": 4}},
@@ -58,8 +70,8 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
-        train.train(with_changes(config, small), root / "run")
-        return export(root / "run", root / "simulated", version="7")
+        train.train(with_changes(config, small), run)
+        return export(run, repository, version="7")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
@@ -162,7 +163,7 @@ def build_tiny_bundle(
 
 class TinyBundles:
     """`tiny_bundles(decoder="lstm")`: the directory of a bundle with such a policy, exported the first time,
-    which takes seconds. Tests share it, so they copy what they want to change."""
+    which takes seconds. Processes share it, so they copy what they want to change."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -178,8 +179,8 @@ class TinyBundles:
     ) -> Path:
         name = f"{reasoner}-{layers}-{decoder}-{gate}{'-base' * base_score}-{evaluators}"
         directory = self._root / name
-        if not (directory / MANIFEST).exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+        with FileLock(f"{directory}.lock"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's libraries warn of each other
+            if not (directory / MANIFEST).exists():
                 build_tiny_bundle(directory, reasoner, layers, decoder, gate, base_score, evaluators)
         return directory

@@ -256,9 +256,16 @@ def test_a_fit_runs_in_a_process_that_is_named_after_it(tmp_path: Path) -> None:
     assert "python -m evidence.fit" in output
 
 
-def test_every_decoding_is_timed_on_both_paths(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+DECODED = ("EGLR", "without reasoning")
+
+
+@pytest.mark.parametrize("trainings", [DECODED, pytest.param(tuple(TRAININGS), marks=pytest.mark.slow)])
+def test_every_decoding_is_timed_on_both_paths(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, trainings: tuple[str, ...]
+) -> None:
     for name, value in (("LISTS", 2), ("ROUNDS", 1), ("WARM_UP", 0)):
         monkeypatch.setattr(timing, name, value)
+    monkeypatch.setattr(timing, "TRAININGS", {name: TRAININGS[name] for name in trainings})
     cell = open_cell(Task("tiny", "EGLR", 0), finished)
     found = timing.measure(cell, timing.variants("tiny", finished, cell))
     assert all(milliseconds > 0 for milliseconds in found.values())

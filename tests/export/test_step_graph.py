@@ -30,18 +30,24 @@ OTHERS = [
     ("paper", 0, "raw", "gru"),
     ("pause", 0, "normalised", "gru"),
     ("deep", 0, "raw", "lstm"),
-    ("paper", 0, "normalised", "lstm"),
     ("deep", 0, "margin", "transformer"),
-    ("paper", 0, "normalised", "transformer"),
     ("deep", 0, "normalised", "minimal"),
     ("none", 0, "normalised", "gru"),
+]
+MORE = [
+    ("paper", 0, "normalised", "lstm"),
+    ("paper", 0, "normalised", "transformer"),
     ("none", 0, "normalised", "lstm"),
     ("none", 0, "normalised", "transformer"),
 ]
 assert own_decoder.DECODERS["minimal"]  # importing the example adds its decoder
 
 
-@pytest.fixture(scope="module", params=OTHERS, ids=lambda other: "-".join(map(str, other)))
+@pytest.fixture(
+    scope="module",
+    params=[*OTHERS, *(pytest.param(more, marks=pytest.mark.slow) for more in MORE)],
+    ids=lambda other: "-".join(map(str, other)),
+)
 def other_bundle(request: pytest.FixtureRequest, tiny_bundles: TinyBundles) -> Path:
     """Every choice of the policy that the session's tiny bundle does not have."""
     reasoner, layers, gate, decoder = request.param
@@ -118,7 +124,9 @@ def test_other_policies_agree_with_torch(other_bundle: Path) -> None:
     check_bundle(other_bundle, random=150, real=0)
 
 
-@pytest.mark.parametrize(("layers", "attention"), [(0, "full"), (1, "full"), (2, "inducing")])
+@pytest.mark.parametrize(
+    ("layers", "attention"), [(0, "full"), pytest.param(1, "full", marks=pytest.mark.slow), (2, "inducing")]
+)
 def test_long_lists_agree_with_torch(layers: int, attention: str, tmp_path: Path) -> None:
     """Of 1,000 candidates and of 24, in one padded batch."""
     features = tiny_features(1200)
