@@ -15,12 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 SERVE = """
 import gc, sys
+import numpy as np
 from dataclasses import replace
 from pathlib import Path
 from time import time
 from numba.core.dispatcher import Dispatcher
 from bundle.features.assembly import Candidates
 from bundle.features.history import Interaction, UserContext
+from constraints.planning import in_order, plan
+from constraints.rules import Cap, Constraints, Floor
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.precompile import SIGNATURES, precompile
@@ -36,9 +39,17 @@ past = UserContext({}, (Interaction("i1", "click"), Interaction("i2", "impressio
 features = [{"price": 1.0, "genres": ["drama"]}, None, None]
 inputs = model.features.request(Candidates(["i1", "i2", "new"], features, [1.0, 2.0, 3.0]), past, {}, time())
 controls = Controls.default(model.manifest, 3)
+members = np.array([True, True, False])
+asked = Constraints({0: 2}, caps=(Cap("cap", members, 1, 2),), floors=(Floor("floor", members, 1, 2),))
+found = plan(asked, 3, 2)
+in_order(found), in_order(found, [2, 1, 0])
+plan(Constraints(caps=(Cap("short", members, 0),)), 3, 3)
 for ahead in (0, 1):
     each = replace(controls, lookahead=ahead, entropy_threshold=-1.0)
     model.generate([inputs, inputs], [each] * 2)
+    constrained = replace(each, slate_length=found.length, constraints=found)
+    model.generate([inputs, inputs], [each, constrained])
+    model.generate([inputs], [constrained])
 assert signatures() == before, signatures() - before
 for function in SIGNATURES:
     print(function.py_func.__qualname__, len(function.stats.cache_misses))
@@ -56,7 +67,7 @@ def test_nothing_is_compiled_that_is_not_listed(tiny_bundles: "TinyBundles") -> 
 @pytest.mark.slow
 def test_a_tree_that_was_precompiled_compiles_nothing(bundle: Path, tmp_path: Path) -> None:
     """As in a container: nothing to be found at home."""
-    for package in ("bundle", "engine"):
+    for package in ("bundle", "constraints", "engine"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     build = {
         "PATH": "/usr/bin:/bin",
