@@ -32,7 +32,43 @@ if config.CPU_NAME == PORTABLE:
         config.CPU_NAME = config.CPU_FEATURES = None  # compiled anew, for this one
 
 
-class _Baked(caching.InTreeCacheLocator):
+ROOT = Path(__file__).parents[1]
+SOURCES = ("bundle/contract.py", "bundle/features", "constraints", "engine/native")
+"""Of all that is compiled, and of the constants it is compiled with."""
+
+
+def stamp(root: Path) -> tuple[tuple[float, int], ...]:
+    """When the sources were changed, and their sizes: any of them may be part of another's machine code, of
+    which Numba by itself looks at the one file only."""
+    files = (
+        file
+        for source in SOURCES
+        for file in ([root / source] if source.endswith(".py") else sorted((root / source).glob("*.py")))
+    )
+    return tuple((file.stat().st_mtime, file.stat().st_size) for file in files if file.exists())
+
+
+_STAMP = stamp(ROOT)
+
+
+class _Stamped:
+    def get_source_stamp(self) -> tuple[tuple[float, int], ...]:
+        return _STAMP
+
+
+class _UserProvided(_Stamped, caching.UserProvidedCacheLocator):
+    pass
+
+
+class _InTree(_Stamped, caching.InTreeCacheLocator):
+    pass
+
+
+class _UserWide(_Stamped, caching.UserWideCacheLocator):
+    pass
+
+
+class _Baked(_InTree):
     """What lies beside the source, and nothing is added to."""
 
     def ensure_cache_path(self) -> None:
@@ -43,10 +79,10 @@ class _Baked(caching.InTreeCacheLocator):
 
 class _Places(caching.CompileResultCacheImpl):
     _locator_classes = [  # noqa: RUF012, as in what it overrides
-        caching.UserProvidedCacheLocator,
-        caching.InTreeCacheLocator,
+        _UserProvided,
+        _InTree,
         _Baked,
-        caching.UserWideCacheLocator,
+        _UserWide,
     ]
 
 
