@@ -9,6 +9,8 @@ from typing import Any
 from urllib.request import urlopen
 
 INTERVAL_S = 0.05
+START_S = 240.0
+"""The first service on a machine compiles its functions, perhaps while others do."""
 LAST_LINES = 20
 """Of its log, told of a server that did not start."""
 
@@ -36,7 +38,7 @@ def until_ready(
     process: "subprocess.Popen[Any] | None" = None,
     *,
     log: Path | None = None,
-    within_s: float = 60.0,
+    within_s: float = START_S,
 ) -> None:
     """Ask until the server says yes.
 

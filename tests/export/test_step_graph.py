@@ -115,7 +115,9 @@ def test_the_loops_body_is_the_step_without_what_never_changes(bundle: Path) -> 
 def test_the_session_bundle_agrees_with_torch(bundle: Path) -> None:
     results = check_bundle(bundle, random=200, real=0)
     assert set(results) == {
-        f"{path}, {kind}" for path in ("slate graph", "step graph", "native") for kind in ("random", "long")
+        f"{path}, {kind}"
+        for path in ("slate graph", "step graph", "native")
+        for kind in ("random", "constrained", "long")
     }
     assert results["step graph, random"].difference < 1e-4
 
