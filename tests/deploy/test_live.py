@@ -227,5 +227,8 @@ async def test_a_total_outage_is_red(bundle: Path) -> None:
             "Context store": ["text"],
         }
         await eventually(lambda: gone.items() <= colours(prometheus).items())
-        firing = {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
-        assert {"RerankInstanceDown", "RerankAbsent"} <= firing
+
+        def firing() -> set[str]:
+            return {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
+
+        await eventually(lambda: {"RerankInstanceDown", "RerankAbsent"} <= firing())
