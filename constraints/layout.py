@@ -84,7 +84,7 @@ class Layout(NamedTuple):
     standing: int  # [L], kinds
     left: int  # [T], of each kind
     used: int  # [R], members in the slate or in a floor's top, pins ahead included
-    both: int  # [R, R], what is left of `shared`
+    both: int  # [R, R], what is left of `shared`: of each group, and of each floor with the others
     blocked: int  # [L + 1, W], caps that leave no room at a position
     urgent: int  # [L + 1, W], floors that need every position until their top
     cursor: int  # [L + 1]

@@ -92,6 +92,9 @@ def put(data, at, position, k, sign):  # type: ignore[no-untyped-def]
         r = data[at.member + i]
         if counts_there(data, at, position, r):
             data[at.used + r] += sign
+        if r < at.caps:
+            data[at.both + r * at.rules + r] -= sign
+            continue
         for j in range(data[at.first + k], data[at.first + k + 1]):
             data[at.both + r * at.rules + data[at.member + j]] -= sign
 
@@ -317,6 +320,16 @@ def _is_whole(data, at, position):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _is_wanted(data, at, position, k):  # type: ignore[no-untyped-def]
+    """Whether a kind is in a floor that is not met yet."""
+    for f in range(at.caps, at.rules):
+        unmet = position < data[at.span + f] and data[at.used + f] < data[at.counts + f]
+        if unmet and (data[at.masks + k * at.words + f // BITS] >> (f % BITS)) & 1:
+            return True
+    return False
+
+
+@compiled
 def _rest_fits(data, at, begin, position, seen):  # type: ignore[no-untyped-def]
     """Whether the first witness goes on from `position` after what a search placed: windows see nothing of
     what is other than in the witness, enough of each kind are left, and its counts still hold."""
@@ -388,7 +401,7 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
                 if data[at.effort] % A_LOOK == 0 and deadline < np.inf and monotonic(reading) >= deadline:
                     outcome = LATE
             goal = max(max(least, data[at.best] + 1), max(position, data[at.last_pin]) + 1)
-            data[cursor] = at.kinds
+            data[cursor] = 2 * at.kinds
             going = outcome == DEAD and position < length and goal <= length
             if going and look_around(data, at, position, blocked, urgent):
                 data[cursor] = GUIDE
@@ -400,21 +413,29 @@ def search(data, at, begin, least, guided, effort, deadline):  # type: ignore[no
                 if data[at.left + k] > 0 and fits(data, at, k, blocked, urgent):
                     chosen = k
             if chosen == NOBODY and data[cursor] < 0 and not _is_hopeful(data, at, position, goal, seen):
-                data[cursor] = at.kinds
+                data[cursor] = 2 * at.kinds
             if data[at.pins + position] != NONE:
                 if data[cursor] == GUIDE and pin_fits(data, at, position):
                     chosen = NONE
-                data[cursor] = at.kinds
-            while chosen == NOBODY and data[cursor] < at.kinds:
+                data[cursor] = 2 * at.kinds
+            while chosen == NOBODY and data[cursor] < 2 * at.kinds:
                 turn = data[cursor]
                 data[cursor] += 1
-                if turn >= 0:
-                    k = data[at.order + turn]
+                if turn == 0 and at.rules == at.caps:
+                    turn = at.kinds
+                    data[cursor] = turn + 1
+                if turn >= 0:  # first what an unmet floor wants, then all
+                    k = data[at.order + (turn if turn < at.kinds else turn - at.kinds)]
                 elif turn == DISPLACED and guided:
                     k = data[at.pool_kinds + begin - 1]
                 else:
                     continue
-                if k >= 0 and data[at.left + k] > 0 and fits(data, at, k, blocked, urgent):
+                if (
+                    k >= 0
+                    and data[at.left + k] > 0
+                    and fits(data, at, k, blocked, urgent)
+                    and (turn < 0 or turn >= at.kinds or _is_wanted(data, at, position, k))
+                ):
                     chosen = k
         if chosen >= 0:
             put(data, at, position, chosen, 1)
