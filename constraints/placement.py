@@ -12,19 +12,15 @@ import numpy as np
 
 from bundle.compiled import compiled
 from constraints.layout import BITS, EFFORT, NONE, WITNESSES, lay_out
-from constraints.search import (
-    FOUND,
-    LATE,
-    UNKNOWN,
+from constraints.search import FOUND, LATE, UNKNOWN, counts_hold, search
+from constraints.standing import (
     bar_neighbours,
-    counts_hold,
     counts_there,
     fits,
     is_in,
     look_around,
     most_beside,
     put,
-    search,
     start,
 )
 

@@ -8,7 +8,8 @@ import numpy as np
 from bundle.compiled import compiled
 from constraints.layout import EFFORT, NONE, lay_out
 from constraints.placement import NO_LIMIT, allow, begun, may_stand, place
-from constraints.search import FOUND, UNKNOWN, counts_hold, pin_fits, search, start
+from constraints.search import FOUND, UNKNOWN, counts_hold, search
+from constraints.standing import pin_fits, start
 
 
 @compiled
