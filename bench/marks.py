@@ -21,6 +21,7 @@ COMMANDS = {
     "engine": "python -m bench.engine --bundle DIR",
     "constraints": "python -m bench.constraints --bundle DIR",
     "serving": "python -m bench.serving --bundle DIR",
+    "before": "python -m bench.before --bundle DIR",
     "overload": "python -m bench.overload --bundle DIR",
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",
@@ -68,6 +69,10 @@ def specs() -> list[Spec]:
             0.7,
             itemgetter("share_of_engine"),
             True,
+        ),
+        *(
+            Spec("before", f"service over 8683ae8, c = {c}: requests/s", 0.95, _times_before(c), True)
+            for c in (1, 8, 32)
         ),
         *(
             Spec(
@@ -131,6 +136,10 @@ def fastest(engine: Results) -> str:
 
 def worst_times(constraints: Results) -> float:
     return float(max(row["times"] for row in constraints["rows"].values()))
+
+
+def _times_before(connections: int) -> Callable[[Results], float]:
+    return lambda before: next(r["ratio"] for r in before["rows"] if r["connections"] == connections)
 
 
 def worst_loss(large_lists: Results) -> float:

@@ -17,7 +17,6 @@ from launch.waiting import free_port, until_ready
 
 RERANK = "/v1/rerank"
 START_S = 240.0
-SURROUNDINGS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,18 @@ def is_answer(status: int, body: bytes) -> bool:
 
 @contextmanager
 def running(
-    name: str, command: Sequence[str], probe: bytes, environment: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    probe: bytes,
+    environment: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> Iterator[Server]:
     """Run a server on the server's core until the block ends.
 
     Args:
         command: with `{port}` where the port goes.
         probe: a rerank request; the server is ready once it gets an answer.
+        root: of the code that it runs.
 
     Raises:
         NotReadyError: it ended, or does not answer within `START_S`.
@@ -67,8 +71,14 @@ def running(
     log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         [argument.format(port=port) for argument in command],
-        cwd=ROOT,
-        env={**os.environ, **SURROUNDINGS, "BENCH_PORT": str(port), **(environment or {})},
+        cwd=root,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(root),
+            "BENCH_PORT": str(port),
+            **(environment or {}),
+        },
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
         stdout=subprocess.DEVNULL,
         stderr=log.open("wb"),

@@ -224,12 +224,27 @@ def constraints_table(constraints: Results) -> str:
     return table(("asked of the list", "µs a list", "times none", "µs to plan"), rows)
 
 
+def before_table(before: Results) -> str:
+    rows = [
+        (
+            row["connections"],
+            f"{row['before_per_second']:.0f}",
+            f"{row['per_second']:.0f}",
+            f"{row['ratio']:.2f} ({row['ratio_quartiles'][0]:.2f} to {row['ratio_quartiles'][1]:.2f})",
+            row["failed"],
+        )
+        for row in before["rows"]
+    ]
+    return table(("c", f"{before['against']}, requests/s", "now", "ratio, its quartiles", "failed"), rows)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
     "constraints": ("constraints", constraints_table),
     "closed": ("serving", closed_table),
     "open": ("serving", open_table),
+    "before": ("before", before_table),
     "overload": ("overload", overload_table),
     "stages": ("stages", stages_table),
     "peers": ("peers", peers_table),

@@ -12,6 +12,7 @@ from typing import Any
 
 import llvmlite.binding
 import numba
+import numpy as np
 from numba import types
 from numba.core import caching
 
@@ -33,42 +34,21 @@ if config.CPU_NAME == PORTABLE:
 
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("bundle/contract.py", "bundle/features", "constraints", "engine/native")
-"""Of all that is compiled, and of the constants it is compiled with."""
+SOURCES = ("bundle", "bundle/features", "constraints", "engine/native")
+"""Folders of all that is compiled, and of the constants it is compiled with."""
 
 
 def stamp(root: Path) -> tuple[tuple[float, int], ...]:
     """When the sources were changed, and their sizes: any of them may be part of another's machine code, of
     which Numba by itself looks at the one file only."""
-    files = (
-        file
-        for source in SOURCES
-        for file in ([root / source] if source.endswith(".py") else sorted((root / source).glob("*.py")))
-    )
-    return tuple((file.stat().st_mtime, file.stat().st_size) for file in files if file.exists())
+    stats = [file.stat() for source in SOURCES for file in sorted((root / source).glob("*.py"))]
+    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
 _STAMP = stamp(ROOT)
 
 
-class _Stamped:
-    def get_source_stamp(self) -> tuple[tuple[float, int], ...]:
-        return _STAMP
-
-
-class _UserProvided(_Stamped, caching.UserProvidedCacheLocator):
-    pass
-
-
-class _InTree(_Stamped, caching.InTreeCacheLocator):
-    pass
-
-
-class _UserWide(_Stamped, caching.UserWideCacheLocator):
-    pass
-
-
-class _Baked(_InTree):
+class _Baked(caching.InTreeCacheLocator):
     """What lies beside the source, and nothing is added to."""
 
     def ensure_cache_path(self) -> None:
@@ -79,10 +59,10 @@ class _Baked(_InTree):
 
 class _Places(caching.CompileResultCacheImpl):
     _locator_classes = [  # noqa: RUF012, as in what it overrides
-        _UserProvided,
-        _InTree,
+        caching.UserProvidedCacheLocator,
+        caching.InTreeCacheLocator,
         _Baked,
-        _UserWide,
+        caching.UserWideCacheLocator,
     ]
 
 
@@ -90,6 +70,10 @@ class _Cache(caching.FunctionCache):
     """Where nothing can be written, what is missing is compiled, and that is all."""
 
     _impl_class = _Places
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._cache_file._source_stamp = _STAMP
 
     def save_overload(self, *compiled: Any) -> None:
         with suppress(OSError):
@@ -100,5 +84,12 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Runs without the interpreter's lock, so what it writes must be its caller's own."""
     dispatcher: Any = numba.njit(nogil=True, fastmath=SUMS_IN_ANY_ORDER, error_model="numpy")(function)
     with suppress(RuntimeError):  # no place to keep a cache, such as a read-only container without a home
-        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+        dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+@compiled
+def monotonic(reading):  # type: ignore[no-untyped-def]
+    """`time.monotonic()`. `reading`, `[2] int64`, is to be overwritten."""
+    clock_gettime(CLOCK_MONOTONIC, reading.ctypes)
+    return np.float64(reading[0]) + np.float64(reading[1]) * 1e-9

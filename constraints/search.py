@@ -9,7 +9,7 @@ Legend: as in `constraints.layout`.
 
 import numpy as np
 
-from bundle.compiled import CLOCK_MONOTONIC, clock_gettime, compiled
+from bundle.compiled import compiled, monotonic
 from constraints.layout import BITS, NONE
 from constraints.standing import counts_there, fits, is_in, look_around, mixed, pin_fits, put
 
@@ -23,13 +23,6 @@ GUIDE, DISPLACED = -2, -1
 
 NOBODY = -2
 """Of no kind, nor pinned."""
-
-
-@compiled
-def monotonic(reading):  # type: ignore[no-untyped-def]
-    """`time.monotonic()`. `reading`, `[2] int64`, is to be overwritten."""
-    clock_gettime(CLOCK_MONOTONIC, reading.ctypes)
-    return np.float64(reading[0]) + np.float64(reading[1]) * 1e-9
 
 
 @compiled

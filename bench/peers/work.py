@@ -24,9 +24,9 @@ from loadtest.payloads import read_item_ids
 from service.api.decoding import parse
 from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
+from service.serving.preparation import _Rerank, _respond, free, prepare
 from service.serving.registry import ServedModel
 from service.serving.request_features import assemble, undeclared
-from service.serving.reranking import _prepared, _Rerank, _respond, free
 from service.serving.rules import RuleLimits
 from service.settings import Settings
 
@@ -61,7 +61,7 @@ class Work:
         """Parse, validate, look the user up, assemble features."""
         request, features = parse(RerankRequest, body), self._model.features
         check_rerank(request, self._settings)
-        selection, rules, controls = _prepared(self._model, request, RuleLimits())
+        selection, rules, controls = prepare(self._model, request, RuleLimits())
         known = self._users.get(request.user_id or "")
         arrived, request_id = monotonic(), uuid4().hex
         whose = self._served, "", free

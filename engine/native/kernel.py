@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.compiled import compiled
+from bundle.compiled import compiled, monotonic
 from bundle.contract import NO_ITEM, StepControls, StepMemory, StepRecord
 from bundle.manifest import GateKind
 from constraints.layout import KINDS
 from constraints.placement import begun, placed, which_may
-from constraints.search import monotonic
 from engine.native.arithmetic import add_product, advance, exponentials, products, weighted_mean
 
 Weights = NDArray[np.float32]

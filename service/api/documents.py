@@ -82,12 +82,7 @@ async def rerank(request: Request) -> Response:
 def _of_items(asked: DocumentsRequest) -> RerankRequest:
     request: RerankRequest = _Request(
         user_id=asked.user_id,
-        items=[
-            _Item(id=one)
-            if isinstance(one, str)
-            else _Item(id=one.id, score=one.score, features=one.features)
-            for one in asked.documents
-        ],
+        items=[_item(document) for document in asked.documents],
         context={"query": asked.query, **asked.context} if asked.query else asked.context,
         top_n=asked.top_n,
         return_all=asked.top_n is None,

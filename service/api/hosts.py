@@ -7,14 +7,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.answers import answer
-
-HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Asked for by an orchestrator under the address of the container."""
+from service.observe.tracing import HEALTH_PATHS
 
 
 def is_health(scope: Scope) -> bool:
-    """Whether a request asks for health, behind whatever path a proxy puts before ours."""
-    return scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH
+    """Whether a request asks for health, as an orchestrator does by the address of the container, behind
+    whatever path a proxy puts before ours."""
+    return scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH_PATHS
 
 
 class AllowedHosts:

@@ -10,8 +10,9 @@ from itertools import chain
 from typing import Any, ParamSpec, cast
 
 from service.bodies.common import MAX_TIMESTAMP, Features
+from service.bodies.constraints import AtLeast, AtMost, Constraints
 from service.bodies.documents import DocumentsRequest
-from service.bodies.rerank import AtLeast, AtMost, Constraints, RerankRequest
+from service.bodies.rerank import RerankRequest
 from service.bodies.users import ContextBody, Event, EventsRequest, FeedbackRequest
 from service.context.encoding import encode_profile
 from service.errors import Fault, InvalidRequestError

@@ -30,8 +30,8 @@ EXPORT_TIMEOUT_S = 2.0
 """For a batch of spans, retries included: what a dead collector may add to the service's own end."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-_UNTRACED_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
-"""Asked every few seconds by machines."""
+HEALTH_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+_UNTRACED_PATHS = HEALTH_PATHS | {"/metrics"}  # asked every few seconds by machines
 
 
 class StageSpan(NamedTuple):

@@ -5,12 +5,11 @@ caller's order and its reason, unless the caller asked for the error with `stric
 """
 
 import logging
-import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import monotonic, time
-from typing import Any, Literal
+from typing import Literal
 
 from bundle.features.history import ANONYMOUS, UserContext
 from engine.generation import Controls, Slate
@@ -21,7 +20,6 @@ from service.bodies.twins import twin
 from service.context.store import ContextStore, anonymous_id
 from service.errors import (
     DeadlineExceededError,
-    Fault,
     GenerationError,
     InvalidRequestError,
     ModelError,
@@ -36,11 +34,12 @@ from service.observe.metrics import Metrics
 from service.observe.tracing import current
 from service.serving.loop_lag import BEAT_S
 from service.serving.occupancy import Occupancy
+from service.serving.preparation import prepare
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel, Shadowing
-from service.serving.request_features import Ignored, Selection, assemble, select, undeclared
+from service.serving.request_features import Ignored, Selection, assemble, undeclared
 from service.serving.response import complete, reasoning, results
-from service.serving.rules import RuleLimits, Rules, constrain
+from service.serving.rules import RuleLimits, Rules
 from service.serving.shadow import Shadows, Written
 
 FALLBACKS: dict[type[GenerationError], Fallback] = {
@@ -147,7 +146,7 @@ class Reranker:
         if (record := current()) is not None:
             record.model = served.key
         try:
-            selection, rules, controls = _prepared(served.model, request, self._rule_limits)
+            selection, rules, controls = prepare(served.model, request, self._rule_limits)
         except InvalidRequestError as error:
             if error.faults[0].field.startswith("constraints"):
                 served.metrics.constrained.labels("refused").inc()
@@ -258,7 +257,7 @@ class Reranker:
         patience_s = self._default_deadline_ms / 1000
 
         def write(model: LoadedModel) -> tuple[list[str], int]:
-            selection, _, controls = _prepared(model, request, limits)
+            selection, _, controls = prepare(model, request, limits)
             inputs = assemble(model.features, request, selection, rerank.user)
             controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
             (written,) = model.generate([inputs], [controls])
@@ -305,46 +304,6 @@ def _report(rerank: _Rerank, slate: Slate | None, response: RerankResponse) -> N
 
 def _ids(request: RerankRequest, selection: Selection, slate: Slate) -> list[str]:
     return [request.items[selection.candidates[position.index]].id for position in slate.positions]
-
-
-def _prepared(
-    model: LoadedModel, request: RerankRequest, limits: RuleLimits
-) -> tuple[Selection, Rules | None, Controls]:
-    """The candidates of a request, its rules, and how its list is to be written.
-
-    Raises:
-        InvalidRequestError: what it asks for does not fit the model, or cannot be.
-    """
-    selection = select(model.features, request)
-    top_n = request.top_n or model.manifest.slate_length
-    if request.constraints is None:
-        return selection, None, _controls(model, request, min(top_n, len(selection.candidates)))
-    rules = constrain(model.features, request, selection, top_n, limits)
-    selection = selection._replace(candidates=rules.candidates)
-    controls = _controls(model, request, rules.own.length)
-    return selection, rules, replace(controls, constraints=rules.own) if rules.bind else controls
-
-
-def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> Controls:
-    """The bundle's defaults with the request's overrides."""
-    manifest = model.manifest
-    default = Controls.default(manifest, slate_length)
-    overrides: dict[str, Any] = {}
-    if request.reasoning is not None:
-        overrides["entropy_threshold"] = request.reasoning.entropy_threshold
-        if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
-            overrides["reasoning_budget"] = request.reasoning.max_tokens
-        overrides["reasoning_temperature"] = request.reasoning.temperature
-        overrides["lookahead"] = request.reasoning.lookahead
-        if request.reasoning.lookahead and model.lookahead is None:
-            raise InvalidRequestError([Fault("reasoning.lookahead", "this model has no evaluator")])
-    if request.sampling is not None:
-        seed = request.sampling.seed
-        overrides["seed"] = random.getrandbits(53) if seed is None else seed
-        overrides["selection_temperature"] = request.sampling.temperature
-        overrides["lookahead"] = 0
-    given = {name: value for name, value in overrides.items() if value is not None}
-    return replace(default, **given) if given else default
 
 
 def _respond(

@@ -15,7 +15,8 @@ import numpy as np
 from bundle.features.assembly import FeatureAssembler
 from constraints.planning import EffortError, Plan, in_order, plan
 from constraints.rules import Cap, ConflictError, Constraints, Floor
-from service.bodies.rerank import AtLeast, AtMost, RerankRequest
+from service.bodies.constraints import AtLeast, AtMost
+from service.bodies.rerank import RerankRequest
 from service.errors import Fault, InvalidRequestError
 from service.serving.groups import Groups, Members
 from service.serving.request_features import Ignored, Selection

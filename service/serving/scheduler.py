@@ -38,8 +38,8 @@ Generate = Callable[[Sequence[Arrays], Sequence[Controls]], list[Slate]]
 LONG_LANE_NICENESS = 5
 
 TURNS = 3
-"""Of the event loop between two batches: answers go out, the next requests are read, and made ready. After
-one turn only, the batches of eight connections are a third smaller."""
+"""Of the event loop between two batches: answers go out, the next requests are read, and are made ready.
+With fewer, what arrives meanwhile misses the next batch."""
 
 logger = logging.getLogger(__name__)
 

@@ -52,6 +52,20 @@ def results() -> dict[str, Any]:
                 "all together": {"us_per_request": 330.0, "times": 1.1, "planning_us": 90.0},
             }
         },
+        "before": {
+            "against": "8683ae8",
+            "rows": [
+                {
+                    "connections": c,
+                    "before_per_second": 1000.0,
+                    "per_second": 900.0,
+                    "ratio": 0.9,
+                    "ratio_quartiles": [0.88, 0.93],
+                    "failed": 0,
+                }
+                for c in (1, 8, 32)
+            ],
+        },
         "serving": {
             "share_of_engine": 0.75,
             "p99_over_p50_at_70": 4.5,

@@ -1,0 +1,52 @@
+"""A request as a model takes it: the candidates, the rules of its list, and how that is to be written."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from engine.generation import Controls
+from engine.loaded_model import LoadedModel
+from service.bodies.rerank import RerankRequest
+from service.errors import Fault, InvalidRequestError
+from service.serving.request_features import Selection, select
+from service.serving.rules import RuleLimits, Rules, constrain
+
+
+def prepare(
+    model: LoadedModel, request: RerankRequest, limits: RuleLimits
+) -> tuple[Selection, Rules | None, Controls]:
+    """The candidates of a request, its rules, and how its list is to be written.
+
+    Raises:
+        InvalidRequestError: what it asks for does not fit the model, or cannot be.
+    """
+    selection = select(model.features, request)
+    top_n = request.top_n or model.manifest.slate_length
+    if request.constraints is None:
+        return selection, None, _controls(model, request, min(top_n, len(selection.candidates)))
+    rules = constrain(model.features, request, selection, top_n, limits)
+    selection = selection._replace(candidates=rules.candidates)
+    controls = _controls(model, request, rules.own.length)
+    return selection, rules, replace(controls, constraints=rules.own) if rules.bind else controls
+
+
+def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> Controls:
+    """The bundle's defaults with the request's overrides."""
+    manifest = model.manifest
+    default = Controls.default(manifest, slate_length)
+    overrides: dict[str, Any] = {}
+    if request.reasoning is not None:
+        overrides["entropy_threshold"] = request.reasoning.entropy_threshold
+        if manifest.reasoning_budget:  # else it was trained without, and has no step to think with
+            overrides["reasoning_budget"] = request.reasoning.max_tokens
+        overrides["reasoning_temperature"] = request.reasoning.temperature
+        overrides["lookahead"] = request.reasoning.lookahead
+        if request.reasoning.lookahead and model.lookahead is None:
+            raise InvalidRequestError([Fault("reasoning.lookahead", "this model has no evaluator")])
+    if request.sampling is not None:
+        seed = request.sampling.seed
+        overrides["seed"] = random.getrandbits(53) if seed is None else seed
+        overrides["selection_temperature"] = request.sampling.temperature
+        overrides["lookahead"] = 0
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(default, **given) if given else default
