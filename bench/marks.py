@@ -21,7 +21,7 @@ COMMANDS = {
     "engine": "python -m bench.engine --bundle DIR",
     "constraints": "python -m bench.constraints --bundle DIR",
     "serving": "python -m bench.serving --bundle DIR",
-    "before": "python -m bench.before --bundle DIR",
+    "before": "python -m bench.before",
     "overload": "python -m bench.overload --bundle DIR",
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",

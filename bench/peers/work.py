@@ -24,9 +24,10 @@ from loadtest.payloads import read_item_ids
 from service.api.decoding import parse
 from service.api.validation import check_rerank
 from service.bodies.rerank import RerankRequest
-from service.serving.preparation import _Rerank, _respond, free, prepare
+from service.serving.preparation import prepare
 from service.serving.registry import ServedModel
 from service.serving.request_features import assemble, undeclared
+from service.serving.reranking import _Rerank, _respond, free
 from service.serving.rules import RuleLimits
 from service.settings import Settings
 
