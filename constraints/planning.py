@@ -16,7 +16,7 @@ from constraints.packing import pack
 from constraints.rules import Cap, ConflictError, Constraints, Floor
 from constraints.slates import find_longest, set_witness, write_in_order
 
-STATES = 4096
+STATES = 2048
 """States that the searches for one slate may go through."""
 
 

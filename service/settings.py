@@ -251,7 +251,7 @@ class Settings(BaseSettings):
         256, description="most groups that a request's rules may limit, each value of a feature counted"
     )
     max_constraint_states: PositiveInt = Field(
-        4096, description="most states searched to tell whether a request's constraints can hold"
+        2048, description="most states searched to tell whether a request's constraints can hold"
     )
     max_feedback_events: PositiveInt = Field(100, description="most events in one feedback request")
     max_reasoning_tokens: Annotated[int, Field(ge=0)] = Field(

@@ -127,15 +127,22 @@ class Groups:
         if not declared and (feature in catalogue.encoder.names or not self._is_sent(feature)):
             raise LookupError(feature)
         texts: dict[str, int] = {}
+        ids: dict[Any, int] = {}  # by value, for the same few come again and again
         more: list[tuple[int, int]] = []  # ids and owners of what was sent
         known, first = self._vocabulary(feature).get, self._assembler.fitted.vocabulary_size
         overwritten: list[int] = []
         for place, listed in sent:
-            found = [token_id(known, value) for value in listed]
-            if any(found):
+            is_known = False
+            for value in listed:
+                one = value if type(value) is str else (type(value), value)  # 1 is not true
+                found = ids.get(one)
+                if found is None:
+                    token = token_id(known, value)
+                    found = ids[one] = token or texts.setdefault(as_token(value), first + len(texts))
+                more.append((found, place))
+                is_known |= found < first
+            if is_known:
                 overwritten.append(place)
-            for token, value in zip(found, listed, strict=True):
-                more.append((token or texts.setdefault(as_token(value), first + len(texts)), place))
         each = max(1, len(self._items))
         pairs = np.array([value * each + place for value, place in more], np.int64)
         if declared:

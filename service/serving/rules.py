@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bundle.features.assembly import FeatureAssembler
-from constraints.planning import EffortError, Plan, in_order, plan
+from constraints.planning import STATES, EffortError, Plan, in_order, plan
 from constraints.rules import Cap, ConflictError, Constraints, Floor
 from service.bodies.constraints import AtLeast, AtMost
 from service.bodies.rerank import RerankRequest
@@ -29,7 +29,7 @@ class RuleLimits(NamedTuple):
     """Settings of the same names."""
 
     max_limited_groups: int = 256
-    max_constraint_states: int = 4096
+    max_constraint_states: int = STATES
 
 
 class Completion(NamedTuple):
