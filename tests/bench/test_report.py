@@ -133,11 +133,12 @@ def results() -> dict[str, Any]:
 
 def test_every_mark_is_judged(results: dict[str, Any]) -> None:
     made = {mark["name"]: mark for mark in marks.marks(results)}
-    assert len(made) == 28
+    assert len(made) == 31
     missed = {name for name, mark in made.items() if not mark["holds"]}
     assert missed == {
         "engine, N = 50: time over the arithmetic floor, batch of 16",
         "large-list encoder: p50 at N = 1000, ms",
+        *(f"service over 8683ae8, c = {c}: requests/s" for c in (1, 8, 32)),
         *(f"service over Ray Serve, c = {c}: requests/s" for c in (1, 8, 32, 64)),
         "service, open loop at 70 % of saturation: p99 / p50",
         "p50 beside a greedy client over that alone",
@@ -159,14 +160,14 @@ def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> N
 
 def test_what_was_not_measured_holds_nothing() -> None:
     made = marks.marks({})
-    assert len(made) == 28
+    assert len(made) == 31
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 
 def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     made = blocks(results)
     assert "250 (4.0 x)" in made["peers"]
-    assert "17 of 28 hold" in made["marks"]
+    assert "17 of 31 hold" in made["marks"]
     assert "| all together | 330 | 1.10 | 90 |" in made["constraints"]
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
