@@ -47,6 +47,7 @@ FROM service-packages AS service-build
 WORKDIR /app
 COPY bundle bundle
 COPY constraints constraints
+COPY decisions decisions
 COPY engine engine
 COPY service service
 # Compiled here, for nothing can be written at run time; imported, so that a missing module fails the build.
@@ -79,6 +80,7 @@ COPY --from=trainer-packages /venv /venv
 WORKDIR /app
 COPY bundle bundle
 COPY constraints constraints
+COPY decisions decisions
 COPY engine engine
 COPY model model
 COPY export export

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 OURS = (
     "bundle",
     "constraints",
+    "decisions",
     "engine",
     "model",
     "export",
@@ -32,11 +33,12 @@ SERVICE = ("service.errors", "service.settings")
 ARROWS: dict[str, tuple[str, ...]] = {
     "bundle": (),
     "constraints": ("bundle.compiled", "bundle.errors"),
+    "decisions": ("bundle.errors",),
     "engine": ("bundle", "constraints"),
-    "model": ("bundle", "constraints"),
-    "export": ("engine", "model", "bundle", "constraints"),
-    "evidence": ("export", "engine", "model", "bundle"),
-    "service": ("engine", "bundle", "constraints"),
+    "model": ("bundle", "constraints", "decisions"),
+    "export": ("engine", "model", "bundle", "constraints", "decisions"),
+    "evidence": ("export", "engine", "model", "bundle", "decisions"),
+    "service": ("engine", "bundle", "constraints", "decisions"),
     "loadtest": (),
     "launch": (),
     "faults": ("bundle", "launch", "evidence.pages", "export.provenance", "model.progress"),
@@ -55,7 +57,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
     "service.context": ("bundle", *SERVICE),
-    "service.observe": ("bundle", "engine", "service.bodies", *SERVICE),
+    "service.observe": ("bundle", "decisions", "engine", "service.bodies", *SERVICE),
     "service.serving": (
         "bundle",
         "constraints",
@@ -205,6 +207,7 @@ def test_every_package_is_listed_for_installation() -> None:
     packages = (
         "bundle",
         "constraints",
+        "decisions",
         "engine",
         "model",
         "export",
