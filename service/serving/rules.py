@@ -14,15 +14,12 @@ import numpy as np
 
 from bundle.features.assembly import FeatureAssembler
 from constraints.planning import STATES, EffortError, Plan, in_order, plan
-from constraints.rules import Cap, ConflictError, Constraints, Floor
+from constraints.rules import ONE_OF, Cap, ConflictError, Constraints, Floor, rule_of
 from service.bodies.constraints import AtLeast, AtMost
 from service.bodies.rerank import RerankRequest
 from service.errors import Fault, InvalidRequestError
 from service.serving.groups import Groups, Members
 from service.serving.request_features import Ignored, Selection
-
-OF_VALUE = " of "
-"""In a cap's name, between the rule's path and a value's id."""
 
 
 class RuleLimits(NamedTuple):
@@ -240,7 +237,7 @@ class _Reading:
             message = f"more than {self._most} groups are limited, each value of a feature counted"
             self._faults.append(Fault(field, message))
             return
-        prefix, rest = field + OF_VALUE, (asked.count, window)
+        prefix, rest = field + ONE_OF, (asked.count, window)
         ids, members = values.ids[binding].tolist(), self._groups.members(values, binding)
         self._caps += [Cap(f"{prefix}{value}", one, *rest) for value, one in zip(ids, members, strict=True)]
 
@@ -274,7 +271,7 @@ class _Reading:
             if floor is not None:
                 there = np.count_nonzero(floor.members)
                 message += f": at least {floor.count} in the first {floor.top}, of {there} items"
-            values = [name.partition(OF_VALUE)[2] for name in names if name.startswith(path + OF_VALUE)]
+            values = [name.partition(ONE_OF)[2] for name in names if name.startswith(path + ONE_OF)]
             if values:
                 message += f": {', '.join(map(repr, self._texts(path, values)))}"
             yield Fault(path, message)
@@ -287,4 +284,4 @@ class _Reading:
 
 def _paths(names: Iterable[str]) -> list[str]:
     """Of rules, each once."""
-    return list(dict.fromkeys(name.partition(OF_VALUE)[0] for name in names))
+    return list(dict.fromkeys(map(rule_of, names)))
