@@ -40,6 +40,7 @@ class Plan:
         shortened_by: names of caps that made it shorter than what was asked for.
         witness: `[length] int64`, one slate that satisfies them.
         packed: what `constraints.layout` lays out.
+        states: that were searched to find it.
     """
 
     constraints: Constraints
@@ -47,6 +48,7 @@ class Plan:
     shortened_by: tuple[str, ...]
     witness: NDArray[np.int64]
     packed: Ints = field(repr=False)
+    states: int = 0
 
 
 class _Pin(NamedTuple):
@@ -93,7 +95,7 @@ def plan(
     rules: list[_Rule] = [*constraints.caps, *constraints.floors, *pins]
     asked, left = min(candidates, length), effort
     if within is not None:
-        left = within - _packing(rules, candidates)
+        left = min(effort, within - _packing(rules, candidates))
         if left < 0:
             raise EffortError("the constraints are many")
     found = _longest(rules, candidates, asked, left)
@@ -122,16 +124,21 @@ def plan(
     if found.length:
         set_witness(packed, witness)
     packed[EFFORT] = effort
-    return Plan(constraints, found.length, shortened_by, witness, packed)
+    return Plan(constraints, found.length, shortened_by, witness, packed, found.states)
 
 
-def in_order(plan: Plan, order: Sequence[int] | None = None) -> list[int]:
+def in_order(plan: Plan, order: Sequence[int] | None = None, effort: int | None = None) -> list[int]:
     """The slate with the first candidate in `order` at each position that may stand there, so that it can
-    still be completed. `order` has every candidate; ascending where it is not given."""
+    still be completed, as far as `effort` tells, the plan's if absent. `order` has every candidate; ascending
+    where it is not given."""
     candidates = int(plan.packed[CANDIDATES])
     ranked = np.arange(candidates) if order is None else np.asarray(order, np.int64)
     slate = np.empty(plan.length, np.int64)
-    write_in_order(plan.packed, ranked, slate)
+    packed = plan.packed
+    if effort is not None and effort < packed[EFFORT]:
+        packed = packed.copy()
+        packed[EFFORT] = effort
+    write_in_order(packed, ranked, slate)
     return [int(item) for item in slate]
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from bundle.errors import RerankerError
 
-Stage = Literal["parse", "context", "features", "queue", "infer", "post"]
+Stage = Literal["parse", "rules", "context", "features", "queue", "infer", "post"]
 """A rerank's stages, in order."""
 
 
@@ -45,6 +45,10 @@ class InvalidRequestError(ServiceError):
         self.faults = [Fault(*map(_shortened, fault)) for fault in islice(faults, MOST_FAULTS)]
         told = "; ".join(f"{field}: {message}" for field, message in self.faults[:3])
         super().__init__(f"the request is not valid: {told}")
+
+
+class UndecidedError(InvalidRequestError):
+    """Whether its rules can hold together was not found out within `max_constraint_states`."""
 
 
 def _shortened(text: str) -> str:
