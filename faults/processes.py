@@ -159,7 +159,7 @@ FAULTS = (
 
 
 def _resident_mib(service: ServiceProcess) -> float:
-    return sum(worker.memory_info().rss for worker in _workers(service)) / 2**20
+    return float(sum(worker.memory_info().rss for worker in _workers(service))) / 2**20
 
 
 def _workers(service: ServiceProcess) -> list[psutil.Process]:

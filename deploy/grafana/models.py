@@ -71,7 +71,7 @@ DASHBOARD = dashboard(
         "Rules for the list": [
             timeseries(
                 "Requests with rules",
-                "A second. `shortened`: upper limits left room for fewer; `refused`: they contradict each other, "
+                "A second. `shortened`: limits left room for fewer; `refused`: they contradict each other, "
                 "or do not fit the model; `undecided`: not told within `max_constraint_states`; `late`: hard "
                 "to judge, and there was no time.",
                 Query(
