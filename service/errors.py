@@ -38,17 +38,15 @@ class InvalidRequestError(ServiceError):
 
     Attributes:
         faults: the first fields that are wrong, at most `MOST_FAULTS`.
+        decided: False where it was not found out, within `max_constraint_states`, whether rules can hold.
     """
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], decided: bool = True) -> None:
         """Takes no more of `faults` than are kept."""
+        self.decided = decided
         self.faults = [Fault(*map(_shortened, fault)) for fault in islice(faults, MOST_FAULTS)]
         told = "; ".join(f"{field}: {message}" for field, message in self.faults[:3])
         super().__init__(f"the request is not valid: {told}")
-
-
-class UndecidedError(InvalidRequestError):
-    """Whether its rules can hold together was not found out within `max_constraint_states`."""
 
 
 def _shortened(text: str) -> str:

@@ -10,7 +10,7 @@ from constraints.planning import EffortError
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from service.bodies.rerank import RerankRequest
-from service.errors import Fault, GenerationError, InvalidRequestError, UndecidedError
+from service.errors import Fault, GenerationError, InvalidRequestError
 from service.serving.hard_rules import HardRules
 from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, select
@@ -45,12 +45,9 @@ async def judged(
         except EffortError:
             with served.metrics.stage("rules"):
                 return await hard_rules.judge(partial(prepare, *asked), deadline, caller, charge)
-    except UndecidedError:
-        counted("undecided").inc()
-        raise
     except InvalidRequestError as error:
         if error.faults[0].field.startswith("constraints"):
-            counted("refused").inc()
+            counted("refused" if error.decided else "undecided").inc()
         raise
     except GenerationError:
         counted("late").inc()

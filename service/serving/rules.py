@@ -17,7 +17,7 @@ from constraints.planning import STATES, EffortError, Plan, in_order, plan
 from constraints.rules import ONE_OF, Cap, ConflictError, Constraints, Floor, rule_of
 from service.bodies.constraints import AtLeast, AtMost
 from service.bodies.rerank import RerankRequest
-from service.errors import Fault, InvalidRequestError, UndecidedError
+from service.errors import Fault, InvalidRequestError
 from service.serving.groups import Groups, Members
 from service.serving.request_features import Ignored, Selection
 
@@ -107,8 +107,7 @@ def constrain(
         within: states that judging them may take, if fewer than the limit.
 
     Raises:
-        InvalidRequestError: they do not fit the model, or cannot hold together.
-        UndecidedError: telling takes too long.
+        InvalidRequestError: they do not fit the model, cannot hold together, or telling takes too long.
         EffortError: telling takes more than `within`.
     """
     ids = [item.id for item in request.items]
@@ -128,7 +127,7 @@ def constrain(
         if within is not None:
             raise
         message = f"whether they can hold together was not decided within {effort} states"
-        raise UndecidedError([Fault("constraints", message)]) from None
+        raise InvalidRequestError([Fault("constraints", message)], decided=False) from None
     rules = Rules(items, items, wanted, whole, whole, effort, reading.ignored)
     return rules if not selection.unrankable else _with_unrankable(rules, selection, within)
 

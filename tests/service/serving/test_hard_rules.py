@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.errors import DeadlineExceededError, OverloadedError, RateLimitedError, UndecidedError
+from service.errors import DeadlineExceededError, InvalidRequestError, OverloadedError, RateLimitedError
 from service.serving.hard_rules import AT_FIRST_S, HardRules
 
 LATER = 1e9
@@ -62,12 +62,12 @@ async def test_the_event_loop_goes_on_meanwhile(hard_rules: HardRules) -> None:
 
 
 async def test_what_it_raises_is_raised(hard_rules: HardRules) -> None:
-    def undecided() -> None:
-        raise UndecidedError([])
+    def invalid() -> None:
+        raise InvalidRequestError([])
 
     for _ in range(2):
-        with pytest.raises(UndecidedError):
-            await hard_rules.judge(undecided, LATER, "a", free)
+        with pytest.raises(InvalidRequestError):
+            await hard_rules.judge(invalid, LATER, "a", free)
 
 
 async def test_callers_take_turns(hard_rules: HardRules) -> None:
