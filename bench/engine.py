@@ -81,7 +81,10 @@ class Engine:
             ways.append("native")
         self.encoder = open_session(bundle / ENCODER, settings)
         self.models = {
-            way: replace(model, runner=open_runner(bundle, model.manifest, replace(settings, decoding=way)))
+            way: replace(
+                model,
+                runner=open_runner(bundle, model.manifest, model.features, replace(settings, decoding=way)),
+            )
             for way in ways
         }
 

@@ -43,8 +43,9 @@ class LoadedModel:
             raise BundleError(f"{bundle / FEATURES}: not features this version can read: {error}") from error
         features = FeatureAssembler(fitted, Catalogue.load(bundle / CATALOGUE, fitted))
         settings = settings or SessionSettings()
-        runner = open_runner(bundle, manifest, settings)
-        return cls(manifest, features, runner, open_lookahead(bundle, manifest, settings, runner))
+        opened = bundle, manifest, features, settings
+        runner = open_runner(*opened)
+        return cls(manifest, features, runner, open_lookahead(*opened, runner))
 
     def generate(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
         """Write the slates of a batch. One whose deadline passes meanwhile is left short.

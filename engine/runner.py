@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bundle.arrays import Arrays, Named
+from bundle.features.assembly import FeatureAssembler
 from bundle.manifest import EVALUATE, Manifest
 from engine.allocator import keep_freed
 from engine.generation import Times
@@ -39,7 +40,9 @@ class Runner(Protocol):
         ...
 
 
-def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> Runner:
+def open_runner(
+    bundle: Path, manifest: Manifest, features: FeatureAssembler, settings: SessionSettings
+) -> Runner:
     """The runner that the settings ask for.
 
     `auto` takes, on the CPU, native decoding where the bundle has what it needs, else the slate graph; on a
@@ -55,20 +58,24 @@ def open_runner(bundle: Path, manifest: Manifest, settings: SessionSettings) -> 
     elif decoding == "auto":
         decoding = "native" if decodes_natively(manifest) else "graph"
     if decoding == "native":
-        return NativeRunner(bundle, manifest, settings)
+        return NativeRunner(bundle, manifest, features, settings)
     if decoding == "step":
         return StepRunner(bundle, manifest, settings)
     return SlateRunner(bundle, manifest, settings)
 
 
 def open_lookahead(
-    bundle: Path, manifest: Manifest, settings: SessionSettings, runner: Runner
+    bundle: Path, manifest: Manifest, features: FeatureAssembler, settings: SessionSettings, runner: Runner
 ) -> Lookahead | None:
-    """None where the bundle has no evaluator. Natively where slates are, and the evaluator can be."""
+    """None where the bundle has no evaluator. Natively where slates are, and the evaluator can be.
+
+    Raises:
+        BundleError: the evaluator cannot be loaded.
+    """
     if not manifest.has_evaluator:
         return None
     native = isinstance(runner, NativeRunner)
     writer = runner if isinstance(runner, NativeRunner) else StepWriter(bundle, manifest, settings)
     if native and EVALUATE in manifest.hashes and settings.provider == "cpu":
-        return Lookahead(writer, NativeEvaluator(bundle / EVALUATE, settings.intra_op_threads))
+        return Lookahead(writer, NativeEvaluator(bundle / EVALUATE, features, settings.intra_op_threads))
     return Lookahead(writer, EvaluatorGraphs(bundle, settings))

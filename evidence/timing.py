@@ -148,9 +148,10 @@ def _runners(policy: Policy, cell: Cell) -> tuple[list[Runner], Lookahead | None
         runners: list[Runner] = [SlateRunner(directory, manifest, SessionSettings())]
         lookahead = None
         if decodes_natively(manifest):
-            native = NativeRunner(directory, manifest, SessionSettings())
+            opened = directory, manifest, cell.features, SessionSettings()
+            native = NativeRunner(*opened)
             runners.append(native)
-            lookahead = open_lookahead(directory, manifest, SessionSettings(), native)
+            lookahead = open_lookahead(*opened, native)
     return runners, lookahead, Controls.default(manifest, manifest.slate_length)
 
 

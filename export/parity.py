@@ -250,7 +250,7 @@ def check_bundle(bundle: Path, random: int, real: int) -> dict[str, Parity]:
         "step graph": StepRunner(bundle, model.manifest, SessionSettings(), inspect=(LOGITS.name,)),
     }
     if decodes_natively(model.manifest):
-        paths["native"] = NativeRunner(bundle, model.manifest, SessionSettings())
+        paths["native"] = NativeRunner(bundle, model.manifest, model.features, SessionSettings())
     requests = {
         "random": random_requests(model.features, model.manifest, random),
         "constrained": constrained_requests(model.features, model.manifest, max(random // 4, 1)),

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Arrays, Named, read_arrays
+from bundle.arrays import Named
 from bundle.compiled import compiled
+from bundle.features.assembly import FeatureAssembler
 from engine.native.arithmetic import add_product, advance
 from engine.native.encoder import CandidateEncoder
+from engine.native.weights import read_evaluate
 
 
 class ReadingWeights(NamedTuple):
@@ -36,14 +38,9 @@ class ReadingWeights(NamedTuple):
 class NativeEvaluator:
     """Of a bundle that has its weights."""
 
-    def __init__(self, weights: Path, threads: int) -> None:
-        stored = read_arrays(weights)
-        self._discounted = bool(stored.pop("discounted"))
-        members: dict[str, Arrays] = {}
-        for name, array in stored.items():
-            number, _, own = name.partition(".")
-            members.setdefault(number, {})[own] = array
-        self._members = [members[number] for number in sorted(members, key=int)]
+    def __init__(self, weights: Path, features: FeatureAssembler, threads: int) -> None:
+        """Raises BundleError when the weights do not fit each other or the features."""
+        self._discounted, self._members = read_evaluate(weights, features)
         self._encoders = [CandidateEncoder(member, threads) for member in self._members]
         stacked = (np.stack([member[name] for member in self._members]) for name in ReadingWeights._fields)
         self._reading = ReadingWeights(*(np.ascontiguousarray(array) for array in stacked))

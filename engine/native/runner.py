@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Arrays, Named, read_arrays
+from bundle.arrays import Arrays, Named
 from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, RECORD, TensorSpec, past
+from bundle.features.assembly import FeatureAssembler
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.generation import CONSTRAINTS, Begun, Times
 from engine.native.encoder import NativeEncoder
-from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode, shapes
-from engine.sessions import PROVIDERS, open_session
+from engine.native.kernel import UNCERTAINTIES, decode
+from engine.native.weights import check, memory_shapes, read_decode, read_encode
+from engine.sessions import PROVIDERS, open_session, ort
 from engine.settings import Decoding, SessionSettings
-
-FORMER_NAMES = {"token_bias": "gates_bias"}
-"""Of the arrays in older bundles."""
 
 LIKE = 0.75
 """Lists are written together if the shortest has this share of the longest's candidates."""
@@ -59,7 +58,9 @@ class NativeRunner:
 
     decoding: Decoding = "native"
 
-    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
+    def __init__(
+        self, bundle: Path, manifest: Manifest, features: FeatureAssembler, settings: SessionSettings
+    ) -> None:
         """Raises BundleError when this bundle cannot be decoded natively."""
         if not decodes_natively(manifest):
             raise BundleError(
@@ -69,23 +70,14 @@ class NativeRunner:
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
         self._decode, self._kind = decode, UNCERTAINTIES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
-            self._encode = NativeEncoder(read_arrays(bundle / ENCODE), settings.intra_op_threads).run
+            weights = read_encode(bundle / ENCODE, manifest, features)
+            self._encode = NativeEncoder(weights, settings.intra_op_threads).run
             self.provider = PROVIDERS["cpu"]
         else:
             session = open_session(bundle / ENCODER, settings)
-            self._encode = partial(session.run, [*(spec.name for spec in MEMORY), past("readout")])
+            self._encode = partial(_encoded, session, bundle / ENCODER, manifest)
             self.provider = session.get_providers()[0]
-        stored = read_arrays(bundle / DECODE)
-        names = [name if name in stored else FORMER_NAMES.get(name, name) for name in DecodeWeights._fields]
-        if lacking := [name for name in names if name not in stored]:
-            raise BundleError(f"{bundle / DECODE}: {', '.join(lacking)} missing")
-        self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
-        told_apart = len(self._weights.mix_bias) if manifest.reasoning_budget else 0
-        expected = shapes(manifest.width, told_apart)
-        for name, weights, shape in zip(names, self._weights, expected, strict=True):
-            if weights.shape != shape or weights.dtype.name != "float32":
-                found = f"{weights.dtype} {list(weights.shape)}"
-                raise BundleError(f"{bundle / DECODE}: {name}: expected float32 {list(shape)}, got {found}")
+        self._weights = read_decode(bundle / DECODE, manifest)
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         batch = len(inputs["candidate_mask"])
@@ -159,6 +151,18 @@ class NativeRunner:
             *record,
         )
         return _Written(record, steps, runners_up, chances)
+
+
+def _encoded(
+    session: ort.InferenceSession, path: Path, manifest: Manifest, inputs: Named
+) -> list[NDArray[Any]]:
+    """As `NativeEncoder.run`. Raises BundleError when it is not what compiled decoding reads: of a graph that
+    is only known once it has run."""
+    names = [*(spec.name for spec in MEMORY), past("readout")]
+    encoded: list[NDArray[Any]] = session.run(names, dict(inputs))
+    found = dict(zip(names, encoded, strict=True))
+    check(path, found, memory_shapes(manifest, found, *inputs["candidate_mask"].shape))
+    return encoded
 
 
 def alike(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_bundle import TinyBundles
 
 from bundle.arrays import read_arrays
 from bundle.manifest import (
     CATALOGUE,
     DECODE,
     ENCODE,
+    ENCODER,
+    EVALUATE,
     FEATURES,
     MANIFEST,
     SLATE,
@@ -26,6 +29,7 @@ from bundle.manifest import (
     sha256,
 )
 from engine.loaded_model import LoadedModel
+from engine.native.weights import read_decode, read_encode, read_evaluate
 from engine.settings import SessionSettings
 from service.serving.warm_up import warm_up
 
@@ -145,11 +149,111 @@ def test_weights_are_finite(broken: Path, name: str, value: float) -> None:
         LoadedModel.open(broken)
 
 
-@pytest.mark.parametrize("name", ["token_weights", "mix_weights", "mix_bias", "write_bias"])
-def test_compiled_decoding_reads_no_further_than_its_weights(broken: Path, name: str) -> None:
-    change_arrays(broken, DECODE, lambda arrays: arrays.update({name: arrays[name][..., :-1]}))
-    with pytest.raises(BundleError, match=f"{DECODE}: {name}: expected float32"):
+FREE = {(DECODE, "mix_bias"), (ENCODE, "embedding"), (EVALUATE, "embedding")}
+"""Arrays with an axis that nothing else says the length of: reasoning steps, and what tokens are embedded in,
+where only another array that is multiplied with it does not fit any more."""
+
+DAMAGES: dict[str, Callable[[Any], Any]] = {
+    "shorter": lambda array: array[:-1],
+    "longer": lambda array: np.concatenate([array, array[:1]]),
+    "narrower": lambda array: array[..., :-1],
+    "deeper": lambda array: array[None],
+    "double": lambda array: array.astype(np.float64),
+    "swapped": lambda array: array.astype(array.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "absent"])
+@pytest.mark.parametrize("file", [DECODE, ENCODE, EVALUATE])
+def test_compiled_code_reads_no_further_than_its_weights(
+    tiny_bundles: TinyBundles, tmp_path: Path, file: str, damage: str
+) -> None:
+    """Every array there is, of an evaluator those of the last of three members."""
+    bundle = tiny_bundles(evaluators=3)
+    model, broken, whole = LoadedModel.open(bundle), tmp_path / file, read_arrays(bundle / file)
+    read: dict[str, Callable[[], Any]] = {
+        DECODE: lambda: read_decode(broken, model.manifest),
+        ENCODE: lambda: read_encode(broken, model.manifest, model.features),
+        EVALUATE: lambda: read_evaluate(broken, model.features),
+    }
+    for name, array in whole.items():
+        own = name.rpartition(".")[2]
+        if name.startswith(("0.", "1.", "discounted")):
+            continue
+        if (file, own) in FREE and damage in ("shorter", "longer", "narrower"):
+            continue
+        damaged = {} if damage == "absent" else {name: DAMAGES[damage](array)}
+        np.savez(broken, allow_pickle=False, **{**without(whole, name), **damaged})
+        with pytest.raises(BundleError, match=rf"{file}: {name}: expected \S+ \[.*\], got "):
+            read[file]()
+
+
+def without(arrays: Arrays, name: str) -> Arrays:
+    return {key: array for key, array in arrays.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "tamper", "told"),
+    [
+        (DECODE, "mix_bias", lambda array: array[:, :-1], r"mix_bias: expected float32 \[8, 32\], got"),
+        (DECODE, "mix_bias", lambda array: array[:0], r"mix_bias: expected float32 \[1, 32\], got"),
+        (
+            ENCODE,
+            "token_vectors",
+            lambda array: array[:3],
+            r"token_vectors: expected .*, got float32 \[3, 16\]",
+        ),
+        (ENCODE, "embedding", lambda array: array[:-1], "embedding: expected"),
+        (ENCODE, "embedding", lambda array: array[:, :-1], "user_weights: expected"),
+        (ENCODE, "feedback_bias", lambda array: array[:2], r"feedback_bias: expected float32 \[3, 16\], got"),
+        (ENCODE, "slot_fields", lambda array: array + 9, "slot_fields: expected 0 to 2, got"),
+        (ENCODE, "slot_fields", lambda array: array - 1, "slot_fields: expected 0 to 2, got"),
+        (EVALUATE, "2.slot_fields", lambda array: array + 9, "2.slot_fields: expected 0 to 2, got"),
+        (EVALUATE, "1.token_vectors", lambda array: array[:3], "1.token_vectors: expected"),
+        (EVALUATE, "0.score_weights", lambda array: array[:0], "width"),
+        (EVALUATE, "1.place_vectors", lambda array: array[:-1], "1.place_vectors: expected"),
+        (
+            EVALUATE,
+            "discounted",
+            lambda array: array[None],
+            r"discounted: expected bool \[\], got bool \[1\]",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    tiny_bundles: TinyBundles, tmp_path: Path, file: str, name: str, tamper: Callable[[Any], Any], told: str
+) -> None:
+    broken = shutil.copytree(tiny_bundles(evaluators=3), tmp_path / "bundle")
+    change_arrays(broken, file, lambda arrays: arrays.update({name: tamper(arrays[name])}))
+    with pytest.raises(BundleError, match=f"{file}: .*{told}"):
         LoadedModel.open(broken)
+
+
+def test_weights_know_every_token_of_the_vocabulary(broken: Path) -> None:
+    size = json.loads((broken / FEATURES).read_text())["vocabulary_size"]
+    change(broken, "vocabulary_size", to=size + 1, file=FEATURES)
+    told = rf"{ENCODE}: embedding: expected float32 \[{size + 1}, 4\], got float32 \[{size}, 4\]"
+    with pytest.raises(BundleError, match=told):
+        LoadedModel.open(broken)
+
+
+def test_compiled_decoding_reads_no_further_than_what_a_graph_has_encoded(
+    tiny_bundles: TinyBundles, tmp_path: Path
+) -> None:
+    import onnx
+
+    broken = shutil.copytree(tiny_bundles(layers=1), tmp_path / "bundle")
+    graph = onnx.load(broken / ENCODER)
+    (user,) = (output for output in graph.graph.output if output.name == "user")
+    (keys,) = (output for output in graph.graph.output if output.name == "pointer_keys")
+    user.name, keys.name = keys.name, user.name
+    for node in graph.graph.node:
+        node.output[:] = [{"user": "pointer_keys", "pointer_keys": "user"}.get(n, n) for n in node.output]
+        node.input[:] = [{"user": "pointer_keys", "pointer_keys": "user"}.get(n, n) for n in node.input]
+    onnx.save(graph, broken / ENCODER)
+    sign(broken)
+    with pytest.raises(BundleError, match=rf"{ENCODER}: user: expected float32 \[1, 16\], got"):
+        warm_up(LoadedModel.open(broken), 50)
 
 
 def test_weights_in_graphs_are_finite(broken: Path) -> None:

@@ -17,7 +17,8 @@ from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native import runner
 from engine.native.encoder import NativeEncoder
-from engine.native.runner import FORMER_NAMES, NativeRunner
+from engine.native.runner import NativeRunner
+from engine.native.weights import FORMER_NAMES
 from engine.sessions import open_session
 from engine.settings import SessionSettings
 from export.parity import TorchRunner, compare, random_requests
@@ -91,7 +92,7 @@ def test_weights_under_their_former_names_are_read(bundle: Path, tmp_path: Path)
         former = {FORMER_NAMES.get(name, name): stored[name] for name in stored.files}
     assert "gates_bias" in former
     np.savez(tmp_path / DECODE, allow_pickle=False, **former)
-    older = NativeRunner(tmp_path, model.manifest, SessionSettings())
+    older = NativeRunner(tmp_path, model.manifest, model.features, SessionSettings())
     requests = random_requests(model.features, model.manifest, 20)
     assert compare(model.runner, older, requests).identical == 20
 

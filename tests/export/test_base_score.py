@@ -25,9 +25,10 @@ Scores = list[float] | None
 
 def exported(bundle: Path) -> list[Runner]:
     """Every path of a bundle."""
-    settings, manifest = SessionSettings(), LoadedModel.open(bundle).manifest
+    settings, model = SessionSettings(), LoadedModel.open(bundle)
+    manifest = model.manifest
     graphs = SlateRunner(bundle, manifest, settings), StepRunner(bundle, manifest, settings)
-    return [NativeRunner(bundle, manifest, settings), *graphs]
+    return [NativeRunner(bundle, manifest, model.features, settings), *graphs]
 
 
 def by_score(scores: Scores, candidates: int) -> NDArray[np.int64]:

@@ -68,7 +68,7 @@ def test_one_network_is_evaluated_as_several_are(tmp_path: Path, bundle: Path) -
     weights = evaluate_weights(evaluator)
     assert weights is not None
     np.savez(tmp_path / EVALUATE, allow_pickle=False, **weights)
-    native = NativeEvaluator(tmp_path / EVALUATE, threads=1)
+    native = NativeEvaluator(tmp_path / EVALUATE, model.features, threads=1)
     for arrays, _ in random_requests(model.features, model.manifest, 10, sizes=(5, 24)):
         inputs, slates = collate([arrays]), np.array([[3, 0, 4, 1, NO_ITEM]])
         found = native.values(native.encode(inputs), np.zeros(1, np.int64), slates)
