@@ -228,7 +228,8 @@ class Settings(BaseSettings):
     )
     max_items: PositiveInt = Field(2000, description="most items in a request")
     max_top_n: PositiveInt = Field(
-        200, description="most items of a request that are re-ranked, if its `top_n` asks for as many"
+        200,
+        description="most items of a request that are re-ranked, by its `top_n` or the model's slate length",
     )
     max_id_length: PositiveInt = Field(128, description="longest item or user id, in characters")
     max_features: PositiveInt = Field(64, description="most features of an item, a user or a request")

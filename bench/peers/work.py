@@ -62,16 +62,15 @@ class Work:
         """Parse, validate, look the user up, assemble features."""
         request, features = parse(RerankRequest, body), self._model.features
         check_rerank(request, self._settings)
-        selection, rules, controls = prepare(self._model, request, RuleLimits())
+        prepared = prepare(self._model, request, RuleLimits())
         known = self._users.get(request.user_id or "")
         arrived, request_id = monotonic(), uuid4().hex
         whose = self._served, "", free
         ignored = undeclared(features, request)
-        prepared = selection, rules, controls, ignored
-        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, *prepared)
+        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, *prepared, ignored)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
-        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS, ignored))
+        return Job(rerank, assemble(features, request, prepared[0], known or ANONYMOUS, ignored))
 
     def infer(self, jobs: list[Job]) -> list[Slate]:
         """One call of the engine for a batch."""

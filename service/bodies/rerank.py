@@ -103,7 +103,7 @@ class RerankRequest(IdentifiedBody):
     top_n: Positive | None = Field(
         None,
         description="How many items are wanted, up to a limit of the service; more than there are is no "
-        "error. The model's slate length if absent.",
+        "error. The model's slate length if absent, up to the same limit.",
     )
     return_all: bool = Field(False, description="Append the other items, in the caller's order.")
     deadline_ms: Annotated[float, Field(gt=0)] | None = Field(

@@ -19,7 +19,8 @@ from service.serving.rules import AT_ONCE, RuleLimits, Rules, constrain
 Charge = Callable[[float], None]
 """Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
-Prepared = tuple[Selection, Rules | None, Controls]
+Prepared = tuple[Selection, Rules | None, Controls, int]
+"""The last: how many items are wanted."""
 
 
 async def judged(
@@ -57,7 +58,8 @@ async def judged(
 def prepare(
     model: LoadedModel, request: RerankRequest, limits: RuleLimits, within: int | None = None
 ) -> Prepared:
-    """The candidates of a request, its rules, and how its list is to be written.
+    """The candidates of a request, its rules, how its list is to be written, and how many items are wanted:
+    the model's slate length, within the limit, where the request does not say.
 
     Args:
         within: as in `constrain`.
@@ -67,13 +69,15 @@ def prepare(
         EffortError: by `constrain`.
     """
     selection = select(model.features, request)
-    top_n = request.top_n or model.manifest.slate_length
+    wanted = request.top_n or min(model.manifest.slate_length, limits.max_top_n)
     if request.constraints is None:
-        return selection, None, _controls(model, request, min(top_n, len(selection.candidates)))
-    rules = constrain(model.features, request, selection, top_n, limits, within)
+        return selection, None, _controls(model, request, min(wanted, len(selection.candidates))), wanted
+    rules = constrain(model.features, request, selection, wanted, limits, within)
     selection = selection._replace(candidates=rules.candidates)
     controls = _controls(model, request, rules.own.length)
-    return selection, rules, replace(controls, constraints=rules.own) if rules.bind else controls
+    if rules.bind:
+        controls = replace(controls, constraints=rules.own)
+    return selection, rules, controls, wanted
 
 
 def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> Controls:

@@ -69,6 +69,7 @@ class _Rerank:
     selection: Selection
     rules: Rules | None
     controls: Controls
+    wanted: int
     ignored: Ignored
     recommendation_id: str | None = None
     context: ContextResult | None = None
@@ -150,16 +151,17 @@ class Reranker:
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         try:
             asked = served, request, self._rule_limits
-            selection, rules, controls = await judged(self._hard_rules, *asked, deadline, caller, charge)
+            prepared = await judged(self._hard_rules, *asked, deadline, caller, charge)
         except GenerationError as error:
             fault = self._fault(served, error)
             await self._refusals.turn()
             raise fault from None
+        selection, rules, _, _ = prepared
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         ignored = undeclared(served.model.features, request) + ([] if rules is None else rules.ignored)
         call = request, request_id, served, caller, charge, arrived, deadline
-        rerank = _Rerank(*call, selection, rules, controls, ignored)
+        rerank = _Rerank(*call, *prepared, ignored)
         fallback: Fallback | None
         slate: Slate | None = None
         try:
@@ -260,7 +262,7 @@ class Reranker:
         patience_s = self._default_deadline_ms / 1000
 
         def write(model: LoadedModel) -> tuple[list[str], int]:
-            selection, _, controls = prepare(model, request, limits)
+            selection, _, controls, _ = prepare(model, request, limits)
             inputs = assemble(model.features, request, selection, rerank.user)
             controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
             (written,) = model.generate([inputs], [controls])
@@ -314,7 +316,7 @@ def _respond(
 ) -> RerankResponse:
     request, manifest, controls = rerank.request, rerank.served.model.manifest, rerank.controls
     placed = [rerank.selection.candidates[position.index] for position in slate.positions] if slate else []
-    completion = complete(request, rerank.rules, placed, manifest.slate_length)
+    completion = complete(request, rerank.rules, placed, rerank.wanted)
     sampling = None
     if slate is not None and controls.seed is not None:
         sampling = UsedSampling(temperature=controls.selection_temperature, seed=controls.seed)

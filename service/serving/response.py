@@ -12,15 +12,10 @@ from service.serving.rules import Completion, Rules
 Result, Reasoning, TracePosition = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.TracePosition)
 
 
-def complete(
-    request: RerankRequest, rules: Rules | None, placed: Sequence[int], slate_length: int
-) -> Completion:
-    """What follows the items that the model has placed: as far as `top_n` asks, the others in the caller's
+def complete(request: RerankRequest, rules: Rules | None, placed: Sequence[int], wanted: int) -> Completion:
+    """What follows the items that the model has placed: as far as is wanted, the others in the caller's
     order, or as the rules let them; then, with `return_all`, what is left, in the caller's order. To a list
     that the rules cut short nothing is appended: it would stand where they hold.
-
-    Args:
-        slate_length: how many are wanted if the request does not say.
     """
     shown: Sequence[int]
     if rules is None:
@@ -32,7 +27,7 @@ def complete(
     if top.shortened_by:
         rest = []
     elif not request.return_all:
-        rest = [] if rules else rest[: max(0, (request.top_n or slate_length) - len(placed))]
+        rest = [] if rules else rest[: max(0, wanted - len(placed))]
     return Completion(top.items + rest, top.shortened_by)
 
 

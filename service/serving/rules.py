@@ -26,8 +26,9 @@ AT_ONCE = 512
 
 
 class RuleLimits(NamedTuple):
-    """Settings of the same names."""
+    """Settings of the same names: how long a list is, and how much its rules may ask."""
 
+    max_top_n: int = 200
     max_limited_groups: int = 256
     max_constraint_states: int = STATES
 

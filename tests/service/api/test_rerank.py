@@ -1,8 +1,11 @@
 """What a rerank answers, with a real bundle."""
 
 import asyncio
+import json
 import math
+import shutil
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from error_answers import faulty_fields, refused
 from rerank_client import Client, Serve
 
+from bundle.manifest import MANIFEST
 from service.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -51,6 +55,29 @@ async def test_greedy_answers_repeat(client: Client) -> None:
 
 async def test_the_slate_length_of_the_model_is_the_default(client: Client) -> None:
     assert len((await client.rerank(ITEMS)).json()["results"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed"),
+    [
+        ({}, 5),
+        ({"return_all": True}, 25),
+        ({"top_n": 3}, 3),
+        ({"constraints": {"excluded": ["i0"]}}, 5),
+        ({"deadline_ms": 1e-6}, 5),
+        ({"deadline_ms": 1e-6, "constraints": {"excluded": ["i0"]}}, 5),
+    ],
+)
+async def test_a_models_own_slate_length_is_within_the_limit(
+    serve: Serve, bundle: Path, tmp_path: Path, asked: dict[str, Any], listed: int
+) -> None:
+    shutil.copytree(bundle, tmp_path, dirs_exist_ok=True)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {"slate_length": 9_999}))
+    async with serve(bundle=tmp_path, max_top_n=5) as client:
+        results = (await client.rerank(["nobody", *ITEMS], **asked)).json()["results"]
+    ranked = 0 if "deadline_ms" in asked else min(listed, 5)
+    assert [result["score"] is not None for result in results] == [n < ranked for n in range(listed)]
 
 
 async def test_top_n_beyond_the_list_is_no_error(client: Client) -> None:
