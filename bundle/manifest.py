@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, ValidationError
 
 from bundle.contract import CONTRACT_VERSION, COUNTERS, TensorSpec
-from bundle.errors import RerankerError
+from bundle.errors import RerankerError, in_a_line
 from bundle.features.schema import Frozen
 from bundle.reference import Reference
 
@@ -158,7 +158,7 @@ def read_manifest(bundle: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise BundleError(f"{path}: not a manifest this version can read: {error}") from error
+        raise BundleError(f"{path}: not a manifest this version can read: {in_a_line(error)}") from None
     if manifest.contract_version != CONTRACT_VERSION:
         raise BundleError(
             f"{bundle}: written under step contract {manifest.contract_version}, "

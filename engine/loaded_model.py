@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from bundle.arrays import Arrays
+from bundle.errors import in_a_line
 from bundle.features.assembly import FeatureAssembler, collate
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
@@ -40,7 +41,8 @@ class LoadedModel:
         try:
             fitted = FittedFeatures.model_validate_json((bundle / FEATURES).read_bytes())
         except ValidationError as error:
-            raise BundleError(f"{bundle / FEATURES}: not features this version can read: {error}") from error
+            told = f"not features this version can read: {in_a_line(error)}"
+            raise BundleError(f"{bundle / FEATURES}: {told}") from None
         features = FeatureAssembler(fitted, Catalogue.load(bundle / CATALOGUE, fitted))
         settings = settings or SessionSettings()
         opened = bundle, manifest, features, settings

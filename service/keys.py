@@ -21,7 +21,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, ValidationError
 
-from bundle.errors import RerankerError
+from bundle.errors import RerankerError, in_a_line
 
 Scope = Literal["rerank", "feedback", "users", "admin", "metrics"]
 
@@ -63,8 +63,7 @@ def read_grants(file: Path | None, text: str | None) -> Mapping[str, Grant]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KeysError(f"{where}{error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise KeysError(f"{where}{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise KeysError(f"{where}{in_a_line(error)}") from None
     digests = [digest for grant in grants.values() for digest in grant.sha256]
     if not digests:
         raise KeysError(f"{where}there is no key in it")

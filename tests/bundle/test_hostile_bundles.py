@@ -307,6 +307,35 @@ def test_features_are_whole(broken: Path, place: tuple[str, ...], value: Any) ->
         LoadedModel.open(broken)
 
 
+@pytest.mark.parametrize(
+    ("file", "place", "value", "told"),
+    [
+        (MANIFEST, ("width",), 0, "manifest this version can read: width: Input should be greater than"),
+        (MANIFEST, ("gate", "quantile"), "x\ny", "gate.quantile: Input should be a valid number"),
+        (MANIFEST, ("hashes", "a\nb"), "0", r"hashes\.a b"),
+        (MANIFEST, ("k" * 10**5,), 0, "kkk"),
+        (FEATURES, ("vocabulary_size",), [1] * 1000, "vocabulary_size: Input should be a valid integer"),
+        (FEATURES, ("vocabulary",), {}, "can read: nothing was learned of"),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_told_in_a_line(
+    broken: Path, file: str, place: tuple[str, ...], value: Any, told: str
+) -> None:
+    document = node = json.loads((broken / file).read_text())
+    for name in place[:-1]:
+        node = node[name]
+    node[place[-1]] = value
+    (broken / file).write_text(json.dumps(document))
+    if file != MANIFEST:
+        sign(broken)
+    with pytest.raises(BundleError, match=told) as refused:
+        LoadedModel.open(broken)
+    line = str(refused.value).removeprefix(str(broken))
+    assert "\n" not in line
+    assert len(line) < 600
+    assert "pydantic" not in line
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
