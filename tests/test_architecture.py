@@ -160,7 +160,7 @@ def test_every_error_has_one_root() -> None:
     """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
     bases = {
         node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for room in ("bundle", "constraints", "engine", "model", "export", "evidence", "service")
+        for room in ("bundle", "constraints", "decisions", "engine", "model", "export", "evidence", "service")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
