@@ -93,8 +93,8 @@ def log_files(directory: Path) -> list[Path]:
     Raises:
         DecisionLogError: there are none.
     """
-    plain = set(directory.rglob("*.jsonl"))
-    packed = {path for path in directory.rglob("*.jsonl.gz") if path.with_suffix("") not in plain}
+    packed = set(directory.rglob("*.jsonl.gz"))
+    plain = {path for path in directory.rglob("*.jsonl") if _packed(path) not in packed}
     if not plain | packed:
         raise DecisionLogError(f"{directory}: no *.jsonl or *.jsonl.gz here")
     return sorted(plain | packed)
@@ -270,4 +270,13 @@ def _check(decision: Decision) -> None:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    if path.suffix != ".gz":
+        try:
+            return path.open("rb")
+        except FileNotFoundError:  # it was compressed since it was found
+            path = _packed(path)
+    return cast(IO[bytes], gzip.open(path, "rb"))
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from decisions.lines import Decision, Feedback, Forgotten, Line, Outcome, Shown, encode
-from decisions.reading import DISORDER_S, DecisionLogError, Joined, Tally, log_files, read_decisions
+from decisions.reading import (
+    DISORDER_S,
+    DecisionLogError,
+    Joined,
+    Tally,
+    log_files,
+    read_decisions,
+    read_lines,
+)
 
 
 def decision(name: str | None, at: float, user: str | None = "u", **given: object) -> Decision:
@@ -165,9 +173,11 @@ def test_half_a_compressed_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_being_compressed_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl.gz", [decision("1", 0.0), clicked("1", 1.0, "a")])
     write(tmp_path / "a.jsonl", [decision("1", 0.0), clicked("1", 1.0, "a")])
-    (tmp_path / "a.jsonl.gz").write_bytes(b"half")
-    assert log_files(tmp_path) == [tmp_path / "a.jsonl"]
+    assert log_files(tmp_path) == [tmp_path / "a.jsonl.gz"]
+    (tmp_path / "a.jsonl").unlink()
+    assert [line.at for _, line in read_lines(tmp_path / "a.jsonl")] == [0.0, 1.0]  # compressed meanwhile
     assert items(read(tmp_path)[0]) == {"1": ["a"]}
 
 
