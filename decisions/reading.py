@@ -7,12 +7,15 @@ decisions of one window, not the log. Knows nothing of models, and not what an o
 import gzip
 import heapq
 import zlib
+from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
 from decisions.lines import Decision, Feedback, Forgotten, Line, Outcome, decode
@@ -189,6 +192,15 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
             yield left.joined(tally)
 
 
+def matrix_values(decision: Decision) -> NDArray[np.float32]:
+    """The numbers of its matrix, NaN where absent. `[N, names]`. Raises: ValueError: they are not so many."""
+    assert decision.matrix is not None
+    data, shape = a2b_base64(decision.matrix.data), (len(decision.items), len(decision.matrix.names))
+    if len(data) != 4 * shape[0] * shape[1]:
+        raise ValueError(f"matrix.data: {len(data)} bytes, expected {shape[0]} x {shape[1]} float32")
+    return np.frombuffer(data, "<f4").reshape(shape)
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A decision whose window is not over, and what has come of it."""
@@ -267,6 +279,8 @@ def _check(decision: Decision) -> None:
     for name in ("propensity", "reasoning_tokens", "entropy_before", "entropy_after"):
         if len(getattr(decision, name)) not in (written, 0):
             raise ValueError(f"{name}: {len(getattr(decision, name))} positions, probability has {written}")
+    if decision.matrix is not None:
+        matrix_values(decision)
 
 
 def _opened(path: Path) -> IO[bytes]:

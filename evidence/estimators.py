@@ -64,7 +64,8 @@ def step_weights(old: Floats, new: Floats) -> Floats:
 def cascade_weights(old: Floats, new: Floats) -> Floats:
     """prod_{j <= k} new_j / old_j: right where an item's worth depends on those above it only (McInerney et
     al. 2020, "Counterfactual Evaluation of Slate Recommendations with Sequential Reward Interactions")."""
-    return np.cumprod(new / old, axis=1)
+    weights: Floats = np.cumprod(new / old, axis=1, dtype=np.float64)
+    return weights
 
 
 def slate_weights(old: Floats, new: Floats) -> Floats:
@@ -129,12 +130,11 @@ def resampled(terms: Terms, people: NDArray[np.integer]) -> Floats:
     np.add.at(sums, whose, np.hstack(terms))
     rng = np.random.default_rng(0)
     part = max(1, 20_000_000 // count)  # of the resamples, to bound memory
-    drawn = []
+    drawn: list[Floats] = []
     for start in range(0, RESAMPLES, part):
         times = rng.multinomial(count, np.full(count, 1 / count), size=min(part, RESAMPLES - start))
-        drawn.append(times @ sums)
-    numerators, denominators = np.hsplit(np.concatenate(drawn), 2)
-    return _value(numerators, denominators)
+        drawn.append(times.astype(np.float64) @ sums)
+    return _value(*np.hsplit(np.concatenate(drawn), 2))
 
 
 def interval(draws: Floats) -> tuple[float, float]:

@@ -86,7 +86,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
-    "model.data": ("bundle", "model.progress"),
+    "model.data": ("bundle", "decisions", "model.progress"),
     "model.training": (
         "constraints",
         *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
