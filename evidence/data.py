@@ -77,6 +77,7 @@ WORLDS = (
 )
 
 GAIN_ALONE = ("EGLR", "without reasoning")
+BESIDE_FIRST_STAGE = (*GAIN_ALONE, *FROM_SCORE, "LambdaMART", "initial score alone")
 WEAKER = (
     replace(_world("simulator-quarter", strength=0.25), only=GAIN_ALONE),
     replace(_world("simulator-half", strength=0.5), only=GAIN_ALONE),
@@ -112,6 +113,14 @@ DATA = {
             ("item CTR", *WITH_GRPO, *SAME_EVALUATORS),
             files=(movietweetings.RATINGS, movietweetings.MOVIES),
             by_time=True,
+        ),
+        Data(
+            "movietweetings-scored",
+            "movietweetings",
+            "ndcg@10",
+            only=BESIDE_FIRST_STAGE,
+            first_stage=True,
+            files=(movietweetings.RATINGS, movietweetings.MOVIES),
         ),
         Data(
             "kuairand",

@@ -33,6 +33,7 @@ TITLES = {
     "simulator-none": "simulator, no effects between items",
     "ranklens": "RankLens, 24 candidates",
     "movietweetings": "MovieTweetings, 50 candidates",
+    "movietweetings-scored": "MovieTweetings, with LambdaMART's score",
     "movietweetings-by-time": "MovieTweetings, tested on later lists",
     "kuairand": "KuaiRand, 5 to 50 candidates",
 }
