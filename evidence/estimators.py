@@ -12,7 +12,8 @@ Every estimate is a sum of ratios of sums over lists (`Terms`), so that one boot
 `evidence.off_policy_truth` says which to believe when; tests compare them with Open Bandit Pipeline's.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,15 @@ def self_normalised_doubly_robust(
     return _beside(direct_method(expected), self_normalised(weights, rewards - predicted))
 
 
+def shrunk(weights: Floats) -> Floats:
+    """w L / (w^2 + L): what the weights of a doubly robust estimate are shrunk to, so that no list counts for
+    more than sqrt(L) / 2, and one that is worth little goes over into the direct method (Su et al. 2020,
+    "Doubly Robust Off-Policy Evaluation with Shrinkage", optimistic; their lambda grows with the log here, so
+    that the bias goes away)."""
+    lists = len(weights)
+    return weights * lists / (weights**2 + lists)
+
+
 def overlap(weights: Floats) -> Overlap:
     totals, squares = weights.sum(0), (weights**2).sum(0)
     effective = np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
@@ -121,20 +131,28 @@ def overlap(weights: Floats) -> Overlap:
     )
 
 
-def resampled(terms: Terms, people: NDArray[np.integer]) -> Floats:
-    """The estimate of logs whose people are drawn with replacement: the same draws for the same people, so
-    that differences of two estimates are paired. `people`: whose each list is, `[L]`. `[R]`."""
+def resampled(estimates: Sequence[Terms], people: NDArray[Any]) -> list[Floats]:
+    """The estimates of logs whose people are drawn with replacement: the same draws for all of them, and
+    whenever the people are the same, so that differences are paired.
+
+    Args:
+        people: whose each list is, `[L]`.
+
+    Returns:
+        `[R]` for each estimate.
+    """
     _, whose = np.unique(people, return_inverse=True)
     count = int(whose.max()) + 1
-    sums = np.zeros((count, 2 * terms.numerators.shape[1]))
-    np.add.at(sums, whose, np.hstack(terms))
-    rng = np.random.default_rng(0)
-    part = max(1, 20_000_000 // count)  # of the resamples, to bound memory
-    drawn: list[Floats] = []
-    for start in range(0, RESAMPLES, part):
-        times = rng.multinomial(count, np.full(count, 1 / count), size=min(part, RESAMPLES - start))
-        drawn.append(times.astype(np.float64) @ sums)
-    return _value(*np.hsplit(np.concatenate(drawn), 2))
+    columns = np.hstack([array for terms in estimates for array in terms])
+    sums = np.zeros((count, columns.shape[1]))
+    np.add.at(sums, whose, columns)
+    rng, drawn = np.random.default_rng(0), np.empty((RESAMPLES, columns.shape[1]))
+    for row in drawn:
+        times = np.bincount(rng.integers(count, size=count), minlength=count)
+        row[:] = times @ sums
+    widths = [array.shape[1] for terms in estimates for array in terms]
+    parts = np.split(drawn, np.cumsum(widths)[:-1], axis=1)
+    return [_value(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def interval(draws: Floats) -> tuple[float, float]:

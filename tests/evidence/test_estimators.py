@@ -60,7 +60,7 @@ def test_overlap_of_three_lists() -> None:
 
 def test_no_support_is_no_number() -> None:
     assert np.isnan(self_normalised(np.zeros((3, 2)), REWARDS).value)
-    assert np.isnan(interval(resampled(self_normalised(np.zeros((3, 2)), REWARDS), np.arange(3)))).all()
+    assert np.isnan(interval(resampled([self_normalised(np.zeros((3, 2)), REWARDS)], np.arange(3))[0])).all()
 
 
 class Tiny:
@@ -125,8 +125,8 @@ def test_intervals_resample_people() -> None:
     rng = np.random.default_rng(1)
     tastes = rng.normal(size=200)
     rewards = np.repeat(tastes, 10)[:, None] + rng.normal(0.0, 0.1, size=(2000, 1))
-    low, high = interval(resampled(on_policy(rewards), np.repeat(np.arange(200), 10)))
-    alone = interval(resampled(on_policy(rewards), np.arange(2000)))
+    low, high = interval(*resampled([on_policy(rewards)], np.repeat(np.arange(200), 10)))
+    alone = interval(*resampled([on_policy(rewards)], np.arange(2000)))
     assert (high - low) / 2 == pytest.approx(1.96 * tastes.std() / 200**0.5, rel=0.1)
     assert high - low > 2.5 * (alone[1] - alone[0])
 
@@ -134,8 +134,8 @@ def test_intervals_resample_people() -> None:
 def test_differences_are_paired() -> None:
     rewards = np.random.default_rng(1).normal(size=(500, 3))
     better = rewards + 0.1
-    people = np.arange(500)
-    difference = resampled(on_policy(better), people) - resampled(on_policy(rewards), people)
+    above, below = resampled([on_policy(better), on_policy(rewards)], np.arange(500))
+    difference = above - below
     assert difference == pytest.approx(np.full(len(difference), 0.3))
 
 
