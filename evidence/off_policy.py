@@ -2,7 +2,7 @@
 
     python -m evidence.off_policy --decisions DIR --bundle NEW
 
-Expected positives a list by six estimators (`evidence.estimators`), each beside what the lists of the log
+Expected positives a list by seven estimators (`evidence.estimators`), each beside what the lists of the log
 brought. The bundle is judged as if it explored as the log did, unless it is told how; judged greedily, most
 of its lists were never shown. Judge by a log that the bundle has not learned from.
 """

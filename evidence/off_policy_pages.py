@@ -20,8 +20,10 @@ from evidence.judging import DM, ENOUGH, NAMES, RIPS
 from evidence.results import RESULTS
 
 STORED = "off_policy.json"
-PAGE, FIGURE = "docs/off-policy.md", "docs/images/off-policy.png"
+PAGES, FIGURE = ("docs/off-policy.md",), "docs/images/off-policy.png"
 Case = dict[str, Any]
+Kept = dict[str, Any]
+"""`rows` are cases, `truth` the value and its standard error by policy and length."""
 
 
 def summary(cases: Sequence[Case], truth: dict[str, Any], name: str) -> list[str]:
@@ -72,7 +74,7 @@ HEADER = (
 )
 
 
-def tables(kept: dict[str, Any]) -> dict[str, str]:
+def blocks(kept: Kept) -> dict[str, str]:
     rows, truth = kept["rows"], kept["truth"]
     made = {}
     for length in sorted({case["length"] for case in rows}):
@@ -90,7 +92,7 @@ def tables(kept: dict[str, Any]) -> dict[str, str]:
     return made
 
 
-def draw(kept: dict[str, Any], path: Path) -> None:
+def draw(kept: Kept, path: Path) -> None:
     """Every case: what each estimator says beside the truth, coloured by effective lists."""
     rows, truth = kept["rows"], kept["truth"]
     lengths = sorted({case["length"] for case in rows})
@@ -116,10 +118,14 @@ def draw(kept: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def stored() -> Kept:
+    kept: Kept = json.loads((pages.ROOT / RESULTS / STORED).read_text())
+    return kept
+
+
 def write_pages() -> None:
-    kept = json.loads((RESULTS / STORED).read_text())
-    pages.write([PAGE], tables(kept))
-    draw(kept, pages.ROOT / FIGURE)
+    pages.write(PAGES, blocks(stored()))
+    draw(stored(), pages.ROOT / FIGURE)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evidence.judging import NAMES, RIPS
-from evidence.off_policy_pages import draw, effective, summary, tables
+from evidence.off_policy_pages import blocks, draw, effective, summary
 from evidence.off_policy_truth import (
     InitialScore,
     Judged,
@@ -128,7 +128,7 @@ def test_a_row_of_the_table_by_hand(tmp_path: Path) -> None:
     assert row[2:5] == ["0.503", "+0.167", "67%"]
     assert row[5:] == ["2", "0.100", "+0.000", "50%"]
     assert effective(cases[0], RIPS) == 1000
-    made = tables({"rows": cases, "truth": truth})
+    made = blocks({"rows": cases, "truth": truth})
     assert set(made) == {"off-policy-4", "off-policy-logging"}
     assert "| x | 4 | 2 of 6 | 0.750 |" in made["off-policy-logging"]
     draw(
