@@ -18,6 +18,7 @@ from evidence.estimators import (
     resampled,
     self_normalised,
     self_normalised_doubly_robust,
+    shrunk,
     slate_weights,
     step_weights,
 )
@@ -56,6 +57,15 @@ def test_overlap_of_three_lists() -> None:
     assert (found.largest, found.unsupported) == (2.0, pytest.approx(1 / 3))
     assert found.mean == pytest.approx(2 / 3)
     assert overlap(np.zeros((3, 2))).effective == 0.0
+
+
+def test_shrunk_weights_of_three_lists() -> None:
+    found = shrunk(np.array([[0.0, 3.0], [1.0, 1e6], [3.0, 3**0.5]]))
+    assert found.tolist() == [
+        [0.0, pytest.approx(9 / 12)],
+        [pytest.approx(3 / 4), pytest.approx(0.0, abs=1e-5)],
+        [pytest.approx(9 / 12), pytest.approx(3**0.5 / 2)],
+    ]
 
 
 def test_no_support_is_no_number() -> None:
