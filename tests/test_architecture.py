@@ -86,7 +86,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
-    "model.data": ("bundle", "model.progress"),
+    "model.data": ("bundle", "decisions", "model.progress"),
     "model.training": (
         "constraints",
         *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
@@ -160,7 +160,7 @@ def test_every_error_has_one_root() -> None:
     """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
     bases = {
         node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for room in ("bundle", "constraints", "engine", "model", "export", "evidence", "service")
+        for room in ("bundle", "constraints", "decisions", "engine", "model", "export", "evidence", "service")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
