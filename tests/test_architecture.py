@@ -30,13 +30,16 @@ OURS = (
 SERVICE = ("service.errors", "service.settings")
 """Known to every room of the service."""
 
+OFF_POLICY = ("evidence.judging", "evidence.logged_lists", "evidence.off_policy")
+"""What a bundle is worth by a log, which is asked before it goes live."""
+
 ARROWS: dict[str, tuple[str, ...]] = {
     "bundle": (),
     "constraints": ("bundle.compiled", "bundle.errors"),
     "decisions": ("bundle.errors",),
     "engine": ("bundle", "constraints"),
     "model": ("bundle", "constraints", "decisions"),
-    "export": ("engine", "model", "bundle", "constraints", "decisions"),
+    "export": ("engine", "model", "bundle", "constraints", "decisions", *OFF_POLICY),
     "evidence": ("export", "engine", "model", "bundle", "decisions"),
     "service": ("engine", "bundle", "constraints", "decisions"),
     "loadtest": (),
