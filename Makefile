@@ -1,9 +1,10 @@
-.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit container-test clean
+.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 BUNDLE ?= bundles/ranklens
 RUN := .venv/bin/python
+WHERE := import sysconfig; print(sysconfig.get_path("purelib"))
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -76,6 +77,13 @@ audit: setup  ## known weaknesses of the pinned packages; says aloud when no sou
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
 	build/audit/bin/python -m deploy.audit
+
+clients: setup  ## other APIs' public clients against the service, in an environment of their own over .venv
+	$(RUN) -m venv build/clients
+	$(RUN) -c '$(WHERE)' > "$$(build/clients/bin/python -c '$(WHERE)')/project.pth"
+	build/clients/bin/pip install --quiet --editable '.[clients]'
+	build/clients/bin/python -c 'import cohere, llama_index.postprocessor.jinaai_rerank, tritonclient.http'
+	build/clients/bin/python -m pytest tests/service/api/test_other_clients.py
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))

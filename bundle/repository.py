@@ -80,7 +80,7 @@ class Repository:
         """
         if not self._holds_models:
             return [locate(self._path)]
-        return [locate(link.parent) for link in sorted(self._path.glob(f"*/{CURRENT}"))]
+        return [locate(folder) for folder in self._models()]
 
     def find(self, name: str, version: str) -> Path:
         """Where a version of a model is. Whether the bundle agrees is for its reader to see.
@@ -98,7 +98,13 @@ class Repository:
     @property
     def _holds_models(self) -> bool:
         here = (self._path / CURRENT).is_symlink() or (self._path / MANIFEST).exists()
-        return not here and any(self._path.glob(f"*/{CURRENT}"))
+        return not here and bool(self._models())
+
+    def _models(self) -> list[Path]:
+        """Their folders; `glob` would leave out those whose link leads nowhere."""
+        if not self._path.is_dir():
+            return []
+        return sorted(folder for folder in self._path.iterdir() if os.path.lexists(folder / CURRENT))
 
 
 def _missing(folder: Path, version: str) -> BundleError:

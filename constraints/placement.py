@@ -12,7 +12,7 @@ import numpy as np
 
 from bundle.compiled import compiled
 from constraints.layout import BITS, EFFORT, NONE, WITNESSES, lay_out
-from constraints.search import FOUND, LATE, UNKNOWN, counts_hold, search
+from constraints.search import FOUND, LATE, UNKNOWN, search
 from constraints.standing import (
     bar_neighbours,
     counts_there,
@@ -152,6 +152,55 @@ def _find(data, at, position, k, into, effort, deadline):  # type: ignore[no-unt
 
 
 @compiled
+def _allow_by_counts(data, at, position, blocked, urgent):  # type: ignore[no-untyped-def]
+    """Where counts decide: `counts_hold` with one of each kind placed. What caps leave room for keeps the
+    slate long enough, for it is independent in a matroid, whose rank its contraction lowers by one. Floors
+    are counted for the groups that it is in alone, because nothing changes elsewhere."""
+    groups = at.groups
+    tops = np.empty(at.rules - at.caps, np.int64)
+    count = 0
+    for f in range(at.caps, at.rules):  # they ascend
+        top = data[at.span + f]
+        if top > position and (count == 0 or tops[count - 1] != top):
+            tops[count] = top
+            count += 1
+    room, members = np.full(groups + 1, data[at.remaining]), np.zeros(groups + 1, np.int64)
+    own, below = np.zeros((count, groups + 1), np.int64), np.zeros((count, groups + 1), np.int64)
+    if count:
+        for k in range(at.kinds):
+            members[data[at.group_of_kind + k]] += data[at.left + k]
+        for r in range(at.caps):
+            g = data[at.group_of + r]
+            room[g] = min(room[g], data[at.counts + r] - data[at.used + r])
+        for f in range(at.caps, at.rules):
+            for t in range(count):
+                if data[at.span + f] <= tops[t]:
+                    g = data[at.group_of + f]
+                    own[t, g] = max(own[t, g], data[at.counts + f] - data[at.used + f])
+        for g in range(groups):
+            above = data[at.parent + g]
+            members[above] += min(members[g], room[g])
+            for t in range(count):
+                below[t, above] += max(below[t, g], own[t, g])
+    for k in range(at.kinds):
+        if data[at.left + k] == 0 or not fits(data, at, k, blocked, urgent):
+            continue
+        holds = True
+        for t in range(count):
+            fewer, less, g = 1, 0, data[at.group_of_kind + k]  # of members that may come, and of demand
+            while holds and g < groups:
+                fill = min(members[g] - fewer, room[g] - 1)
+                demand = max(below[t, g] - less, own[t, g] - 1)
+                holds = demand <= fill
+                fewer = min(members[g], room[g]) - fill
+                less = max(below[t, g], own[t, g]) - demand
+                g = data[at.parent + g]
+            holds &= below[t, groups] - less <= data[at.free + tops[t]] - data[at.free + position + 1]
+        if holds:
+            data[at.via + k] = 0
+
+
+@compiled
 def allow(data, at, deadline):  # type: ignore[no-untyped-def]
     """Write to `via` which kinds may stand at the next position: those with another number than NONE. None
     may where it is pinned or past the end.
@@ -169,17 +218,14 @@ def allow(data, at, deadline):  # type: ignore[no-untyped-def]
         return True
     blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
     look_around(data, at, position, blocked, urgent)
+    if at.counted == 1:
+        _allow_by_counts(data, at, position, blocked, urgent)
+        data[at.looked_at] = position
+        return True
     witnesses, share = 1, max(1, 2 * at.memory_size // SHARES)
-    if at.counted == 0:
-        _read_witness(data, at, 0, position)
+    _read_witness(data, at, 0, position)
     for k in range(at.kinds):
         if data[at.left + k] == 0 or not fits(data, at, k, blocked, urgent):
-            continue
-        if at.counted == 1:
-            put(data, at, position, k, 1)
-            if counts_hold(data, at, position + 1, at.length):
-                data[at.via + k] = 0
-            put(data, at, position, k, -1)
             continue
         via = _into_a_witness(data, at, k, position, witnesses)
         if via == NONE:

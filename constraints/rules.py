@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
 
+ONE_OF = " of "
+"""In a name, between the rule as it was asked for and the one of several caps that it means."""
+
+
+def rule_of(name: str) -> str:
+    """The rule as it was asked for."""
+    return name.partition(ONE_OF)[0]
+
 
 @dataclass(frozen=True, eq=False)
 class Cap:
@@ -48,7 +56,7 @@ class Constraints:
 
 
 class ConflictError(RerankerError):
-    """No slate satisfies these together; without any one of them, one would."""
+    """No slate satisfies these together; without any one of them one would, as far as that was tried."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(" and ".join(names))

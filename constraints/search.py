@@ -93,8 +93,10 @@ def counts_hold(data, at, position, goal):  # type: ignore[no-untyped-def]
         data[fill + data[at.parent + g]] += data[fill + g]
     if data[fill + groups] < data[at.free + goal] - data[at.free + position]:
         return False
-    for f in range(at.caps, at.rules):  # the tops, each as often as it is asked for
+    for f in range(at.caps, at.rules):  # each top once, for they ascend
         top = min(data[at.span + f], goal)
+        if f + 1 < at.rules and min(data[at.span + f + 1], goal) == top:
+            continue
         for g in range(groups + 1):
             data[own + g] = data[demand + g] = 0
         for other in range(at.caps, at.rules):

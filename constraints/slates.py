@@ -18,7 +18,7 @@ def find_longest(packed, effort, slate):  # type: ignore[no-untyped-def]
 
     Returns:
         Its length, -1 where there is none; whether there is certainly no longer one; whether it was written:
-        where counts decide, what is shorter than L is to be packed for its length first.
+        where counts decide, what is shorter than L is to be packed for its length first; the states it took.
     """
     at = lay_out(packed, 4 * effort)  # all that it goes through is remembered
     data = np.empty(at.end, np.int64)
@@ -27,30 +27,32 @@ def find_longest(packed, effort, slate):  # type: ignore[no-untyped-def]
     last_pin = data[at.last_pin]
     for r in range(at.caps):
         if data[at.span + r] >= at.length and data[at.used + r] > data[at.counts + r]:
-            return -1, True, False
+            return -1, True, False, 0
     for position in range(at.length):
         if data[at.pins + position] != NONE and not pin_fits(data, at, position):
-            return -1, True, False
+            return -1, True, False, 0
     least = at.length
     if at.counted == 1:
         while least > last_pin and not counts_hold(data, at, 0, least):
             least -= 1
         if least <= last_pin:
-            return -1, True, False
+            return -1, True, False, 0
         if least < at.length:
-            return least, True, False
+            return least, True, False, 0
+    states = 0
     while True:  # first one of full length, then as long as can be
         outcome = search(data, at, 0, least, False, NO_LIMIT if at.counted == 1 else effort // 2, np.inf)
+        states += effort - data[at.effort]
         if outcome == FOUND:
             _write_items(data, at, at.standing, at.length, slate)
-            return at.length, True, True
+            return at.length, True, True, states
         if least == 0:
             break
         least = 0
         start(data, at, effort)
     best = data[at.best]
     _write_items(data, at, at.best_kinds, best, slate)
-    return best, outcome != UNKNOWN, True
+    return best, outcome != UNKNOWN, True, states
 
 
 @compiled

@@ -16,9 +16,12 @@ from constraints.planning import Plan
 
 def stack(plans: Sequence[Plan | None]) -> Ints:
     """Packed rows of a batch, `[B, S]`, S 0 where no request has constraints (`constraints.layout`)."""
-    if len(plans) == 1 and plans[0]:
-        return plans[0].packed[None]
-    size = max((len(plan.packed) for plan in plans if plan), default=0)
+    asked = [plan for plan in plans if plan is not None]
+    if not asked:
+        return np.empty((len(plans), 0), np.int64)
+    if len(plans) == 1:
+        return asked[0].packed[None]
+    size = max(len(plan.packed) for plan in asked)
     rows = np.full((len(plans), size), NONE, np.int64)
     for row, plan in zip(rows, plans, strict=True):
         if plan:

@@ -142,11 +142,12 @@ def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> d
         if request.seed is not None:  # drawn in the request's own shape: the same slate in any batch
             shape = (request.slate_length, n)
             noise[row, : shape[0], :n] = np.random.default_rng(request.seed).gumbel(size=shape)
-    stacked = {
+    stacked: dict[str, NDArray[Any]] = {
         spec.name: noise if spec is NOISE else np.array([getattr(r, spec.name) for r in requests], spec.dtype)
         for spec in CONTROLS
     }
-    return {**stacked, CONSTRAINTS: stack([request.constraints for request in requests])}
+    stacked[CONSTRAINTS] = stack([request.constraints for request in requests])
+    return stacked
 
 
 def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) -> list[Slate]:

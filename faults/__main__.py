@@ -47,7 +47,13 @@ def suffer(fault: Fault, bundle: Path, seconds: float, logs: Path = LOGS) -> Tal
 def row(fault: Fault, tally: Tally) -> dict[str, Any]:
     """What is kept of a fault."""
     numbers = {name: getattr(tally, name) for name in tables.COLUMNS} | {"p99_ms": round(tally.p99_ms, 1)}
-    return {"fault": fault.__doc__, **numbers, "repeated": tally.repeated, "reasons": dict(tally.reasons)}
+    return {
+        "fault": fault.__doc__,
+        **numbers,
+        "repeated": tally.repeated,
+        "reasons": dict(tally.reasons),
+        "measured": tally.measured,
+    }
 
 
 def main() -> None:
@@ -67,7 +73,7 @@ def main() -> None:
             continue
         rows[name] = {**found, "commit": commit(), "hardware": hardware()}
         console.print(
-            f"  {', '.join(f'{column} {found[column]}' for column in tables.COLUMNS)}  {found['reasons']}"
+            f"  {', '.join(f'{column} {found[column]}' for column in tables.COLUMNS)}  {tables.why(found)}"
         )
         tables.FAULTS.write_text(json.dumps(rows, indent=1) + "\n")
     pages.write(tables.PAGES, tables.blocks())

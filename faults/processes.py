@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from launch.service import ServiceProcess
 
 
-SWAPS = 100
+SWAPS, SLOW_S = 100, 0.1
 
 
 class NotInstalledError(Exception):
@@ -126,13 +126,23 @@ def models_swapped(scene: Scene) -> None:
         copied(scene.bundle, models, "model", version)
     point(models / "model", "1")
     service = scene.serve("--redis-url", redis.url, "--workers", "2", bundle=models)
-    with scene.traffic(service.port):
+    with scene.traffic(service.port) as traffic:
+        begun, settled = monotonic(), 0.0
         for number in range(SWAPS):
             version = str(2 - number % 2)
             point(models / "model", version)
             with urlopen(Request(f"{service.url}/v1/models:reload", method="POST")) as answer:
                 (served,) = json.load(answer)["models"]
             assert served["version"] == version
+            if number == SWAPS // 4:
+                settled = _resident_mib(service)
+        grown, took = _resident_mib(service) - settled, monotonic() - begun
+        slow = traffic.tally.slower_than(SLOW_S)
+        scene.measured = {
+            f"slower than {1000 * SLOW_S:g} ms": str(slow),
+            "seconds a swap": f"{took / SWAPS:.2f}",
+            "MiB grown in the last three quarters": f"{grown:.0f}",
+        }
 
 
 FAULTS = (
@@ -146,6 +156,10 @@ FAULTS = (
     replicas_restarted_behind_haproxy,
     replicas_restarted_behind_nginx,
 )
+
+
+def _resident_mib(service: ServiceProcess) -> float:
+    return float(sum(worker.memory_info().rss for worker in _workers(service))) / 2**20
 
 
 def _workers(service: ServiceProcess) -> list[psutil.Process]:

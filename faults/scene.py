@@ -20,12 +20,14 @@ class Scene:
 
     Attributes:
         tally: what the callers saw, after the traffic.
+        measured: what a fault measures by itself, to be set within the traffic.
         seconds: how long each part of the traffic takes: before the fault, and after it.
     """
 
     def __init__(self, bundle: Path, logs: Path, seconds: float) -> None:
         self.bundle, self.seconds = bundle, seconds
         self.tally = Tally()
+        self.measured: dict[str, str] = {}
         self._logs, self._stack, self._services = logs, ExitStack(), 0
 
     def start(self, server: AbstractContextManager[Started]) -> Started:
@@ -55,6 +57,7 @@ class Scene:
             yield traffic
             sleep(self.seconds)
         self.tally = traffic.tally
+        self.tally.measured |= self.measured
 
     def close(self) -> None:
         self._stack.close()

@@ -32,12 +32,18 @@ def faults_table(rows: dict[str, dict[str, Any]]) -> str:
         [
             row["fault"],
             *(row[column] for column in COLUMNS),
-            ", ".join(f"{reason} {count}" for reason, count in sorted(row["reasons"].items())),
+            why(row),
         ]
         for row in rows.values()
     ]
     found = sorted({f"{row['hardware']}; commit {row['commit']}" for row in rows.values()})
     return pages.table(header, lines) + "\n\n" + ". ".join(found) + "."
+
+
+def why(row: dict[str, Any]) -> str:
+    """What was degraded or failed by reason, and what else was measured."""
+    reasons = [f"{reason} {count}" for reason, count in sorted(row["reasons"].items())]
+    return ", ".join([*reasons, *(f"{name} {value}" for name, value in row.get("measured", {}).items())])
 
 
 def soak_table(found: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ class Tally:
         accepted: events whose feedback was answered with 202.
         repeated: feedback that was sent again.
         lost, doubled: accepted events that are not in the user's history, or more than once.
+        measured: what else is told of this fault.
     """
 
     sent: int = 0
@@ -51,11 +52,16 @@ class Tally:
     repeated: int = 0
     lost: int = 0
     doubled: int = 0
+    measured: dict[str, str] = field(default_factory=dict)
 
     @property
     def p99_ms(self) -> float:
         times = sorted(self.seconds)
         return 1000 * times[min(len(times) - 1, int(0.99 * len(times)))] if times else float("nan")
+
+    def slower_than(self, seconds: float) -> int:
+        """Answers that took longer."""
+        return sum(took > seconds for took in self.seconds)
 
 
 class Caller:

@@ -42,7 +42,8 @@ def call_of(given: argparse.Namespace) -> Call:
             return "PUT", f"/v1/models/{name}/shares", {"shares": dict(given.shares)}
     if given.version is None:
         return "DELETE", f"/v1/models/{name}/shadow", None
-    body = {"model": given.model, "version": given.version, "share": given.share}
+    asked = {name: getattr(given, name) for name in ("model", "version", "share")}
+    body = {name: value for name, value in asked.items() if value is not None}
     return "PUT", f"/v1/models/{name}/shadow", body
 
 
@@ -77,6 +78,15 @@ def _share(text: str) -> tuple[str, float]:
     return version, float(share)
 
 
+def _check(given: argparse.Namespace) -> str | None:
+    """What is wrong with a command line, though each of its parts is right."""
+    if given.command == "shares" and len(dict(given.shares)) < len(given.shares):
+        return "a version occurs twice"
+    if given.command == "shadow" and given.version is None and (given.model or given.share is not None):
+        return "--model and --share go with a version"
+    return None
+
+
 def _parser() -> argparse.ArgumentParser:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(
@@ -107,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     shadow.add_argument("name")
     shadow.add_argument("version", nargs="?")
     shadow.add_argument("--model", help="whose version it is; the same model's if absent")
-    shadow.add_argument("--share", type=float, default=1.0, help="of the requests (1)")
+    shadow.add_argument("--share", type=float, help="of the requests (1)")
     return parser
 
 
@@ -123,7 +133,10 @@ def _table(models: Sequence[Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if fault := _check(given):
+        parser.error(fault)
     try:
         print(_table(ask(given.url, os.environ.get(KEY), call_of(given))))
     except (OSError, HTTPException, ValueError) as error:

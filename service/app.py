@@ -28,6 +28,7 @@ from service.observe.answer_log import AnswerLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.changes import Changes, starting
+from service.serving.hard_rules import HardRules
 from service.serving.loop_lag import LoopLag
 from service.serving.occupancy import Occupancy
 from service.serving.plan import Plan
@@ -74,7 +75,8 @@ def create_app(
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     rule_limits = RuleLimits(*(getattr(settings, name) for name in RuleLimits._fields))
-    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored, rule_limits)
+    hard_rules = HardRules(settings.max_queue, clock)
+    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored, rule_limits, hard_rules)
     access, answer_log = Access(settings, clock), AnswerLog(settings)
     service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log)
 
@@ -88,6 +90,7 @@ def create_app(
         service.draining = True
         lag.stop()
         await shadows.stop()
+        await hard_rules.stop()
         await models.stop()
         await contexts.close()
         if tracer is not None:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from bundle.errors import RerankerError
 
-Stage = Literal["parse", "context", "features", "queue", "infer", "post"]
+Stage = Literal["parse", "rules", "context", "features", "queue", "infer", "post"]
 """A rerank's stages, in order."""
 
 
@@ -38,10 +38,12 @@ class InvalidRequestError(ServiceError):
 
     Attributes:
         faults: the first fields that are wrong, at most `MOST_FAULTS`.
+        decided: False where it was not found out, within `max_constraint_states`, whether rules can hold.
     """
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], decided: bool = True) -> None:
         """Takes no more of `faults` than are kept."""
+        self.decided = decided
         self.faults = [Fault(*map(_shortened, fault)) for fault in islice(faults, MOST_FAULTS)]
         told = "; ".join(f"{field}: {message}" for field, message in self.faults[:3])
         super().__init__(f"the request is not valid: {told}")

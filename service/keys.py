@@ -57,18 +57,19 @@ def read_grants(file: Path | None, text: str | None) -> Mapping[str, Grant]:
     Raises:
         KeysError: the file cannot be read, or is not of this form.
     """
+    where = "" if file is None else f"{file}: "
     try:
         grants = _GRANTS.validate_python(tomllib.loads(file.read_text() if file is not None else text or ""))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KeysError(f"{file or 'api_keys'}: {error}") from None
+        raise KeysError(f"{where}{error}") from None
     except ValidationError as error:
-        where, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
-        raise KeysError(f"{file or 'api_keys'}: {'.'.join(map(str, where))}: {what}") from None
+        first = error.errors()[0]
+        raise KeysError(f"{where}{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     digests = [digest for grant in grants.values() for digest in grant.sha256]
     if not digests:
-        raise KeysError(f"{file or 'api_keys'}: there is no key in it")
+        raise KeysError(f"{where}there is no key in it")
     if len(set(digests)) < len(digests):
-        raise KeysError(f"{file or 'api_keys'}: two callers have the same key")
+        raise KeysError(f"{where}two callers have the same key")
     return grants
 
 

@@ -366,6 +366,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"cannot be read: {error}") from None
         return authorities
 
+    @field_validator("api_keys_file")
+    @classmethod
+    def _has_keys(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            read_grants(file, None)
+        return file
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if keys is not None:
+            if info.data.get("api_keys_file") is not None:
+                raise ValueError("there is an api_keys_file, too; give one of the two")
+            read_grants(None, keys.get_secret_value())
+        return keys
+
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis(cls, url: str | None) -> str | None:
@@ -375,12 +391,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
-        if self.api_keys_file is not None or self.api_keys is not None:
-            if self.api_keys_file is not None and self.api_keys is not None:
-                raise ValueError("api_keys: there is an api_keys_file, too; give one of the two")
-            text = None if self.api_keys is None else self.api_keys.get_secret_value()
-            read_grants(self.api_keys_file, text)
-        elif not self.allow_anonymous:
+        if self.api_keys_file is None and self.api_keys is None and not self.allow_anonymous:
             hosts = [] if self.uds is not None else [self.host]
             if self.admin_port is not None:
                 hosts.append(self.admin_host)

@@ -12,15 +12,19 @@ MOST = 6
 
 
 @st.composite
-def small_constraints(draw: st.DrawFn) -> tuple[Constraints, int, int]:
-    """Constraints over a few candidates, how many there are, and a length to ask for."""
+def small_constraints(draw: st.DrawFn, nested: bool = False) -> tuple[Constraints, int, int]:
+    """Constraints over a few candidates, how many there are, and a length to ask for. Of nested groups none
+    overlap, and no cap has a window."""
     candidates = draw(st.integers(1, MOST))
     length = draw(st.integers(1, MOST))
 
     def members() -> np.ndarray:
+        if nested:
+            level = draw(st.integers(0, 3))
+            return np.arange(candidates) >> level == draw(st.integers(0, (candidates - 1) >> level))
         return np.array(draw(st.lists(st.booleans(), min_size=candidates, max_size=candidates)))
 
-    windows = st.none() | st.integers(1, MOST + 2)
+    windows = st.none() if nested else st.none() | st.integers(1, MOST + 2)
     caps = [
         Cap(f"cap {i}", members(), draw(st.integers(0, 3)), draw(windows))
         for i in range(draw(st.integers(0, 4)))

@@ -68,6 +68,25 @@ DASHBOARD = dashboard(
                 unit="s",
             ),
         ],
+        "Rules for the list": [
+            timeseries(
+                "Requests with rules",
+                "A second. `shortened`: limits left room for fewer; `refused`: they contradict each other, "
+                "or do not fit the model; `undecided`: not told within `max_constraint_states`; `late`: hard "
+                "to judge, and there was no time.",
+                Query(
+                    MODELS.rate("constrained_requests_total", by=f"result, {BY_MODEL}"),
+                    f"{{{{result}}}} {MODEL}",
+                ),
+                unit="reqps",
+            ),
+            timeseries(
+                "Time to judge hard rules, p99",
+                "In a thread, with the wait for those before; rules that are not hard are judged in no time.",
+                Query(MODELS.quantile(0.99, "stage_duration_seconds", 'stage="rules"', by=BY_MODEL), MODEL),
+                unit="s",
+            ),
+        ],
         "Versions": [
             timeseries(
                 "Share of requests",

@@ -47,6 +47,15 @@ class DecodeWeights(NamedTuple):
     write_bias: Weights  # [D]
 
 
+def shapes(width: int, told_apart: int) -> tuple[tuple[int, ...], ...]:
+    """Of arrays that `decode` can read without leaving them; `told_apart`: reasoning steps, 0 for none."""
+    d = width
+    gru = (d, 3 * d), (d, 3 * d), (3 * d,), (d,)
+    if told_apart:
+        return (*gru, (d, d), (d,), (4 * d, 2 * d), (told_apart, 2 * d), (2 * d, d), (d,))
+    return (*gru, (0, 2 * d), (0,), (0, 2 * d), (1, 1), (0, 2 * d), (0,))
+
+
 A_LOOK = 256
 """Candidates that are gone over before the clock is looked at again: some 50 microseconds' work, while a look
 takes 0.03 to 0.3."""

@@ -18,7 +18,7 @@ from bundle.contract import CONTROLS, ENCODER_INPUTS, FEEDBACK_PADDING, MEMORY, 
 from bundle.manifest import DECODE, ENCODE, ENCODER, BundleError, Manifest
 from engine.generation import CONSTRAINTS, Begun, Times
 from engine.native.encoder import NativeEncoder
-from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode
+from engine.native.kernel import UNCERTAINTIES, DecodeWeights, decode, shapes
 from engine.sessions import PROVIDERS, open_session
 from engine.settings import Decoding, SessionSettings
 
@@ -80,6 +80,12 @@ class NativeRunner:
         if lacking := [name for name in names if name not in stored]:
             raise BundleError(f"{bundle / DECODE}: {', '.join(lacking)} missing")
         self._weights = DecodeWeights(*(np.ascontiguousarray(stored[name]) for name in names))
+        told_apart = len(self._weights.mix_bias) if manifest.reasoning_budget else 0
+        expected = shapes(manifest.width, told_apart)
+        for name, weights, shape in zip(names, self._weights, expected, strict=True):
+            if weights.shape != shape or weights.dtype.name != "float32":
+                found = f"{weights.dtype} {list(weights.shape)}"
+                raise BundleError(f"{bundle / DECODE}: {name}: expected float32 {list(shape)}, got {found}")
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         batch = len(inputs["candidate_mask"])

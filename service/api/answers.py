@@ -62,7 +62,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     InvalidRequestError: Answer(422, "validation", "The body is not valid; `fields` says why."),
     RateLimitedError: Answer(429, "overloaded", "The API key's limit is reached."),
     BundleError: Answer(422, "validation", "The bundle cannot be served."),
-    OverloadedError: Answer(429, "overloaded", "Overloaded (strict requests only)."),
+    OverloadedError: Answer(429, "overloaded", "Overloaded (strict, or rules hard to judge)."),
     HeadersTooLargeError: Answer(431, "validation", "The headers are too many or too large."),
     Exception: Answer(500, "unavailable", "An internal error."),
     ModelError: Answer(503, "unavailable", "The model failed (strict requests only)."),
@@ -70,7 +70,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     BusyError: Answer(503, "overloaded", "Too many connections, or bodies being sent."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     StoreNotAskedError: Answer(503, "unavailable", "The context store could not be asked in time."),
-    DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict requests only)."),
+    DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict, or rules hard to judge)."),
     ChangeTimeoutError: Answer(504, "deadline", "The change took too long, and was undone."),
 }
 """The one table, read by the handlers, the OpenAPI document and the tests. A new error is a new row."""

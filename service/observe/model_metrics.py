@@ -20,7 +20,7 @@ from service.observe.shadow_metrics import TOKENS, ShadowMetrics
 from service.observe.stages import Stages
 
 OTHER_FIELDS = "other"
-MODEL_STAGES: tuple[Stage, ...] = ("features", "queue", "infer", "post")
+MODEL_STAGES: tuple[Stage, ...] = ("rules", "features", "queue", "infer", "post")
 BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -62,7 +62,7 @@ class ModelMetrics(Stages):
             "constrained_requests_total",
             "Requests with constraints, by what came of them.",
             "result",
-            initial=("whole", "shortened", "refused"),
+            initial=("whole", "shortened", "refused", "undecided", "late"),
         )
 
         self._ignored = make.counters(

@@ -85,7 +85,9 @@ def starting(repository: Repository, settings: Settings) -> Plan:
     for text in settings.shares:
         name, version, share = re.split("[/=]", text)
         plan = plan.loaded(_pin(repository, name, version))
-        shares.setdefault(name, {})[version] = float(share)
+        if version in shares.setdefault(name, {}):
+            raise BundleError(f"shares of {name}: {version} occurs twice")
+        shares[name][version] = float(share)
     for name, given in shares.items():
         try:
             plan = plan.shared(name, given)

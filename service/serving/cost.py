@@ -11,11 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from constraints.layout import BITS, COUNTED, EFFORT, RULES
+from constraints.planning import Plan
+
 RECENT = 31
 """Batches whose median pace counts: odd, and so many that a stall, or fifteen of them, moves nothing."""
 
 SMOOTHING = 0.1
 """Weight of the newest batch in the share of reasoning and lookahead that is done."""
+
+
+STATE_S, STATE_RULE_S = 4e-7, 3e-8
+"""A state of a search under rules, and of that each rule: on a 2-core Xeon, as far as hundreds of random ones
+tell. A bound needs no more."""
 
 
 class Timing(NamedTuple):
@@ -46,6 +54,7 @@ class Price(NamedTuple):
         token_s: of each reasoning token.
         looking_s: what a lookahead adds once.
         judged_s: of each list that is judged, without its reasoning.
+        searched_s: of `least_s`, what its rules may take: a bound, that few come near.
     """
 
     least_s: float
@@ -53,12 +62,30 @@ class Price(NamedTuple):
     token_s: float
     looking_s: float = 0.0
     judged_s: float = 0.0
+    searched_s: float = 0.0
+
+    def under(self, rules: Plan | None) -> "Price":
+        """Of the same list under rules."""
+        seconds = 0.0 if rules is None else searched_s(rules)
+        if not seconds:
+            return self
+        return self._replace(least_s=self.least_s + seconds, most_s=self.most_s + seconds, searched_s=seconds)
 
     def spent_s(self, tokens: int, judged: int) -> float:
         """Beyond the least, with so many tokens and lists judged. A list that is completed is so from halfway
         on average, and reasons there as the first did."""
         looking = self.looking_s + judged * self.judged_s if judged else 0.0
         return looking + self.token_s * tokens * (1.0 + 0.5 * judged)
+
+
+def searched_s(rules: Plan) -> float:
+    """Seconds that all states which are left for writing a list take to search: where planning had to go
+    back, or rules are so many that it says little. Others are written in what no clock can tell apart."""
+    packed = rules.packed
+    count = int(packed[RULES])
+    if packed[COUNTED] or (rules.states <= 2 * rules.length and count <= BITS):
+        return 0.0
+    return float(packed[EFFORT]) * (STATE_S + count * STATE_RULE_S)
 
 
 class CostModel:

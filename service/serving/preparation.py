@@ -1,30 +1,76 @@
 """A request as a model takes it: the candidates, the rules of its list, and how that is to be written."""
 
 import random
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from constraints.planning import EffortError
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from service.bodies.rerank import RerankRequest
-from service.errors import Fault, InvalidRequestError
+from service.errors import Fault, GenerationError, InvalidRequestError
+from service.serving.hard_rules import HardRules
+from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, select
-from service.serving.rules import RuleLimits, Rules, constrain
+from service.serving.rules import AT_ONCE, RuleLimits, Rules, constrain
+
+Charge = Callable[[float], None]
+"""Told the predicted seconds of a request; may raise `RateLimitedError`."""
+
+Prepared = tuple[Selection, Rules | None, Controls]
 
 
-def prepare(
-    model: LoadedModel, request: RerankRequest, limits: RuleLimits
-) -> tuple[Selection, Rules | None, Controls]:
-    """The candidates of a request, its rules, and how its list is to be written.
+async def judged(
+    hard_rules: HardRules,
+    served: ServedModel,
+    request: RerankRequest,
+    limits: RuleLimits,
+    deadline: float,
+    caller: Hashable,
+    charge: Charge,
+) -> Prepared:
+    """As `prepare`. Rules that take long are judged aside, and charged for.
 
     Raises:
         InvalidRequestError: what it asks for does not fit the model, or cannot be.
+        RateLimitedError: by `charge`.
+        OverloadedError, DeadlineExceededError: its rules take long, and there is no time.
+    """
+    asked, counted = (served.model, request, limits), served.metrics.constrained.labels
+    try:
+        try:
+            return prepare(*asked, within=AT_ONCE)
+        except EffortError:
+            with served.metrics.stage("rules"):
+                return await hard_rules.judge(partial(prepare, *asked), deadline, caller, charge)
+    except InvalidRequestError as error:
+        if error.faults[0].field.startswith("constraints"):
+            counted("refused" if error.decided else "undecided").inc()
+        raise
+    except GenerationError:
+        counted("late").inc()
+        raise
+
+
+def prepare(
+    model: LoadedModel, request: RerankRequest, limits: RuleLimits, within: int | None = None
+) -> Prepared:
+    """The candidates of a request, its rules, and how its list is to be written.
+
+    Args:
+        within: as in `constrain`.
+
+    Raises:
+        InvalidRequestError: what it asks for does not fit the model, or cannot be.
+        EffortError: by `constrain`.
     """
     selection = select(model.features, request)
     top_n = request.top_n or model.manifest.slate_length
     if request.constraints is None:
         return selection, None, _controls(model, request, min(top_n, len(selection.candidates)))
-    rules = constrain(model.features, request, selection, top_n, limits)
+    rules = constrain(model.features, request, selection, top_n, limits, within)
     selection = selection._replace(candidates=rules.candidates)
     controls = _controls(model, request, rules.own.length)
     return selection, rules, replace(controls, constraints=rules.own) if rules.bind else controls

@@ -33,9 +33,12 @@ from service.serving.cost import CostModel
 from service.serving.occupancy import Occupancy
 from service.serving.plan import ModelKey, Pin, Plan
 from service.serving.scheduler import Scheduler, yield_to_others
-from service.serving.warm_up import catalogue_request, warm_up
+from service.serving.warm_up import catalogue_request, touch, warm_up
 from service.serving.watch import Watched
 from service.settings import Settings
+
+MEASURED = 16
+"""Bundles of which it is remembered what lists take, while the process lives."""
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +172,7 @@ class Models:
         self._arms: dict[str, list[tuple[float, ServedModel]]] = {}
         self._prepared: dict[Pin, Prepared] = {}
         self._next: Plan | None = None
+        self._costs: dict[Pin, CostModel] = {}  # of bundles that were measured, the latest last
         # One thread for each, lest loads that hang pile up. Warming up yields to requests; loading does not,
         # because the threads that ONNX Runtime makes meanwhile would yield for ever.
         self._loader = ThreadPoolExecutor(1, "loading")
@@ -197,7 +201,14 @@ class Models:
         for pin in pins:
             if pin not in served:
                 model = await run(self._loader, self._open, pin)
-                costs = await run(warmer, warm_up, model, most_items, most_s)
+                costs = self._costs.pop(pin, None)  # what was served before comes back at once
+                if costs is None:
+                    costs = await run(warmer, warm_up, model, most_items, most_s)
+                else:
+                    await run(warmer, touch, model, most_items)
+                self._costs[pin] = costs
+                if len(self._costs) > MEASURED:
+                    del self._costs[next(iter(self._costs))]
                 prepared[pin] = Prepared(model, costs)
         self._prepared, self._next = prepared, plan
 

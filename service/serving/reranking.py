@@ -32,9 +32,10 @@ from service.errors import (
 from service.observe import logs
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.hard_rules import HardRules
 from service.serving.loop_lag import BEAT_S
 from service.serving.occupancy import Occupancy
-from service.serving.preparation import prepare
+from service.serving.preparation import Charge, judged, prepare
 from service.serving.refusals import Refusals
 from service.serving.registry import ServedModel, Shadowing
 from service.serving.request_features import Ignored, Selection, assemble, undeclared
@@ -47,9 +48,6 @@ FALLBACKS: dict[type[GenerationError], Fallback] = {
     DeadlineExceededError: "deadline",
     ModelError: "model",
 }
-
-Charge = Callable[[float], None]
-"""Told the predicted seconds of a request; may raise `RateLimitedError`."""
 
 Response = twin(RerankResponse)
 UsedSampling, IgnoredField = twin(bodies.UsedSampling), twin(bodies.Ignored)
@@ -96,9 +94,11 @@ class Reranker:
         occupancy: Occupancy | None = None,
         max_ignored: int = 20,
         rule_limits: RuleLimits | None = None,
+        hard_rules: HardRules | None = None,
     ) -> None:
         """
         Args:
+            hard_rules: where those are judged that take long.
             max_ignored: most fields that a request is told were ignored, and that metrics name.
             clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
             lag_s: how far the event loop is behind, by the clock.
@@ -107,6 +107,7 @@ class Reranker:
         self._shadows = shadows
         self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
         self._rule_limits = RuleLimits() if rule_limits is None else rule_limits
+        self._hard_rules = HardRules(clock=clock) if hard_rules is None else hard_rules
         self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
     def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
@@ -141,22 +142,24 @@ class Reranker:
         Raises:
             InvalidRequestError: a feature or a rule does not fit the model, or rules cannot hold together.
             RateLimitedError: by `charge`.
-            GenerationError: the request is strict and no slate was generated.
+            GenerationError: the request is strict and no slate was generated, or its rules take long to judge
+                and there was no time: what would satisfy them is not known then.
         """
         if (record := current()) is not None:
             record.model = served.key
+        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         try:
-            selection, rules, controls = prepare(served.model, request, self._rule_limits)
-        except InvalidRequestError as error:
-            if error.faults[0].field.startswith("constraints"):
-                served.metrics.constrained.labels("refused").inc()
-            raise
+            asked = served, request, self._rule_limits
+            selection, rules, controls = await judged(self._hard_rules, *asked, deadline, caller, charge)
+        except GenerationError as error:
+            fault = self._fault(served, error)
+            await self._refusals.turn()
+            raise fault from None
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
-        deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         ignored = undeclared(served.model.features, request) + ([] if rules is None else rules.ignored)
-        asked = request, request_id, served, caller, charge, arrived, deadline
-        rerank = _Rerank(*asked, selection, rules, controls, ignored)
+        call = request, request_id, served, caller, charge, arrived, deadline
+        rerank = _Rerank(*call, selection, rules, controls, ignored)
         fallback: Fallback | None
         slate: Slate | None = None
         try:

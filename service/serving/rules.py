@@ -14,15 +14,15 @@ import numpy as np
 
 from bundle.features.assembly import FeatureAssembler
 from constraints.planning import STATES, EffortError, Plan, in_order, plan
-from constraints.rules import Cap, ConflictError, Constraints, Floor
+from constraints.rules import ONE_OF, Cap, ConflictError, Constraints, Floor, rule_of
 from service.bodies.constraints import AtLeast, AtMost
 from service.bodies.rerank import RerankRequest
 from service.errors import Fault, InvalidRequestError
 from service.serving.groups import Groups, Members
 from service.serving.request_features import Ignored, Selection
 
-OF_VALUE = " of "
-"""In a cap's name, between the rule's path and a value's id."""
+AT_ONCE = 512
+"""States that may be searched on the event loop."""
 
 
 class RuleLimits(NamedTuple):
@@ -72,16 +72,17 @@ class Rules:
         return bool(asked.pins or asked.caps or asked.floors)
 
     def complete(self, placed: Sequence[int]) -> Completion:
-        """What follows the items that the model has placed, if it has; the whole list, if it has not."""
+        """What follows the items that the model has placed, if it has; the whole list, if it has not. On the
+        event loop, hence with little effort."""
         if not placed:
-            return self._completion(self.plan, in_order(self.plan))
+            return self._completion(self.plan, in_order(self.plan, effort=AT_ONCE))
         if len(placed) == self.plan.length:
             return self._completion(self.plan, [])
         places = {item: place for place, item in enumerate(self.items)}
         pins = dict(self.plan.constraints.pins) | {at: places[item] for at, item in enumerate(placed)}
         begun = replace(self.plan.constraints, pins=pins, pin_names=dict.fromkeys(pins, ""))
         try:
-            longer = plan(begun, len(self.items), self.plan.length, self.effort)
+            longer = plan(begun, len(self.items), self.plan.length, AT_ONCE, AT_ONCE)
         except EffortError:  # the slate by itself satisfies them
             return Completion([], _paths(cap.name for cap in begun.caps))
         return self._completion(longer, in_order(longer)[len(placed) :])
@@ -93,12 +94,21 @@ class Rules:
 
 
 def constrain(
-    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, top_n: int, limits: RuleLimits
+    assembler: FeatureAssembler,
+    request: RerankRequest,
+    selection: Selection,
+    top_n: int,
+    limits: RuleLimits,
+    within: int | None = None,
 ) -> Rules:
     """The rules of a request that has some.
 
+    Args:
+        within: states that judging them may take, if fewer than the limit.
+
     Raises:
         InvalidRequestError: they do not fit the model, cannot hold together, or telling takes too long.
+        EffortError: telling takes more than `within`.
     """
     ids = [item.id for item in request.items]
     every, excluded = range(len(ids)), _excluded(request, ids)
@@ -107,26 +117,28 @@ def constrain(
     reading = _Reading(assembler, request, selection, items, wanted, limits)
     constraints = reading.read()
     try:
-        whole = plan(constraints, len(items), wanted, effort)
+        whole = plan(constraints, len(items), wanted, effort, within)
     except ConflictError as conflict:
         faults = list(reading.conflict(conflict.names))
-        if excluded and _can_hold(assembler, request, selection, min(top_n, len(ids)), limits):
+        if excluded and _can_hold(assembler, request, selection, min(top_n, len(ids)), limits, within):
             faults.append(Fault("constraints.excluded", f"without {len(excluded)} of the items"))
         raise InvalidRequestError(faults) from None
     except EffortError:
+        if within is not None:
+            raise
         message = f"whether they can hold together was not decided within {effort} states"
-        raise InvalidRequestError([Fault("constraints", message)]) from None
+        raise InvalidRequestError([Fault("constraints", message)], decided=False) from None
     rules = Rules(items, items, wanted, whole, whole, effort, reading.ignored)
-    return rules if not selection.unrankable else _with_unrankable(rules, selection)
+    return rules if not selection.unrankable else _with_unrankable(rules, selection, within)
 
 
-def _with_unrankable(rules: Rules, selection: Selection) -> Rules:
+def _with_unrankable(rules: Rules, selection: Selection, within: int | None) -> Rules:
     """With the candidates that are needed."""
     rankable, pinned = set(selection.candidates), set(rules.plan.constraints.pins.values())
     if rankable.isdisjoint(rules.items):
         return replace(rules, candidates=[])
     places = [place for place, item in enumerate(rules.items) if item in rankable or place in pinned]
-    own = _over(rules.plan, places, rules.effort)
+    own = _over(rules.plan, places, rules.effort, within)
     if own is None:
         return rules
     return replace(rules, candidates=[rules.items[place] for place in places], own=own)
@@ -138,20 +150,33 @@ def _excluded(request: RerankRequest, ids: list[str]) -> set[str]:
 
 
 def _can_hold(
-    assembler: FeatureAssembler, request: RerankRequest, selection: Selection, length: int, limits: RuleLimits
+    assembler: FeatureAssembler,
+    request: RerankRequest,
+    selection: Selection,
+    length: int,
+    limits: RuleLimits,
+    within: int | None,
 ) -> bool:
-    """Whether the rules could without the exclusions."""
+    """Whether the rules could without the exclusions. Raises: EffortError: as `constrain`."""
     items = range(len(request.items))
     try:
         asked = _Reading(assembler, request, selection, items, length, limits).read()
-        plan(asked, len(items), length, limits.max_constraint_states)
-    except (InvalidRequestError, ConflictError, EffortError):
+        plan(asked, len(items), length, limits.max_constraint_states, within)
+    except (InvalidRequestError, ConflictError):
+        return False
+    except EffortError:
+        if within is not None:
+            raise
         return False
     return True
 
 
-def _over(whole: Plan, places: list[int], effort: int) -> Plan | None:
-    """The same constraints over some items only, if they do with these as long as there are any."""
+def _over(whole: Plan, places: list[int], effort: int, within: int | None) -> Plan | None:
+    """The same constraints over some items only, if they do with these as long as there are any.
+
+    Raises:
+        EffortError: as `constrain`.
+    """
     asked, length = whole.constraints, min(whole.length, len(places))
     if any(position >= length for position in asked.pins):
         return None
@@ -166,8 +191,12 @@ def _over(whole: Plan, places: list[int], effort: int) -> Plan | None:
         ),
     )
     try:
-        own = plan(constraints, len(places), length, effort)
-    except (ConflictError, EffortError):
+        own = plan(constraints, len(places), length, effort, within)
+    except ConflictError:
+        return None
+    except EffortError:
+        if within is not None:
+            raise
         return None
     return own if own.length == length else None
 
@@ -240,7 +269,7 @@ class _Reading:
             message = f"more than {self._most} groups are limited, each value of a feature counted"
             self._faults.append(Fault(field, message))
             return
-        prefix, rest = field + OF_VALUE, (asked.count, window)
+        prefix, rest = field + ONE_OF, (asked.count, window)
         ids, members = values.ids[binding].tolist(), self._groups.members(values, binding)
         self._caps += [Cap(f"{prefix}{value}", one, *rest) for value, one in zip(ids, members, strict=True)]
 
@@ -274,7 +303,7 @@ class _Reading:
             if floor is not None:
                 there = np.count_nonzero(floor.members)
                 message += f": at least {floor.count} in the first {floor.top}, of {there} items"
-            values = [name.partition(OF_VALUE)[2] for name in names if name.startswith(path + OF_VALUE)]
+            values = [name.partition(ONE_OF)[2] for name in names if name.startswith(path + ONE_OF)]
             if values:
                 message += f": {', '.join(map(repr, self._texts(path, values)))}"
             yield Fault(path, message)
@@ -287,4 +316,4 @@ class _Reading:
 
 def _paths(names: Iterable[str]) -> list[str]:
     """Of rules, each once."""
-    return list(dict.fromkeys(name.partition(OF_VALUE)[0] for name in names))
+    return list(dict.fromkeys(map(rule_of, names)))

@@ -104,7 +104,7 @@ class Scheduler:
         """
         price = self._costs.price(
             candidates, controls.slate_length, controls.reasoning_budget, controls.lookahead
-        )
+        ).under(controls.constraints)
         try:
             self._admission.check(self._lane_of(price), price, deadline, caller)
         except OverloadedError:
@@ -284,7 +284,9 @@ class Scheduler:
         ]
 
     def _learn(self, lane: Lane, batch: list[Job], slates: Sequence[Slate], seconds: float) -> None:
-        """What the batch took, if it was written to its end."""
+        """What the batch took, if it was written to its end, and if its prices are no mere bounds."""
+        if any(job.price.searched_s for job in batch):
+            return
         if any(len(s.positions) < job.controls.slate_length for job, s in zip(batch, slates, strict=True)):
             return
         spent = [

@@ -145,6 +145,13 @@ def test_weights_are_finite(broken: Path, name: str, value: float) -> None:
         LoadedModel.open(broken)
 
 
+@pytest.mark.parametrize("name", ["token_weights", "mix_weights", "mix_bias", "write_bias"])
+def test_compiled_decoding_reads_no_further_than_its_weights(broken: Path, name: str) -> None:
+    change_arrays(broken, DECODE, lambda arrays: arrays.update({name: arrays[name][..., :-1]}))
+    with pytest.raises(BundleError, match=f"{DECODE}: {name}: expected float32"):
+        LoadedModel.open(broken)
+
+
 def test_weights_in_graphs_are_finite(broken: Path) -> None:
     import onnx
     from onnx import numpy_helper

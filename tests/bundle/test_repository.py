@@ -68,6 +68,9 @@ def test_a_repository_is_a_bundle_a_model_or_many(films: Path) -> None:
     assert Repository(films.parent).current() == [films.parent / "books/7", films / "1"]
     assert Repository(films.parent).find("films", "2") == films / "2"
     assert Repository(films).find("films", "2") == films / "2"
+    (films.parent / "books" / "7").rename(films.parent / "books" / "8")
+    with pytest.raises(BundleError, match="names 7, where no bundle is"):
+        Repository(films.parent).current()
     with pytest.raises(BundleError, match="no version 7; there are 1, 2"):
         Repository(films.parent).find("films", "7")
     with pytest.raises(BundleError, match="a bundle by itself"):

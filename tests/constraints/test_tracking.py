@@ -34,8 +34,8 @@ def allowed_along(
     return sets
 
 
-@given(small_constraints(), st.randoms(use_true_random=False))
-@settings(max_examples=400, deadline=None)
+@given(small_constraints() | small_constraints(nested=True), st.randoms(use_true_random=False))
+@settings(max_examples=800, deadline=None)
 def test_what_may_stand_is_what_can_be_completed(small: Small, random: object) -> None:
     """In a batch, beside a slate that may be anything."""
     constraints, candidates, length = small

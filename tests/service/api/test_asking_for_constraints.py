@@ -219,3 +219,25 @@ async def test_rules_that_take_too_long_to_judge_are_refused(serve: Serve) -> No
         faults = faulty_fields(await client.rerank(ITEMS, constraints=rules))
         assert set(faults) == {"constraints"}
         assert "1 states" in faults["constraints"]
+        assert await client.metric('rerank_constrained_requests_total{result="undecided"}') == 1
+
+
+async def test_what_is_judged_aside_is_answered_alike(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = at_most(2, window=3) | {"excluded": ITEMS[:2], "pinned": [{"id": "i7", "position": 1}]}
+    conflict = at_most(1) | {"at_least": [{"feature": "genres", "value": "drama", "count": 2}]}
+    at_once = (
+        await answer(client, ITEMS, rules),
+        faulty_fields(await client.rerank(ITEMS, constraints=conflict)),
+    )
+    monkeypatch.setattr("service.serving.preparation.AT_ONCE", 0)
+    aside = (
+        await answer(client, ITEMS, rules),
+        faulty_fields(await client.rerank(ITEMS, constraints=conflict)),
+    )
+    assert (ids(aside[0]), aside[1]) == (ids(at_once[0]), at_once[1])
+    assert await client.metric('rerank_stage_duration_seconds_count{stage="rules"}') == 2
+    late = await client.rerank(ITEMS, constraints=rules, deadline_ms=GONE_MS)
+    assert late.status_code == 504, "what would obey is not known"
+    assert await client.metric('rerank_constrained_requests_total{result="late"}') == 1

@@ -66,6 +66,7 @@ async def test_shares_and_shadows_are_there_from_the_start(serve: Serve, reposit
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"shares": "films/2=0.5,films/2=1"}, "shares of films: 2 occurs twice"),
         ({"shares": "films/2=0.5"}, "shares of films: they add up to 0.5, expected 1"),
         ({"shares": "films/9=1"}, "films: no version 9; there are"),
         ({"shares": "books/1=1"}, "books: no version 1; there are none"),

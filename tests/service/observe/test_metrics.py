@@ -72,9 +72,10 @@ async def test_what_has_not_happened_yet_is_there_at_0(client: Client) -> None:
     for name, label, values in (
         ("fallback_total", "reason", ("deadline", "overload", "model", "unknown")),
         ("shed_total", "reason", ("deadline", "overload")),
-        ("deadline_exceeded_total", "stage", ("parse", "context", "features", "queue", "infer")),
+        ("deadline_exceeded_total", "stage", ("parse", "rules", "context", "features", "queue", "infer")),
         ("reasoning_stop_total", "reason", ("entropy", "budget", "deadline")),
-        ("stage_duration_seconds_count", "stage", ("features", "queue", "infer", "post")),
+        ("stage_duration_seconds_count", "stage", ("rules", "features", "queue", "infer", "post")),
+        ("constrained_requests_total", "result", ("whole", "shortened", "refused", "undecided", "late")),
     ):
         for value in values:
             assert f'rerank_{name}{{model="eglr",{label}="{value}",version="1"}} 0.0' in lines

@@ -2,15 +2,18 @@
 
 import random
 
+import numpy as np
 import pytest
 
+from constraints.planning import plan
+from constraints.rules import Cap, Constraints
 from service.serving.cost import RECENT, CostModel, Pace, Timing
 
 COSTS = CostModel([Timing(10, 1.0, 0.1, 0.2), Timing(110, 11.0, 0.2, 0.4)], marginal=0.25)
 
 
 def test_lists_between_two_that_were_timed_are_between_them_in_price() -> None:
-    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 6.15 + 0.9, 0.3, 0.0, 0.0))
+    assert COSTS.price(60, 1, 3) == pytest.approx((6.15, 6.15 + 0.9, 0.3, 0.0, 0.0, 0.0))
     assert COSTS.price(5, 2, 0).least_s == pytest.approx(1.0 + 2 * 0.1), "the shortest that was timed"
     assert COSTS.price(220, 1, 1).least_s == pytest.approx(2 * (11.0 + 0.2)), "in proportion"
 
@@ -58,3 +61,23 @@ def test_reasoning_is_expected_as_recent_lists_did() -> None:
     for _ in range(100):
         pace.took(1.0, 1.0, 0.25)
     assert pace.extra == pytest.approx(0.25, abs=1e-3)
+
+
+def test_rules_that_are_hard_to_satisfy_are_priced_as_if_all_had_to_be_searched() -> None:
+    """What shares a brand stands apart: there are many, or so few that the last ones do not fit."""
+    price = COSTS.price(60, 20, 0)
+    brand = np.arange(60) % 30
+    apart = tuple(Cap(f"brand {b}", brand == b, 1, 3) for b in range(30))
+    assert price.under(None) == price.under(plan(Constraints(caps=apart), 60, 20)) == price
+    common = np.arange(60) < 45
+    hard = plan(Constraints(caps=(*apart, Cap("common", common, 1, 3))), 60, 60)
+    assert hard.length < 60
+    under = price.under(hard)
+    assert under.searched_s > 0.0
+    assert under == price._replace(
+        least_s=price.least_s + under.searched_s,
+        most_s=price.most_s + under.searched_s,
+        searched_s=under.searched_s,
+    )
+    twice = plan(hard.constraints, 60, 60, effort=4096)
+    assert price.under(twice).searched_s == pytest.approx(2 * under.searched_s)
