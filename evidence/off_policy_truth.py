@@ -383,7 +383,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evidence.off_policy_truth", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("--logs", type=int, default=2, help="to judge by, of other people each")
+    parser.add_argument("--logs", type=int, default=4, help="to judge by, of other people each")
     parser.add_argument("--scale", type=float, default=1.0, help="of all numbers of lists")
     parser.add_argument("--results", type=Path, default=RESULTS / STORED)
     given = parser.parse_args()
