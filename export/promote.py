@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table(title=title)
     for column in ("question", "verdict"):
         table.add_column(column)
-    for one in found:
-        table.add_row(one.question, MARKS[one.passed])
+    for verdict in found:
+        table.add_row(verdict.question, MARKS[verdict.passed])
     console.print(table)
     console.print(outcome(found))
     report = {

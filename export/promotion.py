@@ -18,7 +18,7 @@ from bundle.reference import Distribution, population_stability_index
 from bundle.repository import locate
 from decisions.reading import Tally, read_decisions
 from engine.loaded_model import LoadedModel
-from evidence.judging import SN_CDR, Judgement
+from evidence.judging import ENOUGH, SHRUNK, Judgement
 from evidence.logged_lists import logged_lists
 from evidence.off_policy import judge_bundle
 from export.calibrate import milliseconds
@@ -30,6 +30,8 @@ from model.data.slate import LoggedSlate
 from model.metrics import ndcg, paired_difference
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
+
+BY_LOG = "value by the decision log"
 
 BINS = 10
 """Of a column, of equally many held-out candidates each."""
@@ -44,6 +46,7 @@ class Limits:
         trigger_rate: most by which the share of positions that reason may be off the calibrated one.
         loss: most that may be lost where nothing is established, as a share of the live model's.
         time: most milliseconds a list, in those of the live model.
+        effective_lists: of the log, below which its value is not judged.
         unknown: most candidates of the log that the catalogue may not know.
         drift: highest population stability index of a column, held-out lists to the log.
         timed_lists: lists that are timed.
@@ -53,6 +56,7 @@ class Limits:
     trigger_rate: float = 0.05
     loss: float = 0.01
     time: float = 1.2
+    effective_lists: float = ENOUGH
     unknown: float = 0.05
     drift: float = 0.25
     timed_lists: int = 100
@@ -90,7 +94,7 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
     yield quality(model, served, test, dataset.true_value, limits)
     yield latency(model, served, test, limits)
     if decisions is None:
-        for question in ("value by the decision log", "drift"):
+        for question in (BY_LOG, "drift"):
             yield Verdict(question, None, "no decision log was given", {})
         return
     yield value(new, live, decisions, limits)
@@ -138,18 +142,26 @@ def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], 
 
 
 def value(new: Path, live: Path, decisions: Path, limits: Limits) -> Verdict:
-    """Is it worth as much by the decision log? (self-normalised cascade doubly robust)"""
-    question = "value by the decision log"
+    """Is it worth as much by the decision log?"""
     try:
         ours, theirs = (judge_bundle(decisions, bundle)[0] for bundle in (new, live))
     except (RerankerError, ValueError) as fault:
-        return Verdict(question, None, str(fault), {})
-    found = ours.estimates[SN_CDR]
-    told = f"{found.value}, minus the log's {found.difference}; the live one {theirs.estimates[SN_CDR].value}"
-    passed = found.difference.high >= 0
-    passed &= found.value.value >= (1 - limits.loss) * theirs.estimates[SN_CDR].value.value
-    figures = {name: _figures(one) for name, one in (("new", ours), ("live", theirs))}
-    return Verdict(question, passed, "; ".join([told, *ours.warnings()]), figures)
+        return Verdict(BY_LOG, None, str(fault), {})
+    return by_log(ours, theirs, limits)
+
+
+def by_log(new: Judgement, live: Judgement, limits: Limits) -> Verdict:
+    """By cascade doubly robust with shrunk weights; no verdict where too few lists are as the new one's."""
+    ours, theirs = new.estimates[SHRUNK], live.estimates[SHRUNK]
+    assert ours.overlap is not None
+    told = f"{ours.value}, minus the log's {ours.difference}; the live one {theirs.value}"
+    figures = {
+        name: {"value": one.value._asdict(), "minus_log": one.difference._asdict()}
+        for name, one in (("new", ours), ("live", theirs))
+    }
+    no_worse = ours.difference.high >= 0 and ours.value.value >= (1 - limits.loss) * theirs.value.value
+    enough = ours.overlap.effective >= limits.effective_lists
+    return Verdict(BY_LOG, no_worse if enough else None, "; ".join([told, *new.warnings()]), figures)
 
 
 def drift(model: LoadedModel, held_out: Sequence[Example], decisions: Path, limits: Limits) -> Verdict:
@@ -195,8 +207,3 @@ def _unknown(model: LoadedModel, decisions: Path) -> float:
 
 def _examples(model: LoadedModel, slates: Sequence[LoggedSlate]) -> list[Example]:
     return examples(slates, DatasetFeatures(model.features), training=False)
-
-
-def _figures(found: Judgement) -> dict[str, Any]:
-    one = found.estimates[SN_CDR]
-    return {"value": one.value._asdict(), "minus_log": one.difference._asdict(), "lists": found.lists}

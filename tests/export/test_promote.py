@@ -15,9 +15,11 @@ from bundle.repository import locate, point
 from decisions.lines import Decision, Exploration, Feedback, Outcome, Shown, encode
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
+from evidence.estimators import Overlap
+from evidence.judging import Estimate, Judgement, Value
 from export.__main__ import export
 from export.promote import main, promote, refused
-from export.promotion import Limits, column_drift, verdicts
+from export.promotion import Limits, by_log, column_drift, verdicts
 from model.data.open_dataset import open_dataset
 from model.training.checkpoint import load_config
 from model.training.examples import Example
@@ -25,7 +27,7 @@ from model.training.examples import Example
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's libraries warn of each other
 
 
-QUICK = Limits(parity_lists=8, timed_lists=5, time=20.0)
+QUICK = Limits(parity_lists=8, timed_lists=5, time=20.0, effective_lists=50)
 """Timings say nothing here."""
 
 
@@ -91,7 +93,7 @@ def log(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_that_is_no_worse_goes_live(folder: Path, log: Path, tmp_path: Path) -> None:
     arguments = [str(folder / "8"), "--over", str(folder), "--decisions", str(log)]
-    arguments += ["--parity-lists", "8", "--timed-lists", "5", "--time", "20"]
+    arguments += ["--parity-lists", "8", "--timed-lists", "5", "--time", "20", "--effective-lists", "50"]
     report = ["--json", str(tmp_path / "out/report.json"), "--html", str(tmp_path / "out/report.html")]
     assert main([*arguments, *report, "--check-only"]) == 0
     assert locate(folder).name == "7"
@@ -121,8 +123,32 @@ def test_one_that_is_no_worse_goes_live(folder: Path, log: Path, tmp_path: Path)
 
 def test_one_that_is_worse_is_refused(folder: Path, log: Path) -> None:
     found = promote(folder / "9", folder / "7", log, QUICK)
-    assert {"held-out lists", "value by the decision log"} <= set(refused(found))
+    assert {"calibration", "held-out lists"} <= set(refused(found))
     assert locate(folder).name == "7"
+    (by_its_log,) = [verdict for verdict in found if verdict.question == "value by the decision log"]
+    assert by_its_log.passed is None  # it writes nothing like the lists of the log
+    assert "fewer than 500" in by_its_log.because
+
+
+@pytest.mark.parametrize(
+    ("value", "difference", "effective", "passed"),
+    [
+        (2.0, (0.0, -0.1, 0.1), 900, True),
+        (1.9, (-0.1, -0.15, -0.05), 900, False),  # established
+        (1.97, (-0.03, -0.1, 0.04), 900, False),  # not established, but more than 1 %
+        (1.9, (-0.1, -0.15, -0.05), 400, None),
+    ],
+)
+def test_a_log_speaks_against_what_it_finds_worse(
+    value: float, difference: tuple[float, float, float], effective: float, passed: bool | None
+) -> None:
+    def judged(value: float, difference: Value) -> Judgement:
+        found = Overlap(effective, largest=2.0, mean=1.0, unsupported=0.0)
+        estimate = Estimate(Value(value, value - 0.1, value + 0.1), difference, found)
+        return Judgement(1000, Value(2.0, 1.9, 2.1), 2.0, dict.fromkeys(("SNIPS", "CDR-OS"), estimate))
+
+    live = judged(2.0, Value(0.0, 0.0, 0.0))
+    assert by_log(judged(value, Value(*difference)), live, Limits()).passed is passed
 
 
 def test_a_damaged_one_is_refused_before_anything_else_is_asked(folder: Path, tmp_path: Path) -> None:
