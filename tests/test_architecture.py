@@ -52,6 +52,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "model",
         "bundle",
         "constraints",
+        "decisions",
     ),
     "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
@@ -61,6 +62,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service.serving": (
         "bundle",
         "constraints",
+        "decisions",
         "engine",
         "service.bodies",
         "service.context",
