@@ -55,6 +55,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "model",
         "bundle",
         "constraints",
+        "decisions",
     ),
     "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
@@ -64,6 +65,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service.serving": (
         "bundle",
         "constraints",
+        "decisions",
         "engine",
         "service.bodies",
         "service.context",

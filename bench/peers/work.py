@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, cast
 from uuid import uuid4
 
@@ -71,7 +71,7 @@ class Work:
         rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, *prepared)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
-        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS, ignored))
+        return Job(rerank, assemble(features, request, selection, known or ANONYMOUS, time(), ignored))
 
     def infer(self, jobs: list[Job]) -> list[Slate]:
         """One call of the engine for a batch."""

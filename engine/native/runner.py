@@ -67,6 +67,7 @@ class NativeRunner:
                 "GRU decoder with a deep reasoner or none"
             )
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
+        self.tells_greedy = True
         self._decode, self._kind = decode, UNCERTAINTIES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
             self._encode = NativeEncoder(read_arrays(bundle / ENCODE), settings.intra_op_threads).run
