@@ -22,6 +22,7 @@ COMMANDS = {
     "constraints": "python -m bench.constraints --bundle DIR",
     "serving": "python -m bench.serving --bundle DIR",
     "before": "python -m bench.before",
+    "decisions": "python -m bench.decisions --bundle DIR",
     "overload": "python -m bench.overload --bundle DIR",
     "stages": "python -m bench.stages --bundle DIR",
     "memory": "python -m bench.memory --bundle DIR",
@@ -73,6 +74,13 @@ def specs() -> list[Spec]:
         *(
             Spec("before", f"service over 8683ae8, c = {c}: requests/s", 0.95, _times_before(c), True)
             for c in (1, 8, 32)
+        ),
+        Spec(
+            "decisions",
+            "service with a decision log over without, c = 32: requests/s",
+            0.95,
+            lambda decisions: decisions["rows"][0]["ratio"],
+            True,
         ),
         *(
             Spec(

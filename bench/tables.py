@@ -238,6 +238,33 @@ def before_table(before: Results) -> str:
     return table(("c", f"{before['against']}, requests/s", "now", "ratio, its quartiles", "failed"), rows)
 
 
+def decisions_table(decisions: Results) -> str:
+    rates = [
+        (
+            row["connections"],
+            f"{row['off_per_second']:.0f}",
+            f"{row['per_second']:.0f}",
+            f"{row['ratio']:.3f} ({row['ratio_quartiles'][0]:.3f} to {row['ratio_quartiles'][1]:.3f})",
+            f"{row['off_cpu_us']} and {row['cpu_us']}",
+            row["failed"],
+        )
+        for row in decisions["rows"]
+    ]
+    sizes = [
+        (row["kind"], *(f"{row[name]:,}" for name in ("body", "line", "packed")))
+        for row in decisions["sizes"]
+    ]
+    return "\n\n".join(
+        (
+            table(
+                ("c", "without, requests/s", "with", "ratio, its quartiles", "µs of CPU, both", "failed"),
+                rates,
+            ),
+            table(("sent", "bytes of a body", "of a line", "packed"), sizes),
+        )
+    )
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
@@ -245,6 +272,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "closed": ("serving", closed_table),
     "open": ("serving", open_table),
     "before": ("before", before_table),
+    "decisions": ("decisions", decisions_table),
     "overload": ("overload", overload_table),
     "stages": ("stages", stages_table),
     "peers": ("peers", peers_table),

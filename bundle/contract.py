@@ -86,8 +86,10 @@ RECORD = (
     TensorSpec("uncertainty", "float32", ("B",)),  # what the gate compares with the threshold
     TensorSpec("probability", "float32", ("B",)),  # of the best or sampled candidate, temperature 1
     TensorSpec("propensity", "float32", ("B",)),  # of the same, at the selection temperature
+    TensorSpec("greedy", "bool", ("B",)),  # True = it is the best without noise at that temperature
 )
-"""What one micro-step reports. The slate graph stacks these over micro-steps: [M, B]."""
+"""What one micro-step reports. The slate graph stacks these over micro-steps: [M, B]. Graphs of
+older bundles lack the last."""
 
 LOGITS = TensorSpec("logits", "float32", ("B", "N"))
 """Scores behind the record, unmasked. Only the step graph gives them, to be inspected."""

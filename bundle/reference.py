@@ -5,6 +5,7 @@ buckets, so that comparing costs a request nothing. No torch.
 """
 
 from collections.abc import Sequence
+from math import log
 from typing import Self
 
 import numpy as np
@@ -63,3 +64,14 @@ class Reference(Frozen):
         pairs = [(self.tokens, TRIGGERED), (self.score, SCORES), (self.list_size, LIST_SIZES)]
         pairs += [(entropy, ENTROPY_NATS) for entropy in self.entropy]
         return all(distribution.bounds == bounds for distribution, bounds in pairs)
+
+
+def population_stability_index(expected: Sequence[float], actual: Sequence[float]) -> float:
+    """Of two rows of counts over the same bins: sum((a - e) * ln(a / e)), `a` the actual shares and `e` the
+    expected ones; 0 for equal ones, above 0.25 by convention another population. Every bin counts half an
+    observation more: an empty one is no infinity."""
+    shares = [
+        [(count + 0.5) / (sum(counts) + 0.5 * len(counts)) for count in counts]
+        for counts in (expected, actual)
+    ]
+    return sum((a - e) * log(a / e) for e, a in zip(shares[0], shares[1], strict=True))

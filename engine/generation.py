@@ -16,6 +16,9 @@ from bundle.manifest import Manifest
 from constraints.planning import Plan
 from constraints.tracking import stack
 
+GREEDY = "greedy"
+"""Of `RECORD`."""
+
 CONSTRAINTS = "constraints"
 """Beside the `CONTROLS` of a batch: `[B, S] int64`, `constraints.tracking.stack`."""
 
@@ -33,6 +36,8 @@ class Controls:
         lookahead: other items to try at each position whose uncertainty is above the threshold, where nothing
             is sampled (`engine.lookahead`).
         seed: sample with this seed; None decodes greedily.
+        exploration_share: of lists such as this one, those that are sampled: propensities are then those of
+            the mixture, whichever of the two this one is. None: it is what its seed says, for certain.
         micro_step_budget: reason only while the slate still fits in this many micro-steps.
         reason_until: reason only before this time, `time.monotonic()` seconds.
         deadline: at this time the slate is left as it is, with fewer items than `slate_length`. The slate
@@ -47,6 +52,7 @@ class Controls:
     selection_temperature: float
     lookahead: int = 0
     seed: int | None = None
+    exploration_share: float | None = None
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
     reason_until: float = math.inf
     deadline: float = math.inf
@@ -98,8 +104,8 @@ class Position:
     """One position of the slate, as generated.
 
     `probability` is the chosen candidate's at temperature 1 among those remaining; `propensity` its
-    probability under the policy that chose: 1 when greedy. Entropies in nats, before the first and
-    after the last reasoning token; `uncertainty` is what the gate saw last.
+    probability, given those before it, under the policy that chose: 1 when greedy for certain. Entropies in
+    nats, before the first and after the last reasoning token; `uncertainty` is what the gate saw last.
     """
 
     index: int
@@ -152,6 +158,8 @@ def stack_controls(requests: Sequence[Controls], candidates: Sequence[int]) -> d
 
 def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) -> list[Slate]:
     """Slates of a batch from the graphs' records, each `[M, B]`."""
+    if GREEDY not in records:  # and then nobody explores, who would have to know
+        records = {**records, GREEDY: np.zeros_like(records["reasoned"])}
     by_row = zip(*(records[spec.name].T.tolist() for spec in RECORD), strict=True)
     return [_read_slate(request, *record) for request, record in zip(requests, by_row, strict=True)]
 
@@ -159,9 +167,9 @@ def read_slates(requests: Sequence[Controls], records: dict[str, NDArray[Any]]) 
 def _read_slate(request: Controls, *record: list[Any]) -> Slate:
     """From one row of each of `RECORD`, `[M]`."""
     positions: list[Position] = []
-    greedy = request.seed is None
+    share, certain = request.exploration_share, request.seed is None
     tokens, before = 0, 0.0
-    for chosen, reasoned, entropy, uncertainty, probability, propensity in zip(*record, strict=True):
+    for chosen, reasoned, entropy, uncertainty, probability, propensity, greedy in zip(*record, strict=True):
         if tokens == 0:
             before = entropy
         if reasoned:
@@ -169,10 +177,30 @@ def _read_slate(request: Controls, *record: list[Any]) -> Slate:
             continue
         if chosen == NO_ITEM:  # the slate is full; other requests of the batch go on
             break
-        drawn = 1.0 if greedy else propensity
-        positions.append(Position(chosen, probability, drawn, tokens, before, entropy, uncertainty))
+        if share is not None:
+            propensity, share = _mixed(share, propensity, greedy)
+        elif certain:
+            propensity = 1.0
+        positions.append(Position(chosen, probability, propensity, tokens, before, entropy, uncertainty))
         tokens = 0
     return Slate(tuple(positions), why_reasoning_stopped(positions, request))
+
+
+def _mixed(share: float, sampled: float, greedy: bool) -> tuple[float, float]:
+    """An item's propensity in a mixture of lists that are sampled and the greedy one, and the share of those
+    sampled among the lists that begin as this one does, with the item.
+
+    The share of the former is updated by Bayes' rule, so that the products of many small numbers are never
+    formed: P(a_k | a_<k) = e_k q_k + (1 - e_k) [a_k is greedy], e_k+1 = e_k q_k / P(a_k | a_<k).
+
+    Args:
+        share: of those sampled among the lists that begin with the items before.
+        sampled: propensity of the item where it is sampled.
+        greedy: whether it is the greedy one.
+    """
+    drawn = share * sampled
+    mixed = drawn + (1.0 - share) * greedy
+    return mixed, drawn / mixed if mixed else 1.0
 
 
 def why_reasoning_stopped(positions: Sequence[Position], request: Controls) -> Stop:

@@ -53,7 +53,8 @@ class SlateRunner:
     def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
         self._stepwise = StepRunner(bundle, manifest, settings)
         self._session = open_session(bundle / SLATE, settings)
-        self._outputs = [spec.name for spec in RECORD]
+        self._outputs = _reported(self._session)
+        self.tells_greedy = len(self._outputs) == len(RECORD)
         self.provider = self._session.get_providers()[0]
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
@@ -68,7 +69,11 @@ class SlateRunner:
             (rows, self.run(*_some(rows, inputs, controls, times))) for rows in (constrained, ~constrained)
         ]
         longest = max(len(part["chosen"]) for _, part in written)
-        records = {spec.name: np.zeros((longest, len(constrained)), spec.dtype) for spec in RECORD}
+        records = {
+            spec.name: np.zeros((longest, len(constrained)), spec.dtype)
+            for spec in RECORD
+            if spec.name in self._outputs
+        }
         records["chosen"][:] = NO_ITEM
         for rows, part in written:
             for name, array in part.items():
@@ -102,7 +107,9 @@ class StepRunner:
         """`inspect` names further outputs of the step to stack beside the record, such as the logits."""
         self._encoder = open_session(bundle / ENCODER, settings)
         self._step = open_session(bundle / STEP, settings)
-        self._reported = [*(spec.name for spec in RECORD), *inspect]
+        recorded = _reported(self._step)
+        self._reported = [*recorded, *inspect]
+        self.tells_greedy = len(recorded) == len(RECORD)
         self._state = [spec.name for spec in manifest.state_specs()]
         self.provider = self._step.get_providers()[0]
 
@@ -231,6 +238,12 @@ class EvaluatorGraphs:
         inputs = {EVALUATED.name: encoded[rows], SLATES.name: slates}
         (values,) = self._evaluator.run([VALUE.name], inputs)
         return np.asarray(values)
+
+
+def _reported(session: Any) -> list[str]:
+    """The part of `RECORD` that a graph has."""
+    known = {output.name for output in session.get_outputs()}
+    return [spec.name for spec in RECORD if spec.name in known]
 
 
 def first_counters(mask: NDArray[np.bool_]) -> Arrays:

@@ -26,7 +26,7 @@ COLUMN = types.Array(types.float32, 1, "A")
 MEMORY = (F3, F2, F3, F2, F4)
 CONTROLS = (I1, F1, I1, I1, F1, F1, F3)
 WEIGHTS = (F2, F2, F1, F1, F2, F1, F2, F2, F2, F1)
-RECORD = (I2, BOOL2, F2, F2, F2, F2)
+RECORD = (I2, BOOL2, F2, F2, F2, F2, BOOL2)
 READING = (F3, F2, F3, F2, F2, F3, F3, F2, F2)
 
 SIGNATURES: dict[Any, tuple[Any, ...]] = {

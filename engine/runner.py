@@ -20,10 +20,15 @@ from engine.settings import Decoding, SessionSettings
 
 
 class Runner(Protocol):
-    """Writes slates for a batch."""
+    """Writes slates for a batch.
+
+    Attributes:
+        tells_greedy: its records have `greedy`, which those of graphs in older bundles lack.
+    """
 
     provider: str
     decoding: Decoding
+    tells_greedy: bool
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         """Run a batch to the end of every slate, or to its deadline.

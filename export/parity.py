@@ -26,7 +26,7 @@ from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
 from bundle.repository import locate
 from constraints.tracking import Tracker
-from engine.generation import CONSTRAINTS, Controls, Times, stack_controls
+from engine.generation import CONSTRAINTS, GREEDY, Controls, Times, stack_controls
 from engine.graphs import SlateRunner, StepRunner
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner, decodes_natively
@@ -62,6 +62,7 @@ class TorchRunner:
 
     provider = "torch"
     decoding: Decoding = "step"
+    tells_greedy = True
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy.eval()
@@ -131,7 +132,10 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
             expected["reasoned"][:steps] == found["reasoned"][:steps]
         )  # [M, B]
         apart = np.abs(expected["propensity"][:steps] - found["propensity"][:steps])
-        alike = same & ((chosen == NO_ITEM) | (apart < LARGEST_PROPENSITY_DIFFERENCE))
+        as_drawn = apart < LARGEST_PROPENSITY_DIFFERENCE
+        if GREEDY in found:
+            as_drawn &= expected[GREEDY][:steps] == found[GREEDY][:steps]
+        alike = same & ((chosen == NO_ITEM) | as_drawn)
         same_length = len(expected["chosen"]) == len(found["chosen"])
         identical += int((alike.all(axis=0) & same_length).sum())
         if LOGITS.name in expected and LOGITS.name in found:

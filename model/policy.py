@@ -153,6 +153,7 @@ class Policy(nn.Module):
             uncertainty=doubt,
             probability=log_p.gather(1, item).squeeze(1).exp(),
             propensity=log_q.gather(1, item).squeeze(1).exp(),
+            greedy=best == log_q.argmax(-1),
         )
         return present, record, logits
 

@@ -123,7 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n\n")[1])
     parser.add_argument("--config", type=Path, default=Path("configs/ranklens.toml"), help="TOML file")
     parser.add_argument("--run", type=Path, required=True, help="directory of the run; resumed if it exists")
-    parser.add_argument("--event-log", type=Path, help="your own log in the event format")
+    parser.add_argument(
+        "--event-log", type=Path, help="your own log in the event format, or the directory of a decision log"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
     arguments = parser.parse_args()

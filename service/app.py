@@ -25,9 +25,13 @@ from service.context.memory import MemoryContextStore
 from service.context.redis import RedisContextStore
 from service.context.store import ContextStore, StoreLimits
 from service.observe.answer_log import AnswerLog
+from service.observe.decision_files import DecisionFiles
+from service.observe.decision_log import DecisionLog
+from service.observe.decision_stream import DecisionStream
 from service.observe.metrics import Metrics
 from service.observe.tracing import Tracer
 from service.serving.changes import Changes, starting
+from service.serving.exploration import Exploration
 from service.serving.hard_rules import HardRules
 from service.serving.loop_lag import LoopLag
 from service.serving.occupancy import Occupancy
@@ -75,16 +79,21 @@ def create_app(
     shadows = Shadows(settings.shadow_load, settings.shadow_queue)
     deadline_ms, max_ignored = settings.default_deadline_ms, settings.max_ignored_fields
     rule_limits = RuleLimits(*(getattr(settings, name) for name in RuleLimits._fields))
+    decisions, exploration = _decision_log(settings, metrics), Exploration.from_settings(settings)
     hard_rules = HardRules(settings.max_queue, clock)
-    reranker = Reranker(contexts, metrics, shadows, deadline_ms, *loop, max_ignored, rule_limits, hard_rules)
+    limits = max_ignored, rule_limits
+    parts = (contexts, metrics, shadows, deadline_ms)
+    reranker = Reranker(*parts, *loop, *limits, hard_rules, decisions, exploration)
     access, answer_log = Access(settings, clock), AnswerLog(settings)
-    service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log)
+    service = Service(settings, metrics, contexts, models, changes, reranker, access, answer_log, decisions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.prepare(plan or starting(repository, settings))
         models.commit()
         lag.start()
+        if decisions is not None:
+            decisions.start()
         async with metrics.kept_written():
             yield
         service.draining = True
@@ -92,6 +101,8 @@ def create_app(
         await shadows.stop()
         await hard_rules.stop()
         await models.stop()
+        if decisions is not None:
+            await decisions.stop()
         await contexts.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
@@ -160,6 +171,16 @@ def _of_allowed_hosts(app: ASGIApp, settings: Settings, *more: str) -> ASGIApp:
         return app
     addresses = [f"[{address}]" if ":" in address else address for address in more]
     return AllowedHosts(app, [*settings.allowed_hosts, *addresses])
+
+
+def _decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    place = settings.decision_log
+    if place is None:
+        return None
+    if "://" in place:
+        return DecisionLog(DecisionStream(place, settings), settings, metrics)
+    files = DecisionFiles(Path(place), settings, metrics.decision_files_removed.inc)
+    return DecisionLog(files, settings, metrics)
 
 
 def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:

@@ -153,6 +153,10 @@ class StoreNotAskedError(StoreUnavailableError):
     """This process had no time, or no connection, to ask the store: it may be as well as ever."""
 
 
+class DecisionLogError(ServiceError):
+    """The decision log could not be told that a user is forgotten. The context store knows already."""
+
+
 class UnknownRecommendationError(ContextStoreError):
     """No such recommendation: never made, expired, or its person was forgotten since."""
 

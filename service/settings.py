@@ -32,6 +32,12 @@ from service.keys import read_grants
 
 ENV_PREFIX = "RERANK_"
 DAY_S = 24 * 3600.0
+STREAM_SCHEMES = ("redis", "rediss", "unix")
+LEAST_SHARE = 0.001
+COLDEST = 0.1
+"""Temperature at which a logit 9 below the best has a propensity of e^-90, which is 0 in float32."""
+SHORTEST_KEY = 16
+"""In bytes: ids can be tried out, and so must not be keys."""
 
 
 def is_loopback(host: str) -> bool:
@@ -162,6 +168,51 @@ class Settings(BaseSettings):
         1.0, description="share of requests traced, unless the caller has decided"
     )
     otel_service_name: str = Field("eglr-reranker", description="the service's name in traces")
+
+    decision_log: str | None = Field(
+        None,
+        description="directory of the decision log, or the redis://, rediss:// or unix:// address of one "
+        "with Redis Streams; if absent, decisions are not logged",
+        repr=False,
+    )
+    decision_log_users: Literal["plain", "hashed", "none"] = Field(
+        "plain", description="user ids in the decision log"
+    )
+    decision_log_key: SecretStr | None = Field(None, description="key of the hashes of user ids there")
+    decision_log_key_file: Path | None = Field(None, description="file of that key, instead of the key")
+    decision_log_flush_s: PositiveFloat = Field(
+        1.0, description="longest that a line waits in the process; what a kill may cost at most"
+    )
+    decision_log_buffer_lines: PositiveInt = Field(
+        10_000, description="most lines that wait to be written; more are dropped, and counted"
+    )
+    decision_log_buffer_bytes: PositiveInt = Field(
+        67_108_864, description="most bytes of these lines, as far as they can be told before"
+    )
+    decision_log_rotate_bytes: PositiveInt = Field(
+        134_217_728, description="size at which a file of the decision log is closed"
+    )
+    decision_log_rotate_s: PositiveFloat = Field(3600.0, description="age at which it is closed")
+    decision_log_gzip: bool = Field(True, description="pack closed files")
+    decision_log_max_bytes: PositiveInt = Field(
+        10_737_418_240, description="most bytes of all files in the directory; the oldest are removed"
+    )
+    decision_log_stream: str = Field("rerank:decisions", description="key of the Redis Stream")
+    decision_log_stream_length: PositiveInt = Field(
+        1_000_000, description="about how many entries the stream keeps, the newest ones"
+    )
+
+    exploration_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="share of lists that are sampled, of requests that ask for neither sampling nor "
+        "lookahead; propensities are those of the mixture",
+    )
+    exploration_temperature: PositiveFloat | None = Field(
+        None, description="temperature of that sampling; if absent, the model's selection temperature"
+    )
+    exploration_stickiness: Literal["request", "user", "none"] = Field(
+        "none", description="whose lists are always sampled, or never: by request id, by user id, or nobody's"
+    )
 
     provider: Provider = Field(SessionSettings.provider, description="ONNX Runtime execution provider")
     decoding: Decoding = Field(
@@ -389,6 +440,61 @@ class Settings(BaseSettings):
         if url is not None:
             import_module("service.context.address").parse_address(url)
         return url
+
+    @field_validator("decision_log")
+    @classmethod
+    def _is_a_directory_or_a_redis(cls, place: str | None) -> str | None:
+        scheme, found, _ = (place or "").partition("://")
+        if found and scheme not in STREAM_SCHEMES:
+            known = ", ".join(f"{one}://" for one in STREAM_SCHEMES)
+            raise ValueError(f"expected a directory, or an address with {known}, got {scheme}://")
+        return place
+
+    @model_validator(mode="after")
+    def _decisions_can_be_logged(self) -> Self:
+        if self.decision_log_users == "hashed":
+            self.read_decision_log_key()
+        least = (self.workers + 1) * self.decision_log_rotate_bytes
+        if self.decision_log_max_bytes < least:
+            raise ValueError(
+                f"decision_log_max_bytes: expected at least {least}, a file of decision_log_rotate_bytes for "
+                "each worker and one that is closed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exploration_can_be_judged(self) -> Self:
+        if not self.exploration_share:
+            for name in ("exploration_temperature", "exploration_stickiness"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: nothing is sampled while exploration_share is 0")
+        elif self.exploration_share < LEAST_SHARE:
+            raise ValueError(
+                f"exploration_share: expected 0, or at least {LEAST_SHARE:g}: the propensities of what is "
+                "sampled more rarely are so small that nothing can be judged by them"
+            )
+        if self.exploration_temperature is not None and self.exploration_temperature < COLDEST:
+            raise ValueError(
+                f"exploration_temperature: expected at least {COLDEST:g}: below, all but the best items have "
+                "propensities that are 0 in float32, and nothing else can be judged"
+            )
+        return self
+
+    def read_decision_log_key(self) -> bytes:
+        """Raises: ValueError: there is none, or more than one."""
+        if (self.decision_log_key is None) is (self.decision_log_key_file is None):
+            raise ValueError("decision_log_users: hashed ids need decision_log_key or decision_log_key_file")
+        if self.decision_log_key is not None:
+            key = self.decision_log_key.get_secret_value().encode()
+        else:
+            assert self.decision_log_key_file is not None
+            try:
+                key = self.decision_log_key_file.read_bytes().strip()
+            except OSError as error:
+                raise ValueError(f"decision_log_key_file: cannot be read: {error.strerror}") from None
+        if len(key) < SHORTEST_KEY:
+            raise ValueError(f"decision_log_key: expected {SHORTEST_KEY} bytes or more, got {len(key)}")
+        return key
 
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:

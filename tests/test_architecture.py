@@ -30,13 +30,16 @@ OURS = (
 SERVICE = ("service.errors", "service.settings")
 """Known to every room of the service."""
 
+OFF_POLICY = ("evidence.judging", "evidence.logged_lists", "evidence.off_policy")
+"""What a bundle is worth by a log, which is asked before it goes live."""
+
 ARROWS: dict[str, tuple[str, ...]] = {
     "bundle": (),
     "constraints": ("bundle.compiled", "bundle.errors"),
     "decisions": ("bundle.errors",),
     "engine": ("bundle", "constraints"),
     "model": ("bundle", "constraints", "decisions"),
-    "export": ("engine", "model", "bundle", "constraints", "decisions"),
+    "export": ("engine", "model", "bundle", "constraints", "decisions", *OFF_POLICY),
     "evidence": ("export", "engine", "model", "bundle", "decisions"),
     "service": ("engine", "bundle", "constraints", "decisions"),
     "loadtest": (),
@@ -52,6 +55,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "model",
         "bundle",
         "constraints",
+        "decisions",
     ),
     "deploy": ("launch",),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
@@ -61,6 +65,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service.serving": (
         "bundle",
         "constraints",
+        "decisions",
         "engine",
         "service.bodies",
         "service.context",
@@ -86,7 +91,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     # Inside model: networks know nothing of data and training, data nothing of either.
     "model.decoders": ("bundle", "model.encoder"),
-    "model.data": ("bundle", "model.progress"),
+    "model.data": ("bundle", "decisions", "model.progress"),
     "model.training": (
         "constraints",
         *("bundle", "model.config", "model.data", "model.encoder", "model.evaluator", "model.metrics"),
@@ -160,7 +165,7 @@ def test_every_error_has_one_root() -> None:
     """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
     bases = {
         node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for room in ("bundle", "constraints", "engine", "model", "export", "evidence", "service")
+        for room in ("bundle", "constraints", "decisions", "engine", "model", "export", "evidence", "service")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")

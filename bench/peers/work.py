@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, cast
 from uuid import uuid4
 
@@ -64,13 +64,12 @@ class Work:
         check_rerank(request, self._settings)
         prepared = prepare(self._model, request, RuleLimits())
         known = self._users.get(request.user_id or "")
-        arrived, request_id = monotonic(), uuid4().hex
-        whose = self._served, "", free
-        ignored = undeclared(features, request)
-        rerank = _Rerank(request, request_id, *whose, arrived, arrived + 1, *prepared, ignored)
+        arrived, at, ignored = monotonic(), time(), undeclared(features, request)
+        call = request, uuid4().hex, None, self._served, "", free, arrived, at, arrived + 1
+        rerank = _Rerank(*call, *prepared, ignored)
         rerank.recommendation_id = uuid4().hex
         rerank.context = "miss" if known is None else "hit"
-        return Job(rerank, assemble(features, request, prepared[0], known or ANONYMOUS, ignored))
+        return Job(rerank, assemble(features, request, prepared[0], known or ANONYMOUS, at, ignored))
 
     def infer(self, jobs: list[Job]) -> list[Slate]:
         """One call of the engine for a batch."""

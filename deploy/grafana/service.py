@@ -254,6 +254,19 @@ DASHBOARD = dashboard(
                 Query(f"increase({INSTANCES.gauge('worker_restarts_total')}[15m])", "{{instance}} workers"),
             ),
             timeseries(
+                "Decision log",
+                "Lines that were dropped, by reason, and written, a second; files removed to make room.",
+                Query(
+                    INSTANCES.rate("decision_lines_dropped_total", by="instance, reason"),
+                    "{{instance}} {{reason}} / s",
+                ),
+                Query(INSTANCES.rate("decision_lines_total", by="instance"), "{{instance}} written / s"),
+                Query(
+                    f"increase({INSTANCES.gauge('decision_files_removed_total')}[15m])",
+                    "{{instance}} removed",
+                ),
+            ),
+            timeseries(
                 "Connections",
                 "Open ones, and those refused, a second.",
                 Query(f"sum by (instance) ({INSTANCES.gauge('open_connections')})", "{{instance}} open"),

@@ -155,6 +155,7 @@ def decode(  # type: ignore[no-untyped-def]
                         place = j
                         record.entropy[row, step], record.uncertainty[row, step] = 0.0, 0.0
                         record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
+                        record.greedy[row, step] = False
             if place < 0:
                 since_look += count
                 products(keys, open_to, count, readout, logits)
@@ -218,17 +219,22 @@ def decode(  # type: ignore[no-untyped-def]
                     add_product(mixed, weights.write_weights, readout)
                     record.chosen[row, step], record.reasoned[row, step] = NO_ITEM, True
                     record.probability[row, step], record.propensity[row, step] = 0.0, 0.0
+                    record.greedy[row, step] = False
                     here += 1
                     step += 1
                     continue
 
                 scale = one / controls.selection_temperature[row]
                 drawn = controls.noise[row, min(position, controls.noise.shape[1] - 1)]
-                place = 0
+                place, quiet, without = 0, 0, best
                 for j in range(count):
-                    value = logits[j] * scale + drawn[open_to[j]]
+                    value = logits[j] * scale
+                    if value > without:
+                        without, quiet = value, j
+                    value += drawn[open_to[j]]
                     if value > best:
                         best, place = value, j
+                record.greedy[row, step] = place == quiet
                 record.probability[row, step] = shares[place] / total
                 _rank_others(shares, total, open_to, count, place, runners_up[row, step], chances[row, step])
                 total = exponentials(logits, count, scale, powers, twos, shares)

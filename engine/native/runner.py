@@ -68,6 +68,7 @@ class NativeRunner:
                 "GRU decoder with a deep reasoner or none"
             )
         self._encode: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
+        self.tells_greedy = True
         self._decode, self._kind = decode, UNCERTAINTIES[manifest.gate.kind]
         if ENCODE in manifest.hashes and settings.provider == "cpu":
             weights = read_encode(bundle / ENCODE, manifest, features)

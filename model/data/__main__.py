@@ -1,13 +1,17 @@
 """What a log holds, before anything is trained on it: `python -m model.data context LOG --config my.toml`.
 
 `context` fits a click model with and without the order and the neighbours of a list, and says how much they
-are worth on held-out lists, and so whether reasoning can pay at all.
+are worth on held-out lists, and so whether reasoning can pay at all. `from-decisions DIR --out LOG` joins
+what the service logged with its feedback and writes it in the event format.
 """
 
 import argparse
 from pathlib import Path
 
 from bundle.errors import RerankerError
+from decisions.reading import WINDOW_S
+from model.data.decision_log import write_events
+from model.progress import console
 from model.training.config import read_config
 from model.training.context import context_of_log
 
@@ -19,14 +23,30 @@ def main() -> None:
     asked.add_argument("log", type=Path, nargs="?", help="in the event format; else the configuration's data")
     asked.add_argument("--config", type=Path, required=True, help="TOML file that declares the log's fields")
     asked.add_argument("--seed", type=int, default=0)
+    asked.set_defaults(run=_context)
+    joined = commands.add_parser("from-decisions", help="a decision log of the service in the event format")
+    joined.add_argument("directory", type=Path, help="of *.jsonl and *.jsonl.gz")
+    joined.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
+    joined.add_argument("--records", type=Path, help="item and user lines, for what was not sent with lists")
+    joined.add_argument("--window", type=float, default=WINDOW_S, help="seconds in which feedback counts")
+    joined.set_defaults(run=_from_decisions)
     arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except (RerankerError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def _from_decisions(arguments: argparse.Namespace) -> None:
+    tally = write_events(arguments.directory, arguments.out, arguments.records, arguments.window)
+    console.print(f"{arguments.directory}: {tally}")
+
+
+def _context(arguments: argparse.Namespace) -> None:
     changes: dict[str, object] = {"seed": arguments.seed}
     if arguments.log:
         changes |= {"dataset": "event_log", "event_log": arguments.log}
-    try:
-        context_of_log(read_config(arguments.config, changes))
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    context_of_log(read_config(arguments.config, changes))
 
 
 if __name__ == "__main__":

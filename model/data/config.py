@@ -3,20 +3,25 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveFloat, model_validator
 
 from bundle.features.schema import FeatureSchema, Frozen
+from decisions.reading import WINDOW_S
 from model.data.sessions import SessionsConfig
 from model.data.simulator import SimulatorConfig
 
 
 class DataConfig(Frozen):
-    """A dataset by name. `event_log` is the file of dataset `event_log`; `directory` where `kuairand` or
+    """A dataset by name. `event_log` is the file of dataset `event_log`, or the directory of a decision log,
+    which `item_records` may say more of the items of, and whose feedback counts for `feedback_window_s`
+    seconds; `directory` where `kuairand` or
     `taobao_ad` was unpacked, if not where data lies, and `sessions` how their impressions become lists;
     `simulator` the world of `simulator`. Each is ignored by the other datasets."""
 
     dataset: Literal["ranklens", "movietweetings", "simulator", "kuairand", "taobao_ad", "event_log"]
     event_log: Path | None = None
+    item_records: Path | None = None
+    feedback_window_s: PositiveFloat = WINDOW_S
     directory: Path | None = None
     sessions: SessionsConfig = SessionsConfig()
     simulator: SimulatorConfig = SimulatorConfig()

@@ -10,7 +10,17 @@ This is how users bring their own logs. One JSON object a line, gzip or plain:
 
 Timestamps are in milliseconds. Rankings of a user are read in the order of the file, items of a ranking
 in the order shown; a `relevancy` that is not the same for all items is the initial ranker's score, which
-some items may lack.
+some items may lack. Other fields of a ranking's items are features that were sent with it.
+
+Four keys of a ranking are optional. What the service knew and logged goes before what the log implies:
+
+    "shown": [2, 0]               indices of `items` in the order shown; all of them, as they stand
+    "propensity": [0.4, 0.7]      of each that was shown, given those before it; unknown
+    "history": [{"item": "i7", "type": "click", "timestamp": "1636993860000"}, ...]
+                                  what was known of the user's past, oldest first; the earlier rankings
+    "profile": [fields]           as it was known then; that of `user`
+
+Where a ranking says what was shown, it is kept if nothing came of it: that is then known.
 """
 
 import gzip
@@ -32,69 +42,74 @@ class EventLogError(RerankerError):
     """A line of the log that cannot be read; the message names file, line and key."""
 
 
-def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("click",)) -> Dataset:
-    """Read a log into slates, split by user.
+Located = tuple[str, dict[str, Any]]
+"""Where an event is from, for messages, and the event."""
 
-    Lists with no positive interaction, or with nothing else, are dropped (and counted), but still count
-    as the user's history.
+
+def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("click",)) -> Dataset:
+    """A log's dataset, as `dataset_of` makes it. Raises: EventLogError."""
+    return dataset_of(read_lines(path), name, positive_types)
+
+
+def dataset_of(events: Iterable[Located], name: str, positive_types: Iterable[str] = ("click",)) -> Dataset:
+    """Events as slates, split by user.
+
+    Lists with no positive interaction (unless the ranking says what was shown), or with nothing else, are
+    dropped (and counted), but still count as the user's history.
 
     Raises:
-        EventLogError: a malformed line, or an interaction with an item its ranking did not show.
+        EventLogError: a malformed event, or an interaction with an item its ranking did not show.
     """
     positive = frozenset(positive_types)
     items: dict[str, dict[str, Any]] = {}
     profiles: dict[str, dict[str, Any]] = {}
-    rankings: dict[str, dict[str, Any]] = {}
+    rankings: dict[str, Located] = {}
     clicks: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for line, event in _events(path):
+    for where, event in events:
         try:
             kind = event["event"]
             if kind == "item":
-                items[str(event["item"])] = _fields(event)
+                items.setdefault(str(event["item"]), {}).update(_fields(event))
             elif kind == "user":
                 profiles[str(event["user"])] = _fields(event)
             elif kind == "ranking":
-                rankings[str(event["id"])] = event
+                rankings[str(event["id"])] = where, event
             elif kind == "interaction":
                 clicks[str(event["ranking"])].append((str(event["item"]), str(event["type"])))
             else:
-                raise EventLogError(
-                    f"{path}:{line}: event {kind!r} is not item, user, ranking or interaction"
-                )
+                raise EventLogError(f"{where}: event {kind!r} is not item, user, ranking or interaction")
         except (KeyError, TypeError) as error:
-            raise EventLogError(f"{path}:{line}: {error!r} in {str(event)[:120]}") from error
+            raise EventLogError(f"{where}: {error!r} in {str(event)[:120]}") from error
 
     slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
     dropped: Counter[str] = Counter()
     histories: dict[str, list[Interaction]] = defaultdict(list)
-    for ranking_id, ranking in rankings.items():
-        slate = _slate(ranking_id, ranking, clicks.get(ranking_id, []), positive, profiles, histories)
+    positives: list[Positive] = []
+    for ranking_id, (where, ranking) in rankings.items():
+        clicked = clicks.get(ranking_id, [])
+        try:
+            slate = _slate(ranking_id, ranking, clicked, positive, profiles, histories)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise EventLogError(f"{where}: {error!r} in {str(ranking)[:120]}") from error
         total = int(slate.labels.sum())
-        if total == 0:
+        if total == 0 and "shown" not in ranking:
             dropped["no positive"] += 1
         elif total == len(slate.labels):
             dropped["all positive"] += 1
         else:
             slates[split_of(slate.user_id)].append(slate)
-        histories[slate.user_id] += [
-            Interaction(item_id, "impression", slate.timestamp) for item_id in slate.candidates
+        happened = [(slate.candidates[index], "impression") for index in slate.shown] + clicked
+        histories[slate.user_id] += [Interaction(*event, slate.timestamp) for event in happened]
+        positives += [
+            Positive(slate.user_id, item_id, slate.timestamp) for item_id, kind in clicked if kind in positive
         ]
-        histories[slate.user_id] += [
-            Interaction(item_id, kind, slate.timestamp) for item_id, kind in clicks.get(ranking_id, [])
-        ]
-    positives = [
-        Positive(str(ranking["user"]), item_id, float(ranking["timestamp"]) / 1000.0)
-        for ranking_id, ranking in rankings.items()
-        for item_id, kind in clicks.get(ranking_id, [])
-        if kind in positive
-    ]
     return Dataset(name, items, slates, dict(dropped), positives=positives)
 
 
 def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float]]) -> None:
     """Copy a log, with other `relevancy` in the rankings that `scores` has, one a ranking's item."""
     with _opened(out, "wt") as file:
-        for _, event in _events(path):
+        for _, event in read_lines(path):
             own = scores.get(str(event.get("id"))) if event["event"] == "ranking" else None
             for item, score in zip(event["items"], own, strict=True) if own else ():
                 fields = [field for field in item.get("fields", []) if field["name"] != "relevancy"]
@@ -108,18 +123,15 @@ def _opened(path: Path, mode: Literal["rt", "wt"]) -> IO[str]:
     return path.open(mode, encoding="utf-8")
 
 
-def _events(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path) -> Iterator[Located]:
+    """The events of a file. Raises: EventLogError: a line is not JSON."""
     with _opened(path, "rt") as file:
         for line, text in enumerate(file, start=1):
             if text.strip():
                 try:
-                    yield line, json.loads(text)
+                    yield f"{path}:{line}", json.loads(text)
                 except json.JSONDecodeError as error:
                     raise EventLogError(f"{path}:{line}: not JSON: {error}") from error
-
-
-def _fields(event: dict[str, Any]) -> dict[str, Any]:
-    return {field["name"]: field["value"] for field in event.get("fields", [])}
 
 
 def _slate(
@@ -131,9 +143,13 @@ def _slate(
     histories: dict[str, list[Interaction]],
 ) -> LoggedSlate:
     user_id = str(ranking["user"])
-    shown = tuple(str(item["id"]) for item in ranking["items"])
-    index = {item_id: i for i, item_id in enumerate(shown)}
-    labels = np.zeros(len(shown), np.float32)
+    candidates = tuple(str(item["id"]) for item in ranking["items"])
+    shown = np.array(ranking.get("shown", range(len(candidates))), np.int64)
+    propensity = ranking.get("propensity")
+    if propensity is not None and len(propensity) != len(shown):
+        raise ValueError(f"propensity: {len(propensity)} for {len(shown)} items shown")
+    index = {candidates[place]: place for place in shown.tolist()}
+    labels = np.zeros(len(candidates), np.float32)
     for item_id, kind in clicked:
         if item_id not in index:
             raise EventLogError(
@@ -141,16 +157,48 @@ def _slate(
             )
         if kind in positive:
             labels[index[item_id]] = 1.0
-    sent = [_fields(item).get("relevancy") for item in ranking["items"]]
-    scores = tuple(math.nan if score is None else float(score) for score in sent)
+    sent = [_fields(item) for item in ranking["items"]]
+    scores = [features.pop("relevancy", None) for features in sent]
     return LoggedSlate(
         request_id=ranking_id,
         user_id=user_id,
-        candidates=shown,
-        shown=np.arange(len(shown)),
+        candidates=candidates,
+        shown=shown,
         labels=labels,
-        timestamp=float(ranking["timestamp"]) / 1000.0,
-        scores=scores if len({score for score in sent if score is not None}) > 1 else None,
-        user=UserContext(profiles.get(user_id, {}), tuple(histories[user_id])),
+        timestamp=_seconds(ranking["timestamp"]),
+        scores=(
+            tuple(math.nan if score is None else float(score) for score in scores)
+            if len({score for score in scores if score is not None}) > 1
+            else None
+        ),
+        user=UserContext(
+            _record(ranking["profile"]) if "profile" in ranking else profiles.get(user_id, {}),
+            _seen(ranking["history"]) if "history" in ranking else tuple(histories[user_id]),
+        ),
         context=_fields(ranking),
+        features=sent if any(sent) else None,
+        propensity=None if propensity is None else np.array(propensity, np.float64),
     )
+
+
+def _seen(history: Iterable[Mapping[str, Any]]) -> tuple[Interaction, ...]:
+    return tuple(
+        Interaction(
+            str(event["item"]),
+            str(event["type"]),
+            _seconds(event["timestamp"]) if "timestamp" in event else None,
+        )
+        for event in history
+    )
+
+
+def _seconds(milliseconds: str | float) -> float:
+    return float(milliseconds) / 1000.0
+
+
+def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
+    return _record(event.get("fields", []))
+
+
+def _record(fields: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {field["name"]: field["value"] for field in fields}

@@ -89,7 +89,7 @@ class DatasetFeatures:
     def arrays(self, slate: LoggedSlate, training: bool) -> dict[str, NDArray[Any]]:
         """Encoder inputs of a slate; see `FeatureAssembler.request`."""
         assembler = self._training[_fold_of(slate, self._folds)] if training else self.serving
-        candidates = Candidates(slate.candidates, scores=slate.scores)
+        candidates = Candidates(slate.candidates, slate.features, slate.scores)
         return assembler.request(candidates, slate.user, slate.context, slate.timestamp)
 
 

@@ -28,6 +28,9 @@ class LoggedSlate:
         scores: the initial ranker's scores, NaN where an item has none, or None.
         user: profile and history before this list.
         timestamp: unix seconds.
+        features: what was sent with each candidate, or None.
+        propensity: chance of each shown item given those before it, under the policy that chose it,
+            `[L] float64`; None where it is not known. Training does not weight by it.
     """
 
     request_id: str
@@ -39,6 +42,8 @@ class LoggedSlate:
     scores: tuple[float, ...] | None = None
     user: UserContext = field(default_factory=UserContext)
     context: Mapping[str, Any] = field(default_factory=dict)
+    features: Sequence[Mapping[str, Any]] | None = None
+    propensity: NDArray[np.float64] | None = None
 
 
 class Positive(NamedTuple):

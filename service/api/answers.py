@@ -20,6 +20,7 @@ from service.errors import (
     ChangeTimeoutError,
     ConflictError,
     DeadlineExceededError,
+    DecisionLogError,
     ForbiddenError,
     HeadersTooLargeError,
     InvalidRequestError,
@@ -70,6 +71,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     BusyError: Answer(503, "overloaded", "Too many connections, or bodies being sent."),
     StoreUnavailableError: Answer(503, "unavailable", "The context store does not answer."),
     StoreNotAskedError: Answer(503, "unavailable", "The context store could not be asked in time."),
+    DecisionLogError: Answer(503, "unavailable", "The decision log cannot be written."),
     DeadlineExceededError: Answer(504, "deadline", "The deadline passed (strict, or rules hard to judge)."),
     ChangeTimeoutError: Answer(504, "deadline", "The change took too long, and was undone."),
 }

@@ -19,7 +19,9 @@ from service.errors import (
     UnsupportedMediaError,
 )
 from service.observe.answer_log import AnswerLog
+from service.observe.decision_log import DecisionLog
 from service.observe.metrics import Metrics
+from service.observe.tracing import current
 from service.serving.changes import Changes
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
@@ -41,6 +43,7 @@ class Service:
     reranker: Reranker
     access: "Access"
     answer_log: AnswerLog
+    decision_log: DecisionLog | None = None
     draining: bool = False
     held_bytes: int = 0
     """Of bodies that are still being sent."""
@@ -94,6 +97,8 @@ async def read_body(request: Request) -> bytes | bytearray:
         body = _unpacked(body, limit)
     if len(body) > limit:
         raise _too_large(limit)
+    if (record := current()) is not None:
+        record.body_bytes = len(body)
     return body
 
 

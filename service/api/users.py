@@ -32,6 +32,7 @@ from service.bodies.users import (
 from service.context.store import Appended, is_anonymous
 from service.context.store import Event as StoreEvent
 from service.errors import (
+    DecisionLogError,
     Fault,
     InvalidRequestError,
     NotFoundError,
@@ -39,6 +40,8 @@ from service.errors import (
     UnavailableError,
     UnknownRecommendationError,
 )
+from service.observe.tracing import current
+from service.serving import decisions
 from service.serving.request_features import check_profile, undeclared_of_profile
 
 USERS = b"/v1/users/"
@@ -106,7 +109,9 @@ async def feedback(request: Request) -> FeedbackResponse:
         ignored: Ignored = dict.fromkeys(range(len(body.events)), "anonymous")
         _count(request, body.events, ignored)
     else:
-        ignored = await _apply(request, body.events, partial(contexts.append, body.recommendation_id))
+        append = partial(contexts.append, body.recommendation_id)
+        log = partial(_log, request, body.recommendation_id)
+        ignored = await _apply(request, body.events, append, log)
     return FeedbackResponse(
         request_id=request_id,
         accepted=len(body.events),
@@ -142,17 +147,36 @@ async def _apply(
     request: Request,
     events: Sequence[FeedbackEvent],
     append: Callable[[Sequence[StoreEvent]], Awaitable[Appended]],
+    log: Callable[[float, str, Sequence[StoreEvent]], None] = lambda *_: None,
 ) -> Ignored:
-    """Have those that count for something appended. Returns the others."""
+    """Have those that count for something appended. Returns the others.
+
+    Args:
+        log: told of when those that were applied came, of whom they are, and of them.
+    """
     received_at, types = time(), service_of(request).models.event_types
     ignored: Ignored = {n: "unknown_type" for n, event in enumerate(events) if event.type not in types}
     counting = [index for index in range(len(events)) if index not in ignored]
-    appended = await append(
-        [StoreEvent(_interaction(events[index], received_at), events[index].event_id) for index in counting]
-    )
+    known = [
+        StoreEvent(_interaction(events[index], received_at), events[index].event_id) for index in counting
+    ]
+    appended = await append(known)
+    if appended.applied:
+        applied = [event for index, event in enumerate(known) if index not in appended.ignored]
+        log(received_at, appended.user_id, applied)
     ignored |= {counting[index]: reason for index, reason in appended.ignored.items()}
     _count(request, events, ignored)
     return ignored
+
+
+def _log(
+    request: Request, recommendation_id: str, at: float, user_id: str, events: Sequence[StoreEvent]
+) -> None:
+    log = service_of(request).decision_log
+    if log is not None:
+        record = current()
+        size = 200 + (0 if record is None else record.body_bytes)
+        log.put(partial(decisions.feedback, recommendation_id, user_id, at, events), size)
 
 
 def _count(request: Request, events: Sequence[FeedbackEvent], ignored: Ignored) -> None:
@@ -210,11 +234,18 @@ async def get_context(request: Request, user_id: UserId) -> ContextBody:
     summary="Forget a user",
     status_code=204,
     dependencies=[needs("users")],
-    responses=declared(*ACCESS_ERRORS, InvalidRequestError, StoreUnavailableError),
+    responses=declared(*ACCESS_ERRORS, InvalidRequestError, StoreUnavailableError, DecisionLogError),
 )
 async def delete_context(request: Request, user_id: UserId) -> None:
-    """Delete everything about a person, known or not. Feedback on earlier recommendations then gets 404."""
-    await service_of(request).contexts.forget(user_id)
+    """Delete everything about a person, known or not. Feedback on earlier recommendations then gets 404.
+
+    Where decisions are logged, the log says so before this is answered. If it cannot, the answer is 503,
+    although the store has forgotten, and the request may be sent again.
+    """
+    service = service_of(request)
+    await service.contexts.forget(user_id)
+    if service.decision_log is not None:
+        await service.decision_log.forget(user_id)
 
 
 def _interaction(event: Event, received_at: float | None = None) -> Interaction:

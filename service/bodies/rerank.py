@@ -163,8 +163,9 @@ class Result(Body):
         "if the model did not place it. Not comparable between positions."
     )
     propensity: float | None = Field(
-        description="Probability that this policy puts the item here, given the items before it: 1 unless "
-        "sampled, with lookahead too; null if the model did not place it."
+        description="Probability that this policy puts the item here, given the items before it: 1 for a "
+        "greedy list, with lookahead too, unless the service explores: then, sampled or not, that of the "
+        "mixture; null if the model did not place it."
     )
 
 

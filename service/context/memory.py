@@ -88,11 +88,11 @@ class MemoryContextStore:
             raise UnknownRecommendationError()
         kept = listed(made.marks, events)
         repeated = await self._append(made.person, [events[index] for index in kept])
-        return appended(len(events), kept, repeated)
+        return appended(made.person.user_id, len(events), kept, repeated)
 
     async def add(self, user_id: str, events: Sequence[Event]) -> Appended:
         repeated = await self._append(self._person(user_id), events)
-        return appended(len(events), range(len(events)), repeated)
+        return appended(user_id, len(events), range(len(events)), repeated)
 
     async def _append(self, person: _Person, events: Sequence[Event]) -> list[int]:
         """Returns which of the events are not new."""

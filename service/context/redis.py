@@ -209,10 +209,11 @@ class RedisContextStore:
         repeated = await self._append(user_id, secret, check, [events[index] for index in kept])
         if repeated == UNKNOWN:
             raise UnknownRecommendationError()
-        return appended(len(events), kept, repeated)
+        return appended(user_id, len(events), kept, repeated)
 
     async def add(self, user_id: str, events: Sequence[Event]) -> Appended:
-        return appended(len(events), range(len(events)), await self._append(user_id, "", "", events))
+        repeated = await self._append(user_id, "", "", events)
+        return appended(user_id, len(events), range(len(events)), repeated)
 
     async def _append(self, user_id: str, secret: str, check: str, events: Sequence[Event]) -> Any:
         keys = [self._user(user_id, part) for part in ("context", "token", "events")]

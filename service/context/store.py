@@ -71,10 +71,11 @@ class Recommended(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What became of events: how many were added, and why others were not, by their index."""
+    """What became of a user's events: how many were added, and why others were not, by their index."""
 
     applied: int
     ignored: Mapping[int, IgnoredReason]
+    user_id: str
 
 
 class ContextStore(Protocol):
@@ -152,9 +153,10 @@ def listed(marks: bytes, events: Sequence[Event]) -> list[int]:
     return [index for index, item in enumerate(items) if crc32(item.encode()) & 0xFFFF in known]
 
 
-def appended(count: int, listed: Sequence[int], duplicates: Iterable[int]) -> Appended:
+def appended(user_id: str, count: int, listed: Sequence[int], duplicates: Iterable[int]) -> Appended:
     """
     Args:
+        user_id: whose events they are.
         count: all events.
         listed: indices of those whose items are in the list.
         duplicates: which of the latter were applied before, as indices of `listed`.
@@ -164,4 +166,4 @@ def appended(count: int, listed: Sequence[int], duplicates: Iterable[int]) -> Ap
     for index in listed:
         del ignored[index]
     ignored.update(dict.fromkeys(repeated, "duplicate"))
-    return Appended(count - len(ignored), dict(sorted(ignored.items())))
+    return Appended(count - len(ignored), dict(sorted(ignored.items())), user_id)

@@ -1,16 +1,13 @@
 """Drift: how far what the model meets, and what it does, is from the held-out lists it was calibrated on.
 
-The population stability index of two distributions over the same bins, sum((a - e) * ln(a / e)) with `a`
-the shares of the traffic and `e` the expected ones; 0 for equal ones, above 0.25 by convention another
-population. Taken over a sliding window of lists: the histograms' counts now, less those of a window ago.
-Knows nothing of requests; its memory is `PANES` snapshots.
+The population stability index is taken over a sliding window of lists: the histograms' counts now, less those
+of a window ago. Knows nothing of requests; its memory is `PANES` snapshots.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from math import log
 
-from bundle.reference import Distribution, Reference
+from bundle.reference import Distribution, Reference, population_stability_index
 
 PANES = 10
 """Steps the window slides in."""
@@ -18,15 +15,6 @@ PANES = 10
 Counts = tuple[tuple[float, ...], ...]
 Signal = tuple[str, str]
 """Name and position; position is `all` for signals that are not split by it."""
-
-
-def population_stability_index(expected: Sequence[float], actual: Sequence[float]) -> float:
-    """Of two rows of counts. Every bin counts half an observation more: an empty one is no infinity."""
-    shares = [
-        [(count + 0.5) / (sum(counts) + 0.5 * len(counts)) for count in counts]
-        for counts in (expected, actual)
-    ]
-    return sum((a - e) * log(a / e) for e, a in zip(shares[0], shares[1], strict=True))
 
 
 def signals(reference: Reference) -> Iterator[tuple[Signal, Distribution]]:

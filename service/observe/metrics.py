@@ -32,6 +32,9 @@ WRITE_INTERVAL_S = 1.0
 Refused = Literal["connections", "malformed", "headers", "timeout", "held_bytes", "shutdown"]
 """Why a request was refused before a route saw it whole."""
 
+LineDropped = Literal["buffer", "sink", "unencodable"]
+"""Why a line is not in the decision log: more came than could be written; the sink failed; it is no JSON."""
+
 Outcome = Literal["served", "shed", "invalid", "failed"]
 """Of an answer: given, if only as a fallback; refused untried, by 429 or the fallback `overload`, hence fast
 however slow the service is; the caller's fault; the service's fault."""
@@ -111,6 +114,23 @@ class Metrics(Stages):
             "reason",
             initial=get_args(IgnoredReason),
         )
+        # The next are counted by the decision log's threads, each series by one of them.
+        self.decisions = make.counter("decision_lines_total", "Lines of the decision log that were written.")
+        self.decision_bytes = make.counter("decision_bytes_total", "Bytes of these lines.")
+        self.decisions_dropped = make.counters(
+            "decision_lines_dropped_total",
+            "Lines of the decision log that were not written.",
+            "reason",
+            initial=get_args(LineDropped),
+        )
+        self.decisions_waiting = make.gauge("decision_lines_waiting", "Lines that wait to be written.", "sum")
+        self.decision_files_removed = make.counter(
+            "decision_files_removed_total", "Files of the decision log removed to make room."
+        )
+        self.decision_log_up = make.gauge(
+            "decision_log_up", "1 while the decision log can be written, or there is none.", "min"
+        )
+        self.decision_log_up.set(True)
 
     def declare(self, endpoint: str, codes: Iterable[int | str]) -> None:
         """Show a route's answers at 0 from the start, so that the first of a kind is seen as an increase."""

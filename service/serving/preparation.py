@@ -11,6 +11,7 @@ from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from service.bodies.rerank import RerankRequest
 from service.errors import Fault, GenerationError, InvalidRequestError
+from service.serving.exploration import Explored
 from service.serving.hard_rules import HardRules
 from service.serving.registry import ServedModel
 from service.serving.request_features import Selection, select
@@ -31,6 +32,7 @@ async def judged(
     deadline: float,
     caller: Hashable,
     charge: Charge,
+    explored: Explored | None,
 ) -> Prepared:
     """As `prepare`. Rules that take long are judged aside, and charged for.
 
@@ -39,7 +41,7 @@ async def judged(
         RateLimitedError: by `charge`.
         OverloadedError, DeadlineExceededError: its rules take long, and there is no time.
     """
-    asked, counted = (served.model, request, limits), served.metrics.constrained.labels
+    asked, counted = (served.model, request, limits, explored), served.metrics.constrained.labels
     try:
         try:
             return prepare(*asked, within=AT_ONCE)
@@ -56,12 +58,17 @@ async def judged(
 
 
 def prepare(
-    model: LoadedModel, request: RerankRequest, limits: RuleLimits, within: int | None = None
+    model: LoadedModel,
+    request: RerankRequest,
+    limits: RuleLimits,
+    explored: Explored | None = None,
+    within: int | None = None,
 ) -> Prepared:
     """The candidates of a request, its rules, how its list is to be written, and how many items are wanted:
     the model's slate length, within the limit, where the request does not say.
 
     Args:
+        explored: how it is, if the service explores and the request does not say.
         within: as in `constrain`.
 
     Raises:
@@ -71,16 +78,19 @@ def prepare(
     selection = select(model.features, request)
     wanted = request.top_n or min(model.manifest.slate_length, limits.max_top_n)
     if request.constraints is None:
-        return selection, None, _controls(model, request, min(wanted, len(selection.candidates))), wanted
+        length = min(wanted, len(selection.candidates))
+        return selection, None, _controls(model, request, length, explored), wanted
     rules = constrain(model.features, request, selection, wanted, limits, within)
     selection = selection._replace(candidates=rules.candidates)
-    controls = _controls(model, request, rules.own.length)
+    controls = _controls(model, request, rules.own.length, explored)
     if rules.bind:
         controls = replace(controls, constraints=rules.own)
     return selection, rules, controls, wanted
 
 
-def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> Controls:
+def _controls(
+    model: LoadedModel, request: RerankRequest, slate_length: int, explored: Explored | None
+) -> Controls:
     """The bundle's defaults with the request's overrides."""
     manifest = model.manifest
     default = Controls.default(manifest, slate_length)
@@ -98,5 +108,8 @@ def _controls(model: LoadedModel, request: RerankRequest, slate_length: int) -> 
         overrides["seed"] = random.getrandbits(53) if seed is None else seed
         overrides["selection_temperature"] = request.sampling.temperature
         overrides["lookahead"] = 0
+    elif explored is not None:
+        overrides["exploration_share"], overrides["seed"] = explored.share, explored.seed
+        overrides["selection_temperature"] = explored.temperature
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(default, **given) if given else default

@@ -29,6 +29,7 @@ from service.errors import ConflictError, GenerationError, NotFoundError, Unavai
 from service.observe.logs import FIELDS
 from service.observe.metrics import Metrics
 from service.observe.model_metrics import ModelMetrics
+from service.serving import exploration
 from service.serving.cost import CostModel
 from service.serving.occupancy import Occupancy
 from service.serving.plan import ModelKey, Pin, Plan
@@ -308,6 +309,8 @@ class Models:
         )
         model = LoadedModel.open(Path(pin.folder), sessions)
         pin.check()
+        if settings.exploration_share:
+            exploration.check(model, settings.exploration_temperature)
         return model
 
     def _serve(self, pin: Pin, model: LoadedModel, costs: CostModel) -> ServedModel:

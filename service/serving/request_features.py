@@ -131,9 +131,12 @@ def assemble(
     request: RerankRequest,
     selection: Selection,
     user: UserContext,
+    now: float,
     ignored: Ignored | None = None,
 ) -> Arrays:
     """The encoder's inputs for the candidates of a request; what has unknown values is added to `ignored`.
+
+    `now`, in unix seconds, is the time of a request that does not say its own.
 
     A stored profile that does not fit the model (it may have been written for another one) is left out:
     it is no fault of this caller.
@@ -142,7 +145,7 @@ def assemble(
         InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
     """
     listed = _candidates(assembler, request, selection)
-    timestamp = _timestamp(request.context)
+    timestamp = _timestamp(request.context, now)
     with np.errstate(all="ignore"):  # overflow is looked for below
         try:
             unknown = Unknown(set(), set())
@@ -190,9 +193,9 @@ def check_profile(assembler: FeatureAssembler, profile: Features) -> None:
         raise InvalidRequestError(faults)
 
 
-def _timestamp(context: Mapping[str, Any]) -> float:
+def _timestamp(context: Mapping[str, Any], now: float) -> float:
     timestamp = context.get("timestamp")
-    return time() if timestamp is None else float(timestamp)
+    return now if timestamp is None else float(timestamp)
 
 
 def _request_faults(

@@ -30,8 +30,11 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.observe import logs
+from service.observe.decision_log import DecisionLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
+from service.serving.decisions import log
+from service.serving.exploration import Exploration, Explored
 from service.serving.hard_rules import HardRules
 from service.serving.loop_lag import BEAT_S
 from service.serving.occupancy import Occupancy
@@ -61,10 +64,12 @@ class _Rerank:
 
     request: RerankRequest
     request_id: str
+    explored: Explored | None
     served: ServedModel
     caller: Hashable
     charge: Charge
     arrived: float
+    at: float  # the same in unix seconds
     deadline: float
     selection: Selection
     rules: Rules | None
@@ -96,10 +101,14 @@ class Reranker:
         max_ignored: int = 20,
         rule_limits: RuleLimits | None = None,
         hard_rules: HardRules | None = None,
+        decisions: DecisionLog | None = None,
+        exploration: Exploration | None = None,
     ) -> None:
         """
         Args:
             hard_rules: where those are judged that take long.
+            decisions: told of every list that is answered.
+            exploration: says which lists are sampled, besides those of requests that ask for it.
             max_ignored: most fields that a request is told were ignored, and that metrics name.
             clock: seconds, as `time.monotonic`; what arrivals and deadlines are told in.
             lag_s: how far the event loop is behind, by the clock.
@@ -109,6 +118,7 @@ class Reranker:
         self._default_deadline_ms, self._max_ignored = default_deadline_ms, max_ignored
         self._rule_limits = RuleLimits() if rule_limits is None else rule_limits
         self._hard_rules = HardRules(clock=clock) if hard_rules is None else hard_rules
+        self._decisions, self._exploration = decisions, exploration
         self._refusals = Refusals(Occupancy(clock) if occupancy is None else occupancy)
 
     def arrival(self, age_s: Callable[[], float | None] = lambda: None) -> float:
@@ -150,18 +160,19 @@ class Reranker:
             record.model = served.key
         deadline = arrived + (request.deadline_ms or self._default_deadline_ms) / 1000
         try:
-            asked = served, request, self._rule_limits
-            prepared = await judged(self._hard_rules, *asked, deadline, caller, charge)
+            explored = None if self._exploration is None else self._exploration.draw(request, request_id)
+            asked = served, request, self._rule_limits, deadline, caller, charge, explored
+            selection, rules, controls, wanted = await judged(self._hard_rules, *asked)
         except GenerationError as error:
             fault = self._fault(served, error)
             await self._refusals.turn()
             raise fault from None
-        selection, rules, _, _ = prepared
         served.metrics.list_size.observe(len(request.items))
         served.metrics.unknown_items.inc(len(selection.missing_ids))
         ignored = undeclared(served.model.features, request) + ([] if rules is None else rules.ignored)
-        call = request, request_id, served, caller, charge, arrived, deadline
-        rerank = _Rerank(*call, *prepared, ignored)
+        at = time() - (self._clock() - arrived)
+        call = request, request_id, explored, served, caller, charge, arrived, at, deadline
+        rerank = _Rerank(*call, selection, rules, controls, wanted, ignored)
         fallback: Fallback | None
         slate: Slate | None = None
         try:
@@ -188,6 +199,9 @@ class Reranker:
             if rules is not None:
                 served.metrics.constrained.labels("shortened" if response.shortened_by else "whole").inc()
         _report(rerank, slate, response)
+        if self._decisions is not None:
+            how = rerank.served.model.manifest, rerank.user, rerank.controls, rerank.wanted
+            log(self._decisions, rerank.request, *how, slate, response, rerank.at)
         if slate is not None and served.shadow is not None:
             self._show(served.shadow, rerank, slate)
         return response
@@ -207,7 +221,7 @@ class Reranker:
             began = self._clock()
             with rerank.served.metrics.stage("features"):
                 features = rerank.served.model.features
-                inputs = assemble(features, rerank.request, rerank.selection, user, rerank.ignored)
+                inputs = assemble(features, rerank.request, rerank.selection, user, rerank.at, rerank.ignored)
             self._check_deadline(rerank, "features")
             slate = await scheduler.generate(inputs, rerank.controls, rerank.deadline, rerank.caller, price)
             rerank.seconds = self._clock() - began
@@ -258,12 +272,11 @@ class Reranker:
         return user
 
     def _show(self, shadowing: Shadowing, rerank: _Rerank, slate: Slate) -> None:
-        request, limits = rerank.request, self._rule_limits
-        patience_s = self._default_deadline_ms / 1000
+        request, limits, patience_s = rerank.request, self._rule_limits, self._default_deadline_ms / 1000
 
         def write(model: LoadedModel) -> tuple[list[str], int]:
-            selection, _, controls, _ = prepare(model, request, limits)
-            inputs = assemble(model.features, request, selection, rerank.user)
+            selection, _, controls, _ = prepare(model, request, limits, rerank.explored)
+            inputs = assemble(model.features, request, selection, rerank.user, rerank.at)
             controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
             (written,) = model.generate([inputs], [controls])
             if len(written.positions) < controls.slate_length:

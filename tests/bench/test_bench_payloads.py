@@ -39,4 +39,4 @@ def test_features_fit_the_bundle(bundle: Path) -> None:
     request = parse(RerankRequest, full)
     selection = select(features, request)
     assert not selection.missing_ids
-    assemble(features, request, selection, ANONYMOUS)
+    assemble(features, request, selection, ANONYMOUS, 0.0)

@@ -52,6 +52,21 @@ def results() -> dict[str, Any]:
                 "all together": {"us_per_request": 330.0, "times": 1.1, "planning_us": 90.0},
             }
         },
+        "decisions": {
+            "rows": [
+                {
+                    "connections": 32,
+                    "off_per_second": 1000.0,
+                    "per_second": 970.0,
+                    "ratio": 0.97,
+                    "ratio_quartiles": [0.96, 0.98],
+                    "off_cpu_us": 900,
+                    "cpu_us": 930,
+                    "failed": 0,
+                }
+            ],
+            "sizes": [{"kind": "ids", "body": 740, "line": 3000, "packed": 700}],
+        },
         "before": {
             "against": "8683ae8",
             "rows": [
@@ -133,7 +148,7 @@ def results() -> dict[str, Any]:
 
 def test_every_mark_is_judged(results: dict[str, Any]) -> None:
     made = {mark["name"]: mark for mark in marks.marks(results)}
-    assert len(made) == 31
+    assert len(made) == 32
     missed = {name for name, mark in made.items() if not mark["holds"]}
     assert missed == {
         "engine, N = 50: time over the arithmetic floor, batch of 16",
@@ -160,14 +175,14 @@ def test_native_decoding_counts_where_there_is_any(results: dict[str, Any]) -> N
 
 def test_what_was_not_measured_holds_nothing() -> None:
     made = marks.marks({})
-    assert len(made) == 31
+    assert len(made) == 32
     assert all(mark["value"] is None and not mark["holds"] and mark["command"] for mark in made)
 
 
 def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     made = blocks(results)
     assert "250 (4.0 x)" in made["peers"]
-    assert "17 of 31 hold" in made["marks"]
+    assert "18 of 32 hold" in made["marks"]
     assert "| all together | 330 | 1.10 | 90 |" in made["constraints"]
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]

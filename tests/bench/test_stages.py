@@ -23,7 +23,7 @@ def test_a_matrix_holds_the_same_numbers(bundle: Path) -> None:
     for as_json, as_numbers in zip(load.bodies, as_matrix(load, bundle).bodies, strict=True):
         assert "user_id" not in json.loads(as_json)
         inputs = [
-            assemble(features, request, select(features, request), ANONYMOUS)["candidate_numeric"]
+            assemble(features, request, select(features, request), ANONYMOUS, 0.0)["candidate_numeric"]
             for request in (parse(RerankRequest, as_json), parse(RerankRequest, as_numbers))
         ]
         np.testing.assert_allclose(inputs[0][:, :columns], inputs[1][:, :columns], rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 from bench import marks
 from bench import report as bench_report
 from bench.tables import blocks as bench_blocks
-from evidence import pages
+from evidence import off_policy_pages, pages
 from evidence import report as evidence_report
 from evidence.results import RESULTS, Results, load
 from evidence.tables import blocks as evidence_blocks
@@ -24,10 +24,15 @@ PAGES = [
 @cache
 def made() -> dict[str, str]:
     """Every block of every page, by name."""
-    quality, speed = evidence_blocks(Results(load(pages.ROOT / RESULTS))), bench_blocks(marks.stored())
-    under_faults = faults_tables.blocks()
-    assert len(quality | speed | under_faults) == len(quality) + len(speed) + len(under_faults)
-    return quality | speed | under_faults
+    parts = (
+        evidence_blocks(Results(load(pages.ROOT / RESULTS))),
+        off_policy_pages.blocks(off_policy_pages.stored()),
+        bench_blocks(marks.stored()),
+        faults_tables.blocks(),
+    )
+    found = {name: text for part in parts for name, text in part.items()}
+    assert len(found) == sum(map(len, parts))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -39,7 +44,12 @@ def test_blocks_are_as_the_commands_write_them(page: str) -> None:
 
 def test_the_commands_write_every_page_with_blocks() -> None:
     found = {page for page in PAGES if pages.BLOCK.search((pages.ROOT / page).read_text())}
-    assert found == {*evidence_report.PAGES, *bench_report.PAGES, *faults_tables.PAGES}
+    assert found == {
+        *evidence_report.PAGES,
+        *off_policy_pages.PAGES,
+        *bench_report.PAGES,
+        *faults_tables.PAGES,
+    }
 
 
 def test_every_block_of_speed_has_a_place() -> None:

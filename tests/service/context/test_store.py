@@ -121,7 +121,7 @@ async def test_events_are_appended_in_order_and_seen_at_once(open_store: Stores)
     await store.replace("u", KNOWN)
     made = await recommended(store, "u")
     added = [Interaction("i8", "impression"), *clicks("i9\n")]
-    assert await store.append(made, events(*added)) == Appended(2, {})
+    assert await store.append(made, events(*added)) == Appended(2, {}, "u")
     assert await context(store, "u") == UserContext(KNOWN.profile, (*KNOWN.history, *added))
 
 
@@ -182,14 +182,14 @@ async def test_an_event_with_an_id_counts_once(open_store: Stores) -> None:
     one, other = await recommended(store, "u"), await recommended(store, "u")
     (click, view) = clicks("i1", "i2")
     sent = [Event(click, "e1"), Event(view, "e\n2"), Event(click, "e1"), Event(click)]
-    assert await store.append(one, sent) == Appended(3, {2: "duplicate"})
-    assert await store.append(one, sent) == Appended(1, dict.fromkeys(range(3), "duplicate"))
-    assert await store.append(other, sent[:2]) == Appended(0, {0: "duplicate", 1: "duplicate"}), (
+    assert await store.append(one, sent) == Appended(3, {2: "duplicate"}, "u")
+    assert await store.append(one, sent) == Appended(1, dict.fromkeys(range(3), "duplicate"), "u")
+    assert await store.append(other, sent[:2]) == Appended(0, {0: "duplicate", 1: "duplicate"}, "u"), (
         "of a user, not of a list"
     )
     assert await store.read("u") == UserContext({}, (click, view, click, click))
     stranger = await recommended(store, "v")
-    assert await store.append(stranger, sent[:1]) == Appended(1, {})
+    assert await store.append(stranger, sent[:1]) == Appended(1, {}, "v")
 
 
 async def test_events_on_other_items_are_not_of_the_list(open_store: Stores) -> None:
@@ -201,27 +201,27 @@ async def test_events_on_other_items_are_not_of_the_list(open_store: Stores) -> 
     ]
     answer = await store.append(made, sent)
     others = dict.fromkeys((0, 2, 6), "not_in_list")
-    assert answer == Appended(3, {**others, 4: "duplicate"})
+    assert answer == Appended(3, {**others, 4: "duplicate"}, "ü\n")
     assert [*answer.ignored] == [0, 2, 4, 6]
     assert await store.read("ü\n") == UserContext({}, clicks("i1", "i2\n", "é"))
-    assert await store.append(made, sent[:1]) == Appended(0, {0: "not_in_list"})
+    assert await store.append(made, sent[:1]) == Appended(0, {0: "not_in_list"}, "ü\n")
     longer = (await store.recommend("u", 60, ["i1", "i2", "i3", "i4"])).id
     assert longer is not None
-    assert await store.append(longer, sent[:1]) == Appended(1, {}), "nothing is kept of longer lists"
+    assert await store.append(longer, sent[:1]) == Appended(1, {}, "u"), "nothing is kept of longer lists"
 
 
 async def test_events_outside_any_list(open_store: Stores) -> None:
     store = open_store()
     sent = [Event(event, "e" + event.item_id) for event in clicks("i3", "i4", "i3")]
-    assert await store.add("u", sent) == Appended(2, {2: "duplicate"})
+    assert await store.add("u", sent) == Appended(2, {2: "duplicate"}, "u")
     assert await context(store, "u") == UserContext({}, clicks("i3", "i4"))
     made = await recommended(store, "u")
-    assert await store.append(made, sent[:1]) == Appended(0, {0: "duplicate"}), "of the user, wherever"
-    assert await store.add("u", events(*clicks("i5"))) == Appended(1, {})
+    assert await store.append(made, sent[:1]) == Appended(0, {0: "duplicate"}, "u"), "of the user, wherever"
+    assert await store.add("u", events(*clicks("i5"))) == Appended(1, {}, "u")
     assert await store.read("u") == UserContext({}, clicks("i3", "i4", "i5"))
     await store.forget("u")
     assert await store.read("u") is None
-    assert await store.add("u", sent[:1]) == Appended(1, {}), "forgotten with what was known"
+    assert await store.add("u", sent[:1]) == Appended(1, {}, "u"), "forgotten with what was known"
     with pytest.raises(UnknownRecommendationError):
         await store.append(made, sent[1:2])
 

@@ -10,10 +10,10 @@ from rerank_client import Client, Serve
 from tiny_bundle import tiny_reference
 
 from bundle.manifest import read_manifest
-from bundle.reference import Distribution, Reference
+from bundle.reference import Distribution, Reference, population_stability_index
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
-from service.observe.drift import PANES, Counts, Drift, population_stability_index
+from service.observe.drift import PANES, Counts, Drift
 from service.observe.metrics import Metrics
 
 ITEMS = [f"i{n}" for n in range(24)]

@@ -1,0 +1,132 @@
+"""Tables and figure of docs/off-policy.md, from stored results: `python -m evidence.off_policy_pages`.
+
+Legend: a case is one policy judged by one log.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import spearmanr
+
+from evidence import pages
+from evidence.judging import DM, ENOUGH, NAMES, RIPS
+from evidence.results import RESULTS
+
+STORED = "off_policy.json"
+PAGES, FIGURE = ("docs/off-policy.md",), "docs/images/off-policy.png"
+Case = dict[str, Any]
+Kept = dict[str, Any]
+"""`rows` are cases, `truth` the value and its standard error by policy and length."""
+
+
+def summary(cases: Sequence[Case], truth: dict[str, Any], name: str) -> list[str]:
+    """One estimator's row: how it ranks policies, how far off it is, how often its interval holds the truth,
+    of all cases and of those with enough effective lists."""
+    ranks = []
+    for key in sorted({(case["log"], case["logging"], case["length"]) for case in cases}):
+        own = [case for case in cases if (case["log"], case["logging"], case["length"]) == key]
+        said = [case["estimates"][name]["value"] for case in own]
+        true = [true_value(case, truth) for case in own]
+        known = np.isfinite(said)
+        ranks.append(spearmanr(np.array(said)[known], np.array(true)[known]).statistic)
+    enough = [case for case in cases if effective(case, name) > ENOUGH]
+    return [
+        f"{NAMES[name]} ({name})",
+        f"{np.mean(ranks):.3f}",
+        *_errors(cases, truth, name),
+        str(len(enough)),
+        *_errors(enough, truth, name),
+    ]
+
+
+def effective(case: Case, name: str) -> float:
+    """Effective lists that an estimate stands on; of the direct method those of the cascade's weights, to be
+    compared with it there."""
+    return float(case["estimates"][RIPS if name == DM else name]["effective"])
+
+
+def true_value(case: Case, truth: dict[str, Any]) -> float:
+    return float(truth[case["policy"]][str(case["length"])][0])
+
+
+def _errors(cases: Sequence[Case], truth: dict[str, Any], name: str) -> tuple[str, str, str]:
+    """Root mean squared error, mean error, and share of intervals that hold the truth."""
+    if not cases:
+        return "", "", ""
+    found = [case["estimates"][name] for case in cases]
+    true = np.array([true_value(case, truth) for case in cases])
+    said, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
+    off = (said - true)[np.isfinite(said)]
+    held = np.mean((low <= true) & (true <= high))
+    return f"{np.sqrt(np.mean(off**2)):.3f}", f"{off.mean():+.3f}", f"{held:.0%}"
+
+
+HEADER = (
+    *("estimator", "rank correlation", "RMSE", "mean error", "covers"),
+    *(f"cases of more than {ENOUGH} effective lists", "RMSE", "mean error", "covers"),
+)
+
+
+def blocks(kept: Kept) -> dict[str, str]:
+    rows, truth = kept["rows"], kept["truth"]
+    made = {}
+    for length in sorted({case["length"] for case in rows}):
+        own = [case for case in rows if case["length"] == length]
+        made[f"off-policy-{length}"] = pages.table(HEADER, [summary(own, truth, name) for name in NAMES])
+    by_logging = []
+    for logging in dict.fromkeys(case["logging"] for case in rows):
+        for length in sorted({case["length"] for case in rows}):
+            own = [case for case in rows if (case["logging"], case["length"]) == (logging, length)]
+            ranks = [summary(own, truth, name)[1] for name in NAMES]
+            often = sum(effective(case, RIPS) > ENOUGH for case in own)
+            by_logging.append([logging, length, f"{often} of {len(own)}", *ranks])
+    header = ("lists of the log", "length", f"more than {ENOUGH} effective lists", *NAMES)
+    made["off-policy-logging"] = pages.table(header, by_logging)
+    return made
+
+
+def draw(kept: Kept, path: Path) -> None:
+    """Every case: what each estimator says beside the truth, coloured by effective lists."""
+    rows, truth = kept["rows"], kept["truth"]
+    lengths = sorted({case["length"] for case in rows})
+    figure, panels = plt.subplots(
+        len(lengths), len(NAMES), figsize=(3.0 * len(NAMES), 3.1 * len(lengths)), layout="constrained"
+    )
+    for line, length in zip(panels, lengths, strict=True):
+        own = [case for case in rows if case["length"] == length]
+        true = np.array([true_value(case, truth) for case in own])
+        span = np.array([true.min() - 0.2, true.max() + 0.2])
+        for axes, name in zip(line, NAMES, strict=True):
+            said = np.array([case["estimates"][name]["value"] for case in own])
+            worth = np.log10([max(effective(case, name), 1.0) for case in own])
+            dots = axes.scatter(true, said, c=worth, cmap="viridis", vmin=0, vmax=3.6, s=12)
+            axes.plot(span, span, color="black", lw=0.8)
+            axes.set(xlim=span, ylim=(span[0] - 0.5, span[1] + 0.5))
+            axes.set_title(f"{name}, lists of {length}", fontsize=10)
+            axes.set_xlabel("true value")
+        line[0].set_ylabel("estimate")
+    bar = figure.colorbar(dots, ax=panels, label="effective lists", ticks=[0, 1, 2, 3])
+    bar.ax.set_yticklabels(["1", "10", "100", "1,000"])
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def stored() -> Kept:
+    kept: Kept = json.loads((pages.ROOT / RESULTS / STORED).read_text())
+    return kept
+
+
+def write_pages() -> None:
+    pages.write(PAGES, blocks(stored()))
+    draw(stored(), pages.ROOT / FIGURE)
+
+
+if __name__ == "__main__":
+    write_pages()

@@ -1,0 +1,410 @@
+"""Off-policy estimates beside the true value, in the simulator: `python -m evidence.off_policy_truth`.
+
+Twenty policies (three trainings at several temperatures, weights with noise, sorts by the initial score) are
+judged by logs of one of them, long and short lists, for as many logs as asked for; nobody but the table knows
+the click model. Rows are in docs/results/off_policy.json after every part, the tables and the figure of
+docs/off-policy.md at the end. About half an hour.
+Legend: L lists, N candidates, K positions.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evidence.click_models import BATCH, CrossFitted
+from evidence.data import CONFIGS
+from evidence.estimators import mixed
+from evidence.judging import Estimate, judged
+from evidence.logged_lists import Floats, LoggedLists
+from evidence.off_policy_pages import STORED, write_pages
+from evidence.results import RESULTS
+from model.data.features import DatasetFeatures
+from model.data.simulator import World, item_numbers
+from model.data.slate import Dataset, LoggedSlate, Split
+from model.encoder import FeatureSizes
+from model.policy import Policy
+from model.progress import console
+from model.sizes import feature_sizes
+from model.training.calibration import calibrate
+from model.training.checkpoint import save_text
+from model.training.config import RunConfig, read_config, with_changes
+from model.training.examples import Example, batches, examples
+from model.training.fit_evaluator import fit_one
+from model.training.fit_policy import fit_policy
+from model.training.phase import RunLog
+from model.training.rollout import greedy, replay_choice, roll_out, sample, threshold_gate
+from model.training.selection import held_out_score
+
+LENGTHS = (4, 10)
+TRAINED, CHOSEN, KNOWN, AVERAGED, JUDGED = 1500, 300, 2500, 20_000, 2000
+"""Lists to train on, to choose epochs by, to know true values from, to average them over, and of each log."""
+
+RECIPE: dict[str, object] = {
+    "policy": {"width": 32},
+    "evaluator": {"members": 1, "width": 32, "epochs": 8, "context": False},
+    "imitation": {"epochs": 4},
+    "expert_iteration": {"rounds": 0},
+}
+TRAININGS: dict[str, dict[str, object]] = {
+    "imitation": {},
+    "imitation, few lists": {"seed": 1, "training_lists": 500},
+    "warm start": {"seed": 2, "supervised": {"epochs": 3}, "imitation": {"epochs": 0}},
+}
+SIMPLE, PARTS = {"evaluator": {"members": 1, "width": 32, "epochs": 10}}, 2
+"""The click models of the direct method, and of how many parts of the people."""
+
+Lists = NDArray[np.int64]  # [L, K]
+
+
+class Chooser(Protocol):
+    """A policy of the simulator."""
+
+    def write(self, rows: Sequence[Example], temperature: float | None, seed: int) -> Lists:
+        """Sampled at a temperature, or greedy. `[L, K]`, K the longest of `LENGTHS`."""
+        ...
+
+    def chances(self, rows: Sequence[Example], slates: Lists, temperature: float) -> Floats:
+        """Of each item given those before it. `[L, K]`."""
+        ...
+
+
+class Network:
+    """A policy with its gate, as training decodes it."""
+
+    def __init__(self, policy: Policy, threshold: float) -> None:
+        self._policy, self._gate = policy.eval(), threshold_gate(threshold)
+
+    @torch.no_grad()
+    def write(self, rows: Sequence[Example], temperature: float | None, seed: int) -> Lists:
+        choose = greedy if temperature is None else sample(torch.Generator().manual_seed(seed))
+        policy = self._at(temperature or 1.0)
+        written = [
+            roll_out(policy, policy.encode(batch.inputs), batch.mask, self._gate, choose).slate
+            for batch in batches(rows, BATCH)
+        ]
+        return torch.cat(written).numpy()
+
+    @torch.no_grad()
+    def chances(self, rows: Sequence[Example], slates: Lists, temperature: float) -> Floats:
+        policy, found = self._at(temperature), []
+        for number, batch in enumerate(batches(rows, BATCH)):
+            choose = replay_choice(torch.from_numpy(slates[number * BATCH : (number + 1) * BATCH]))
+            written = roll_out(policy, policy.encode(batch.inputs), batch.mask, self._gate, choose)
+            found.append(written.log_probability.double().exp())
+        return torch.cat(found).numpy()
+
+    def noisy(self, noise: float) -> "Network":
+        """With each weight off by this share of its tensor's spread."""
+        other, generator = copy.deepcopy(self), torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in other._policy.parameters():
+                if weight.numel() > 1:
+                    weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=generator))
+        return other
+
+    def _at(self, temperature: float) -> Policy:
+        policy = copy.copy(self._policy)
+        policy.config = policy.config.model_copy(update={"selection_temperature": temperature})
+        return policy
+
+
+class InitialScore:
+    """Sorted by the initial ranker's score, or a Plackett-Luce sample of it."""
+
+    def __init__(self, column: int) -> None:
+        self._column = column
+
+    def write(self, rows: Sequence[Example], temperature: float | None, seed: int) -> Lists:
+        scores = self._scores(rows)
+        if temperature is not None:
+            scores = scores / temperature + np.random.default_rng(seed).gumbel(size=scores.shape)
+        return np.argsort(-scores, axis=1, kind="stable")[:, : max(LENGTHS)]
+
+    def chances(self, rows: Sequence[Example], slates: Lists, temperature: float) -> Floats:
+        odds = np.exp(self._scores(rows) / temperature)
+        chosen = np.take_along_axis(odds, slates, axis=1)
+        gone = np.cumsum(chosen, axis=1) - chosen
+        return np.asarray(chosen / (odds.sum(1, keepdims=True) - gone))
+
+    def _scores(self, rows: Sequence[Example]) -> Floats:
+        return np.stack([row.inputs["candidate_numeric"][:, self._column] for row in rows]).astype(float)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One of the twenty: with probability `share` its list is sampled at `temperature`, else it is greedy."""
+
+    name: str
+    chooser: Chooser
+    temperature: float = 1.0
+    share: float = 1.0
+
+    def write(self, rows: Sequence[Example], seed: int) -> Lists:
+        """Lists as it would show them."""
+        sampled = self.sampled(rows, seed)
+        if self.share == 1:
+            return sampled
+        explores = np.random.default_rng(seed).random((len(rows), 1)) < self.share
+        return np.where(explores, sampled, self.greedy(rows))
+
+    def sampled(self, rows: Sequence[Example], seed: int) -> Lists:
+        return self.chooser.write(rows, self.temperature, seed) if self.share else self.greedy(rows)
+
+    def greedy(self, rows: Sequence[Example]) -> Lists:
+        return self.chooser.write(rows, None, 0)
+
+    def chances(self, rows: Sequence[Example], slates: Lists, own_greedy: Lists) -> Floats:
+        """Of given lists; `own_greedy` means nothing where all is sampled."""
+        sampled = (
+            self.chooser.chances(rows, slates, self.temperature) if self.share else np.ones(slates.shape)
+        )
+        return mixed(sampled, own_greedy == slates, np.full(len(rows), self.share))
+
+
+def judged_policies(trained: dict[str, Network], score_column: int) -> list[Judged]:
+    """The twenty."""
+    best, few, warm = trained.values()
+    score = InitialScore(score_column)
+    at_temperatures: list[tuple[Chooser, str, float]] = [
+        *((best, "imitation", t) for t in (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)),
+        *((few, "imitation, few lists", t) for t in (0.7, 1.0, 1.4)),
+        *((warm, "warm start", t) for t in (1.0, 1.4)),
+        *((score, "initial score", t) for t in (0.5, 1.0)),
+        *((best.noisy(noise), f"imitation, noise {noise}", 1.0) for noise in (0.1, 0.3)),
+    ]
+    greedily: tuple[tuple[Chooser, str], ...] = (
+        (best, "imitation"),
+        (few, "imitation, few lists"),
+        (warm, "warm start"),
+        (score, "initial score"),
+    )
+    return [
+        *(Judged(f"{name} at {t:g}", chooser, t) for chooser, name, t in at_temperatures),
+        *(Judged(f"{name}, greedy", chooser, share=0.0) for chooser, name in greedily),
+        Judged("imitation, 30 % at 1", best, 1.0, 0.3),
+    ]
+
+
+def logging_policies(trained: dict[str, Network]) -> list[Judged]:
+    best = trained["imitation"]
+    return [
+        Judged("all sampled at 1", best, 1.0),
+        Judged("all sampled at 2", best, 2.0),
+        Judged("20 % sampled at 1", best, 1.0, 0.2),
+    ]
+
+
+class Simulated:
+    """The world, its people's lists, and the policies trained in it."""
+
+    def __init__(self, logs: int, scale: float) -> None:
+        """`scale` makes everything smaller, to try it out."""
+        self.trained, self.chosen, self.known, self.averaged, self.judged = (
+            int(scale * count) for count in (TRAINED, CHOSEN, KNOWN, AVERAGED, JUDGED)
+        )
+        ahead = self.trained + self.chosen + self.averaged
+        changes = {**RECIPE, "simulator": {"lists": ahead + logs * self.judged}}
+        self.config = read_config(CONFIGS / "simulator.toml", changes)
+        self.world = World(self.config.simulator)
+        self.slates = self.world.log()
+        splits: dict[Split, list[LoggedSlate]] = {
+            "train": self.slates[: self.trained],
+            "validation": self.slates[self.trained : self.trained + self.chosen],
+            "test": [],
+        }
+        items = {
+            f"i{n}": {"embedding": self.world.vectors[n].tolist(), "quality": float(self.world.quality[n])}
+            for n in range(self.config.simulator.items)
+        }
+        self.dataset = Dataset("simulator", items, splits, {}, self.world.value_of)
+        self.features = DatasetFeatures.fit(self.dataset, self.config.features)
+
+    @property
+    def sizes(self) -> FeatureSizes:
+        return feature_sizes(self.features.serving)
+
+    def train(self) -> dict[str, Network]:
+        split = self.dataset.slates
+        train, held_out = (
+            examples(split[name], self.features, training=False) for name in ("train", "validation")
+        )
+        found = {}
+        for name, changes in TRAININGS.items():
+            config = with_changes(self.config, changes)
+            own = train[: config.training_lists]
+            torch.manual_seed(config.seed)
+            policy = Policy(config.policy, self.sizes)
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder)
+                log = RunLog(run)
+                evaluator = fit_one(config, "evaluator", run, log, self.sizes, own, held_out)
+                score = held_out_score(self.dataset)
+                fit_policy(config, run, log, policy, evaluator, own, held_out, score)
+                log.close()
+            gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
+            found[name] = Network(policy, gate.threshold)
+        return found
+
+    @cached_property
+    def people_known(self) -> tuple[list[LoggedSlate], list[Example]]:
+        """Lists that say what a policy is truly worth."""
+        start = self.trained + self.chosen
+        slates = self.slates[start : start + self.known]
+        return slates, examples(slates, self.features, training=False)
+
+    @cached_property
+    def initial_clicks(self) -> Floats:
+        """Of lists as the initial ranker gave them, which true values are averaged over. `[L, K]`."""
+        start = self.trained + self.chosen
+        slates, order = self.slates[start : start + self.averaged], np.arange(max(LENGTHS))
+        return np.array([self.clicks(slate, order) for slate in slates])
+
+    def true_values(self, policy: Judged) -> dict[int, tuple[float, float]]:
+        """Of each length, and its standard error: what the policy's lists are worth more than the initial
+        ones, plus what these are worth on many more lists (a control variate)."""
+        slates, rows = self.people_known
+        clicks = np.array(
+            [self.clicks(slate, own) for slate, own in zip(slates, policy.write(rows, 1), strict=True)]
+        )
+        found = {}
+        for length in LENGTHS:
+            initial = self.initial_clicks[:, :length].sum(1)
+            gain = clicks[:, :length].sum(1) - initial[: len(clicks)]
+            error = np.hypot(gain.std() / len(gain) ** 0.5, initial.std() / len(initial) ** 0.5)
+            found[length] = (float(gain.mean() + initial.mean()), float(error))
+        return found
+
+    def clicks(self, slate: LoggedSlate, order: NDArray[np.int64]) -> Floats:
+        """True click probability at each position. `[K]`."""
+        items = item_numbers(slate)
+        relevance = self.world.relevance(slate.user_id, items)
+        places = [
+            self.world.next_click(relevance, items, order[:k].tolist())[order[k]] for k in range(len(order))
+        ]
+        return np.array(places)
+
+    def lists_of(self, log: int) -> tuple[list[LoggedSlate], list[Example]]:
+        """The people of a log."""
+        start = self.trained + self.chosen + self.averaged + log * self.judged
+        slates = self.slates[start : start + self.judged]
+        return slates, examples(slates, self.features, training=False)
+
+    def logged(
+        self, slates: list[LoggedSlate], rows: list[Example], policy: Judged, log: int
+    ) -> tuple[Lists, Floats, Floats]:
+        """What a logging policy shows them, with its propensities, and what they click. `[L, K]` each."""
+        shown = policy.write(rows, 1000 + log)
+        own_greedy = policy.greedy(rows) if policy.share < 1 else shown
+        chance = np.array([self.clicks(slate, own) for slate, own in zip(slates, shown, strict=True)])
+        clicked = np.random.default_rng(1000 + log).random(chance.shape) < chance
+        return shown, policy.chances(rows, shown, own_greedy), clicked.astype(float)
+
+
+def as_lists(
+    slates: list[LoggedSlate], rows: list[Example], shown: Lists, propensity: Floats, clicked: Floats
+) -> LoggedLists:
+    labels = np.zeros((len(rows), len(rows[0].labels)), np.float32)
+    np.put_along_axis(labels, shown, clicked.astype(np.float32), axis=1)
+    return LoggedLists(
+        [Example(row.inputs, own, order) for row, own, order in zip(rows, labels, shown, strict=True)],
+        list(shown),
+        propensity,
+        np.array([slate.user_id for slate in slates]),
+        np.ones(len(rows)),
+        np.ones(len(rows)),
+    )
+
+
+class Written:
+    """What every policy writes for the people of a log."""
+
+    def __init__(self, world: Simulated, policies: Sequence[Judged], log: int) -> None:
+        self.log, self.policies = log, policies
+        self.slates, self.rows = world.lists_of(log)
+        self.sampled = [policy.sampled(self.rows, 0) for policy in policies]
+        self.greedy = [
+            policy.greedy(self.rows) if 0 < policy.share < 1 else sampled
+            for policy, sampled in zip(policies, self.sampled, strict=True)
+        ]
+
+
+def judge_by(world: Simulated, written: Written, logger: Judged, config: RunConfig) -> list[dict[str, Any]]:
+    """Every policy judged by what a logging policy shows them, long lists and short."""
+    slates, rows = written.slates, written.rows
+    shown, propensity, clicked = world.logged(slates, rows, logger, written.log)
+    every = list(zip(written.policies, written.sampled, written.greedy, strict=True))
+    chances = [policy.chances(rows, shown, own_greedy) for policy, _, own_greedy in every]
+    found = []
+    for length in LENGTHS:
+        lists = as_lists(slates, rows, shown[:, :length], propensity[:, :length], clicked[:, :length])
+        models = CrossFitted.fit(config, world.sizes, lists.examples, lists.people.tolist(), PARTS)
+        for (policy, sampled, own_greedy), new in zip(every, chances, strict=True):
+            judgement = judged(
+                lists,
+                models,
+                new[:, :length],
+                [list(sampled[:, :length])] if policy.share else [],
+                list(own_greedy[:, :length]),
+                np.full(len(rows), policy.share),
+            )
+            found.append(
+                {
+                    "log": written.log,
+                    "logging": logger.name,
+                    "length": length,
+                    "policy": policy.name,
+                    "lists": len(rows),
+                    "logged": judgement.logged.value,
+                    "estimates": {name: _stored(one) for name, one in judgement.estimates.items()},
+                }
+            )
+    console.print(f"log {written.log}: judged by what was {logger.name}")
+    return found
+
+
+def _stored(estimate: Estimate) -> dict[str, Any]:
+    return {
+        **{name: round(value, 4) for name, value in estimate.value._asdict().items()},
+        "effective": estimate.overlap and round(estimate.overlap.effective, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evidence.off_policy_truth", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--logs", type=int, default=4, help="to judge by, of other people each")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all numbers of lists")
+    parser.add_argument("--results", type=Path, default=RESULTS / STORED)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    world = Simulated(given.logs, given.scale)
+    trained = world.train()
+    column = world.features.serving.initial_score_column
+    assert column is not None
+    policies, loggers = judged_policies(trained, column), logging_policies(trained)
+    truth = {policy.name: world.true_values(policy) for policy in policies}
+    given.results.parent.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = {"truth": truth, "rows": []}
+    config = with_changes(world.config, SIMPLE)
+    for log in range(given.logs):
+        written = Written(world, policies, log)
+        for logger in loggers:
+            kept["rows"] += judge_by(world, written, logger, config)
+            save_text(given.results, json.dumps(kept) + "\n")
+    if given.results == RESULTS / STORED:
+        write_pages()
+
+
+if __name__ == "__main__":
+    main()

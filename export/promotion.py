@@ -1,0 +1,209 @@
+"""What is asked of a new bundle before it goes live instead of another: one verdict a question.
+
+Every question compares the two through the engine that serves them. A difference counts against the new one
+only if it is established, which is when its 95 % interval leaves zero out. Legend: L lists, C columns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.errors import RerankerError
+from bundle.manifest import CONFIG
+from bundle.reference import Distribution, population_stability_index
+from bundle.repository import locate
+from decisions.reading import Tally, read_decisions
+from engine.loaded_model import LoadedModel
+from evidence.judging import ENOUGH, SHRUNK, Judgement
+from evidence.logged_lists import logged_lists
+from evidence.off_policy import judge_bundle
+from export.calibrate import milliseconds
+from export.evaluate import generate, orders_of, reasoning_figures
+from export.parity import check_bundle
+from model.data.features import DatasetFeatures
+from model.data.open_dataset import open_dataset
+from model.data.slate import LoggedSlate
+from model.metrics import ndcg, paired_difference
+from model.training.config import RunConfig
+from model.training.examples import Example, examples
+
+BY_LOG = "value by the decision log"
+
+BINS = 10
+"""Of a column, of equally many held-out candidates each."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What still passes.
+
+    Attributes:
+        parity_lists: random lists on which every exported path is compared with PyTorch.
+        trigger_rate: most by which the share of positions that reason may be off the calibrated one.
+        loss: most that may be lost where nothing is established, as a share of the live model's.
+        time: most milliseconds a list, in those of the live model.
+        effective_lists: of the log, below which its value is not judged.
+        unknown: most candidates of the log that the catalogue may not know.
+        drift: highest population stability index of a column, held-out lists to the log.
+        timed_lists: lists that are timed.
+    """
+
+    parity_lists: int = 200
+    trigger_rate: float = 0.05
+    loss: float = 0.01
+    time: float = 1.2
+    effective_lists: float = ENOUGH
+    unknown: float = 0.05
+    drift: float = 0.25
+    timed_lists: int = 100
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one question. `passed` is None where it could not be asked."""
+
+    question: str
+    passed: bool | None
+    because: str
+    figures: dict[str, Any]
+
+
+def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> Iterator[Verdict]:
+    """Ask everything of `new`, as long as what has been asked allows to go on.
+
+    Raises:
+        BundleError: the live one cannot be served.
+        DataUnavailableError: of the new one's dataset.
+    """
+    served = LoadedModel.open(live)
+    try:
+        model = LoadedModel.open(new)
+        check_bundle(new, random=limits.parity_lists, real=0)
+    except RerankerError as fault:
+        yield Verdict("parity", False, str(fault), {})
+        return
+    yield Verdict("parity", True, f"every exported path writes PyTorch's lists, {limits.parity_lists}", {})
+    dataset = open_dataset(RunConfig.model_validate_json((locate(new) / CONFIG).read_bytes()))
+    held_out = _examples(model, dataset.slates["validation"])
+    yield calibration(model, held_out, limits)
+    test = dataset.slates["test"]
+    yield quality(model, served, test, dataset.true_value, limits)
+    yield latency(model, served, test, limits)
+    if decisions is None:
+        for question in (BY_LOG, "drift"):
+            yield Verdict(question, None, "no decision log was given", {})
+        return
+    yield value(new, live, decisions, limits)
+    yield drift(model, held_out, decisions, limits)
+
+
+def calibration(model: LoadedModel, held_out: Sequence[Example], limits: Limits) -> Verdict:
+    """Does it reason as often on held-out lists as its threshold was set for?"""
+    found, expected = reasoning_figures(generate(model, held_out)), model.manifest.gate
+    rate, off = found["trigger_rate"], abs(found["trigger_rate"] - expected.trigger_rate)
+    told = f"reasons at {rate:.1%} of held-out positions, calibrated for {expected.trigger_rate:.1%}"
+    figures = {"trigger_rate": rate, "calibrated": expected.trigger_rate}
+    passed = off <= limits.trigger_rate or not model.manifest.reasoning_budget
+    return Verdict("calibration", passed, told, figures)
+
+
+def quality(
+    new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], true_value: Any, limits: Limits
+) -> Verdict:
+    """Are its lists of test data worth as much? By their true value, where it is known."""
+    labels = [slate.labels for slate in slates]
+    worth: list[NDArray[np.floating]] = []
+    for model in (new, live):
+        orders = orders_of(generate(model, _examples(model, slates)))
+        if true_value is None:
+            worth.append(ndcg(orders, labels, 10))
+        else:
+            pairs = zip(slates, orders, strict=True)
+            worth.append(np.array([true_value(slate, order.tolist()) for slate, order in pairs]))
+    gap, lives = paired_difference([worth[0] - worth[1]]), float(np.nanmean(worth[1]))
+    metric = "NDCG@10" if true_value is None else "true value"
+    told = (
+        f"{metric} {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] beside {lives:.4f}, {len(slates)} lists"
+    )
+    figures = {"metric": metric, "live": lives, "difference": gap._asdict(), "lists": len(slates)}
+    return Verdict("held-out lists", gap.high >= 0 and gap.mean >= -limits.loss * lives, told, figures)
+
+
+def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], limits: Limits) -> Verdict:
+    """Does a list take about as long?"""
+    timed = slates[:: max(1, len(slates) // limits.timed_lists)]
+    ours, theirs = (milliseconds(model, [{}], _examples(model, timed))[0] for model in (new, live))
+    told = f"{ours:.3f} ms of CPU a list, the live one {theirs:.3f}: {ours / theirs:.2f} times"
+    return Verdict("latency", ours <= limits.time * theirs, told, {"new_ms": ours, "live_ms": theirs})
+
+
+def value(new: Path, live: Path, decisions: Path, limits: Limits) -> Verdict:
+    """Is it worth as much by the decision log?"""
+    try:
+        ours, theirs = (judge_bundle(decisions, bundle)[0] for bundle in (new, live))
+    except (RerankerError, ValueError) as fault:
+        return Verdict(BY_LOG, None, str(fault), {})
+    return by_log(ours, theirs, limits)
+
+
+def by_log(new: Judgement, live: Judgement, limits: Limits) -> Verdict:
+    """By cascade doubly robust with shrunk weights; no verdict where too few lists are as the new one's."""
+    ours, theirs = new.estimates[SHRUNK], live.estimates[SHRUNK]
+    assert ours.overlap is not None
+    told = f"{ours.value}, minus the log's {ours.difference}; the live one {theirs.value}"
+    figures = {
+        name: {"value": one.value._asdict(), "minus_log": one.difference._asdict()}
+        for name, one in (("new", ours), ("live", theirs))
+    }
+    no_worse = ours.difference.high >= 0 and ours.value.value >= (1 - limits.loss) * theirs.value.value
+    enough = ours.overlap.effective >= limits.effective_lists
+    return Verdict(BY_LOG, no_worse if enough else None, "; ".join([told, *new.warnings()]), figures)
+
+
+def drift(model: LoadedModel, held_out: Sequence[Example], decisions: Path, limits: Limits) -> Verdict:
+    """Does it know the candidates that are asked for, and do they look like those it was trained on?"""
+    try:
+        lists = logged_lists(read_decisions(decisions, Tally()), model.features)
+    except RerankerError as fault:
+        return Verdict("drift", None, str(fault), {})
+    unknown = _unknown(model, decisions)
+    by_column = column_drift(model.features.candidate_columns, held_out, lists.examples)
+    worst = max(by_column, key=lambda name: by_column[name])
+    told = f"{unknown:.1%} of the log's candidates are not in its catalogue; of {len(by_column)} columns "
+    told += f"{worst} moved most, stability index {by_column[worst]:.2f}"
+    passed = unknown <= limits.unknown and by_column[worst] <= limits.drift
+    return Verdict("drift", passed, told, {"unknown": unknown, "stability_index": by_column})
+
+
+def column_drift(
+    columns: Sequence[str], held_out: Sequence[Example], logged: Sequence[Example]
+) -> dict[str, float]:
+    """Population stability index of each numeric column of candidates, held-out lists to logged. `[C]`."""
+    expected, actual = (
+        np.concatenate([row.inputs["candidate_numeric"] for row in rows]) for rows in (held_out, logged)
+    )
+    found = {}
+    for column, name in enumerate(columns):
+        inner = np.quantile(expected[:, column], np.linspace(0, 1, BINS + 1)[1:-1])
+        bounds = np.unique(inner).tolist()
+        counts = [Distribution.of(values[:, column], bounds).counts for values in (expected, actual)]
+        found[name] = population_stability_index(*counts)
+    return found
+
+
+def _unknown(model: LoadedModel, decisions: Path) -> float:
+    known = set(model.features.catalogue.ids)
+    asked = total = 0
+    for joined in read_decisions(decisions, Tally()):
+        items = joined.decision.items
+        total += len(items)
+        asked += sum(item.id not in known and not item.features for item in items)
+    return asked / total if total else 0.0
+
+
+def _examples(model: LoadedModel, slates: Sequence[LoggedSlate]) -> list[Example]:
+    return examples(slates, DatasetFeatures(model.features), training=False)
