@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from random import Random
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -38,6 +39,17 @@ PATIENCE_S = 90.0
 RATE_INTERVAL = "15s"
 
 
+def tight(seed: int) -> dict[str, Any]:
+    """Rules of which many are hard to judge."""
+    rng = Random(seed)
+    groups = {f"g{n}": [f"i{item}" for item in rng.sample(range(24), 9)] for n in range(8)}
+    return {
+        "groups": groups,
+        "at_most": [{"group": f"g{n}", "count": 1, "window": 3} for n in range(5)],
+        "at_least": [{"group": f"g{n}", "count": 4, "top": 8} for n in range(5, 8)],
+    }
+
+
 def put_load(port: int, over: Event) -> None:
     """Reranks of all kinds with feedback, and requests that fail in every way a caller can make them."""
     known = [{"id": f"i{n}"} for n in range(24)]
@@ -55,6 +67,7 @@ def put_load(port: int, over: Event) -> None:
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6})
             client.post("/v1/rerank", json={"items": items, "deadline_ms": 1e-6, "strict": True})
             client.post("/v1/rerank", json={"items": []})
+            client.post("/v1/rerank", json={"items": known, "top_n": 12, "constraints": tight(number)})
             client.get("/v1/users/nobody/context")
 
 

@@ -36,7 +36,8 @@ def test_a_run_without_a_phase_trains_nothing() -> None:
 def test_an_earlier_runs_configuration_is_read_as_it_was_written() -> None:
     """What is said of the data stands at the top of config.json, beside the rest."""
     written = json.loads(read_config(CONFIGS / "simulator.toml").model_dump_json())
-    of_the_data = {"dataset", "event_log", "directory", "sessions", "simulator", "features"}
+    of_the_data = {"dataset", "event_log", "item_records", "feedback_window_s", "directory", "sessions"}
+    of_the_data |= {"simulator", "features"}
     of_the_run = {"name", "seed", "training_lists", "weight_averaging", "policy", "evaluator", "supervised"}
     phases = {"imitation", "expert_iteration", "reinforcement"}
     assert of_the_data | of_the_run | phases == set(written)

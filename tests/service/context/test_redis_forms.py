@@ -56,8 +56,9 @@ async def one_user(store: RedisContextStore, user_id: str) -> None:
     assert made.id is not None
     assert made.context == UserContext({"a": 1})
     appended = await store.append(made.id, [Event(CLICK, "e"), Event(CLICK, "e")])
-    assert appended == (1, {1: "duplicate"})
-    assert await store.add(user_id, [Event(CLICK, "e"), Event(CLICK)]) == (1, {0: "duplicate"})
+    assert (appended.applied, appended.ignored) == (1, {1: "duplicate"})
+    added = await store.add(user_id, [Event(CLICK, "e"), Event(CLICK)])
+    assert (added.applied, added.ignored) == (1, {0: "duplicate"})
     assert await store.read(user_id) == UserContext({"a": 1}, (CLICK, CLICK))
     await store.forget(user_id)
     assert await store.read(user_id) is None
