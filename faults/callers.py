@@ -40,9 +40,9 @@ def invalid_feedback(scene: Scene) -> None:
 
 def huge_lists(scene: Scene) -> None:
     """Seventeen callers send the largest lists, with the most reasoning and the longest deadline"""
-    items = [{"id": f"i{number}", "features": {"price": 1.0}} for number in range(ITEMS)]
+    made_up = [f"made up {number}" for number in range(ITEMS)]
     body = {
-        "items": items,
+        "items": [{"id": one} for one in [*scene.items, *made_up][:ITEMS]],
         "top_n": TOP_N,
         "reasoning": {"max_tokens": 8, "entropy_threshold": 0.0},
         "deadline_ms": DEADLINE_MS,

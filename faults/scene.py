@@ -19,6 +19,7 @@ class Scene:
     """Of one fault.
 
     Attributes:
+        items: ids that the bundle knows.
         tally: what the callers saw, after the traffic.
         measured: what a fault measures by itself, to be set within the traffic.
         seconds: how long each part of the traffic takes: before the fault, and after it.
@@ -52,7 +53,7 @@ class Scene:
     @contextmanager
     def traffic(self, *ports: int, callers: int = 8, pause_s: float = 0.02) -> Iterator[Traffic]:
         """Callers ask before the block, during it and after it, for `seconds` on both sides."""
-        with Traffic(ports, callers, pause_s) as traffic:
+        with Traffic(ports, self.items, callers, pause_s) as traffic:
             sleep(self.seconds)
             yield traffic
             sleep(self.seconds)

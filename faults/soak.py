@@ -9,6 +9,7 @@ import json
 import random
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
@@ -50,7 +51,7 @@ def soak(bundle: Path, minutes: float, logs: Path = LOGS) -> dict[str, Any]:
         redis = scene.start(RedisServer())
         service = scene.serve("--redis-url", redis.url, "--max-history", "200")
         process, samples = psutil.Process(service.process.pid), []
-        bad = threading.Thread(target=_misbehave, args=(service.port, over), daemon=True)
+        bad = threading.Thread(target=_misbehave, args=(service.port, scene.items, over), daemon=True)
         bad.start()
         started = monotonic()
         with scene.traffic(service.port):
@@ -81,13 +82,13 @@ def soak(bundle: Path, minutes: float, logs: Path = LOGS) -> dict[str, Any]:
     }
 
 
-def _misbehave(port: int, over: threading.Event) -> None:
+def _misbehave(port: int, known: Sequence[str], over: threading.Event) -> None:
     """In turn: a list of some length, an invalid body, a person who is forgotten, a body that is cut off."""
     chance, caller = random.Random(0), Caller([port])
     while not over.is_set():
         person = f"passing-{chance.randrange(1000)}"
         with suppress(OSError, HTTPException, ValueError):
-            items = [{"id": f"i{number}"} for number in range(chance.randint(1, 500))]
+            items = [{"id": one} for one in known[: chance.randint(1, 500)]]
             caller.ask("POST", "/v1/rerank", {"user_id": person, "items": items, "top_n": 20})
             caller.ask("POST", "/v1/rerank", {"items": [{}] * chance.randint(1, 5000)})
             caller.ask("DELETE", f"/v1/users/{person}/context")

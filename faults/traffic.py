@@ -110,14 +110,17 @@ class Caller:
 
 
 class Traffic:
-    """`with Traffic([port]) as traffic:` callers ask until the block ends; `tally` has the result.
+    """`with Traffic([port], items) as traffic:` callers ask until the block ends; `tally` has the result.
 
     A caller connects to any of the ports. Each asks for a user of its own, and clicks on an item of its own
     in every list that it gets.
     """
 
-    def __init__(self, ports: Sequence[int], callers: int = 8, pause_s: float = PAUSE_S) -> None:
-        self._ports, self._pause_s = ports, pause_s
+    def __init__(
+        self, ports: Sequence[int], items: Sequence[str], callers: int = 8, pause_s: float = PAUSE_S
+    ) -> None:
+        """`items` that the model knows."""
+        self._ports, self._items, self._pause_s = ports, items, pause_s
         self._over, self._lock = threading.Event(), threading.Lock()
         self.tally = Tally()
         self._clicked: dict[str, list[str]] = {f"caller-{number}": [] for number in range(callers)}
@@ -155,7 +158,7 @@ class Traffic:
 
     def _rerank(self, caller: Caller, user_id: str, item_id: str) -> str | None:
         """Ask for a list, and return its id if feedback on it is possible."""
-        items = [{"id": item_id}, *({"id": f"i{place}"} for place in range(CANDIDATES - 1))]
+        items = [{"id": one} for one in (item_id, *self._items[: CANDIDATES - 1])]
         started = monotonic()
         try:
             status, body = caller.ask(

@@ -44,7 +44,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service": ("engine", "bundle", "constraints", "decisions"),
     "loadtest": (),
     "launch": (),
-    "faults": ("bundle", "launch", "evidence.pages", "export.provenance", "model.progress"),
+    "faults": (
+        "bundle",
+        "launch",
+        "loadtest.payloads",
+        "evidence.pages",
+        "export.provenance",
+        "model.progress",
+    ),
     "bench": (
         "launch",
         "evidence.pages",
