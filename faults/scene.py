@@ -27,7 +27,7 @@ class Scene:
 
     def __init__(self, bundle: Path, logs: Path, seconds: float) -> None:
         self.bundle, self.seconds = bundle, seconds
-        self.tally = Tally()
+        self.items, self.tally = read_item_ids(bundle), Tally()
         self.measured: dict[str, str] = {}
         self._logs, self._stack, self._services = logs, ExitStack(), 0
 
