@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from faults.traffic import Tally, Traffic
 from launch.service import ServiceProcess
+from loadtest.payloads import read_item_ids
 
 Started = TypeVar("Started")
 

@@ -148,7 +148,8 @@ class Visitors:
 def zipf(count: int, exponent: float) -> NDArray[np.float64]:
     """Probability of each rank, highest first. `[count] float64`."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
-    return weights / weights.sum()
+    chances: NDArray[np.float64] = weights / weights.sum()
+    return chances
 
 
 def attraction(item_id: str) -> float:
