@@ -28,8 +28,9 @@ class Matrix(Struct, frozen=True):
     data: str
 
 
-class Seen(Struct, frozen=True, omit_defaults=True):
-    """A past event of the user that the model was told of. `timestamp` in unix seconds."""
+class Seen(Struct, frozen=True, array_like=True):
+    """A past event of the user that the model was told of, as `[item_id, type, timestamp]`: with names they
+    would be half of a line. `timestamp` in unix seconds."""
 
     item_id: str
     type: str

@@ -54,7 +54,7 @@ async def test_a_list_is_logged_as_it_was_made(serve: Serve, tmp_path: Path) -> 
     assert (line.request_id, line.id, line.user_id) == ("r-1", answer["recommendation_id"], "u1")
     assert (line.model, line.model_version) == (answer["model"], answer["model_version"])
     assert (line.context, line.profile, line.wanted) == (context, known["profile"], 5)
-    assert [*msgspec.to_builtins(line.history)] == known["history"]
+    assert [(one.item_id, one.type) for one in line.history] == [("i4", "click")]
     assert [*line.slate] == [result["index"] for result in answer["results"]]
     assert [*line.probability] == [result["score"] for result in answer["results"][:5]]
     assert line.propensity == (1.0,) * 5
