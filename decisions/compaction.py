@@ -16,6 +16,7 @@ from decisions.lines import Decision, Feedback
 from decisions.reading import Tally, Tombstones, log_files, read_lines, tombstones
 
 LEVEL = 6
+"""Of gzip: nobody waits for this."""
 
 
 @dataclass(slots=True)

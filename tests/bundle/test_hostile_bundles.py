@@ -1,4 +1,7 @@
-"""Bundles that somebody tampered with, hashes and all: refused with a reason, and nothing in them is run."""
+"""Bundles that somebody tampered with, hashes and all: refused with a reason, and nothing in them is run.
+
+Long, because every kind of file has its row, and all share one way to tamper with a bundle and sign it again.
+"""
 
 import json
 import os

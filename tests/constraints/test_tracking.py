@@ -1,6 +1,7 @@
 """What may stand at each position, against brute force over everything small; and what is hard, bounded."""
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -36,13 +37,13 @@ def allowed_along(
 
 @given(small_constraints() | small_constraints(nested=True), st.randoms(use_true_random=False))
 @settings(max_examples=800, deadline=None)
-def test_what_may_stand_is_what_can_be_completed(small: Small, random: object) -> None:
+def test_what_may_stand_is_what_can_be_completed(small: Small, random: Random) -> None:
     """In a batch, beside a slate that may be anything."""
     constraints, candidates, length = small
     slates = longest_slates(constraints, candidates, length)
     if not slates or not slates[0]:
         return
-    slate = random.choice(slates)  # type: ignore[attr-defined]
+    slate = random.choice(slates)
     found = plan(constraints, candidates, length)
     exact, free = allowed_along([found, None], [slate, slate], candidates)
     for position in range(len(slate)):

@@ -9,16 +9,8 @@ import torch
 
 from evidence.judging import NAMES, RIPS
 from evidence.off_policy_pages import blocks, draw, effective, summary
-from evidence.off_policy_truth import (
-    InitialScore,
-    Judged,
-    Network,
-    Simulated,
-    Written,
-    as_lists,
-    judge_by,
-    logging_policies,
-)
+from evidence.off_policy_truth import Simulated, Written, as_lists, judge_by
+from evidence.simulated_policies import InitialScore, Judged, Network, logging_policies
 from model.policy import Policy
 from model.training.config import with_changes
 from model.training.examples import Example

@@ -25,9 +25,10 @@ def with_module(name: str) -> pytest.MarkDecorator:
     """Skips a test, and what it would start, where the module is not installed."""
     try:
         import_module(name)
+        missing = False
     except ImportError:
-        return pytest.mark.skipif(True, reason=f"needs {name}: make clients")
-    return pytest.mark.skipif(False, reason="")
+        missing = True
+    return pytest.mark.skipif(missing, reason=f"needs {name}: make clients")
 
 
 @pytest.fixture(scope="module")
