@@ -23,6 +23,7 @@ from model.training.checkpoint import (
     SUMMARY,
     CheckpointError,
     load_config,
+    load_start,
     save_features,
     save_tensors,
     save_text,
@@ -33,7 +34,7 @@ from model.training.examples import examples
 from model.training.fit_evaluator import train_evaluator
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
-from model.training.selection import held_out_score
+from model.training.selection import evaluator_score, held_out_score
 
 QUICK = {
     "training_lists": 2000,
@@ -45,13 +46,17 @@ QUICK = {
 """What `--quick` changes: a run of a minute or two that shows the whole path, not the best model."""
 
 
-def train(config: RunConfig, run: Path) -> None:
+def train(config: RunConfig, run: Path, start: Path | None = None) -> None:
     """Train into `run`; returns at once if the run is already finished.
+
+    Args:
+        start: an earlier run, whose weights evaluators and policy start from, and whose vocabularies and
+            scales they keep.
 
     Raises:
         DataUnavailableError: the data is unavailable.
         EvaluatorRejectedError: the evaluator failed its checks.
-        CheckpointError: `run` holds a run with another configuration.
+        CheckpointError: `run` holds a run with another configuration, or no run can start from `start`.
         ValueError: the policy is to start from scores, and no training list came with any.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -72,15 +77,15 @@ def train(config: RunConfig, run: Path) -> None:
         raise ValueError(
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
         )
-    features = DatasetFeatures.fit(dataset, config.features)
+    fitted, policy, earlier = (None, None, None) if start is None else load_start(start, config)
+    features = DatasetFeatures.fit(dataset, config.features, fitted=fitted)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)
     training = examples(dataset.slates["train"][: config.training_lists], features, training=True)
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
-    score = held_out_score(dataset)
 
-    evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out)
+    evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
     save_tensors(run / EVALUATOR_WEIGHTS, evaluator.state_dict())
     worth = None
     if config.evaluator.context:
@@ -90,9 +95,12 @@ def train(config: RunConfig, run: Path) -> None:
         for report in reports:
             report.check(config.evaluator.largest_calibration_error)
 
+    by_evaluator = config.selection == "evaluator"
+    score = evaluator_score(evaluator, held_out) if by_evaluator else held_out_score(dataset)
     torch.manual_seed(config.seed)
-    policy = Policy(config.policy, sizes)
-    scores = fit_policy(config, run, log, policy, evaluator, training, held_out, score)
+    policy = policy or Policy(config.policy, sizes)
+    lists = training[-config.policy_lists :] if config.policy_lists else training
+    scores = fit_policy(config, run, log, policy, evaluator, lists, held_out, score, warm=start is not None)
     kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
 
@@ -126,6 +134,11 @@ def main() -> None:
     parser.add_argument(
         "--event-log", type=Path, help="your own log in the event format, or the directory of a decision log"
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="a finished run, whose weights this one starts from and whose scales it keeps",
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
     arguments = parser.parse_args()
@@ -135,7 +148,7 @@ def main() -> None:
     if arguments.quick:
         changes |= QUICK
     try:
-        train(read_config(arguments.config, changes), arguments.run)
+        train(read_config(arguments.config, changes), arguments.run, arguments.start)
     except (RerankerError, ValueError) as error:
         raise SystemExit(str(error)) from None
 
