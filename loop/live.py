@@ -16,7 +16,7 @@ FLUSH_S = 0.2
 
 PATIENT = (
     *("--redis-socket-timeout-ms", "2000", "--redis-connect-timeout-ms", "2000"),
-    *("--redis-pool-wait-ms", "2000", "--drain-s", "1"),
+    *("--redis-pool-wait-ms", "2000", "--drain-s", "0"),
 )
 """Training, callers and service share the machine; a person who could not be looked up would be nobody."""
 

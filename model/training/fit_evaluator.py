@@ -3,6 +3,7 @@
 Legend: B lists, L positions.
 """
 
+from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def train_evaluator(
         The evaluator and its report; after it those of the members, where there are several.
     """
     members = []
-    networks = start.networks if start else repeat(None, config.evaluator.members)
+    networks: Iterable[Evaluator | None] = repeat(None, config.evaluator.members)
+    if start is not None:
+        networks = start.networks
     for number, weights in enumerate(networks):
         name = f"evaluator_{number + 1}" if number else "evaluator"
         seeded = config.model_copy(update={"seed": config.seed + number * SEEDS_APART})

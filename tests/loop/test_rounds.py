@@ -75,7 +75,6 @@ def test_a_policy_goes_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert [feedback[name] for name in ("unseen", "missing", "lost", "doubled", "unknown")] == [0] * 5
         assert record["served"]["restarted"] == (record["round"] == 1)
         assert record["refused"] or record["promotion"]["sent"] == record["promotion"]["answered"] > 0
-    assert records[1]["requests"]["unanswered"] > 0
     assert records[2]["requests"]["unanswered"] == 0
     models = folder / "eglr"
     assert sorted(versions(models)) == ["0", "1", "2"]
