@@ -32,13 +32,15 @@ def main() -> None:
         document = urlopen(f"{service.url}/openapi.json").read()
         (Path(folder) / "openapi.json").write_bytes(document)
         made = Path(folder) / "eglr.d.ts"
-        npx(GENERATOR, "openapi-typescript", f"{folder}/openapi.json", "--output", str(made))
+        # What has a default may be left out.
+        options = ("--default-non-nullable", "false", "--output", str(made))
+        npx(GENERATOR, "openapi-typescript", f"{folder}/openapi.json", *options)
         TYPES.write_text(header(document) + made.read_text())
         npx(
             COMPILER,
             "tsc",
             *("--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"),
-            *("--types", "", "--outDir", folder, str(HERE / "rerank.mts")),
+            *("--outDir", folder, str(HERE / "rerank.mts")),
         )
         subprocess.run(["node", f"{folder}/rerank.mjs", service.url], check=True)
 

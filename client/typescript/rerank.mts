@@ -3,6 +3,7 @@ import type { components } from "./eglr.d.ts";
 
 type Body = components["schemas"];
 
+declare const process: { argv: string[] };
 const url = process.argv[2] ?? "http://localhost:8080";
 
 /** The re-ranked ids, or those given if the service does not answer in time. */
@@ -12,7 +13,7 @@ async function rerank(ids: string[], userId: string, deadlineMs = 100): Promise<
     items: ids.map((id) => ({ id })),
     deadline_ms: deadlineMs,
     top_n: 10,
-  } as Body["RerankRequest"];
+  };
   try {
     const answer = await fetch(`${url}/v1/rerank`, {
       method: "POST",
