@@ -21,7 +21,7 @@ class Audit:
 
     Attributes:
         decisions: lists in the log.
-        unseen: of these, lists that nobody got.
+        unseen: of these, lists that nobody got, and lines too many of the others.
         missing: lists that somebody got, but are not in the log.
         events: in the log, each counted once.
         lost: clicks that were accepted, but are not in the log.
@@ -63,7 +63,7 @@ def audit(decisions: Path, shown: Sequence[Shown]) -> Audit:
     accepted = {event for one in shown for event in one.accepted}
     return Audit(
         decisions=lists.total(),
-        unseen=lists.total() - sum(lists[one] for one in got),
+        unseen=lists.total() - sum(one in lists for one in got),
         missing=sum(one not in lists for one in got),
         events=len(events),
         lost=sum(event not in events for event in accepted),
