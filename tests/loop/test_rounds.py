@@ -126,7 +126,7 @@ def test_the_loop_of_the_project_is_configured(tmp_path: Path) -> None:
         assert (first.seed, first.simulator.seed, first.simulator.lists) == (2, 2, 8000)
         assert first.policy == again.policy
         assert first.policy.reasoner.budget == (0 if arm.name == "without reasoning" else 2)
-        assert again.evaluator.warm_epochs == (0 if "refitting" in arm.name else 4)
+        assert again.evaluator.warm_epochs == (0 if "refitting" in arm.name else 3)
         assert again.expert_iteration.rounds
         assert found.share(arm) == (0.0 if arm.name == "without exploration" else 0.1)
     assert found.gate.time == 2.0
