@@ -34,7 +34,7 @@ class Place:
     @cached_property
     def first_log(self) -> Path:
         path = self.folder / "first.jsonl.gz"
-        with self.alone():
+        with self.alone("log"):
             if not path.exists():
                 write_log(path, self.people.items, self.people.first)
         return path
@@ -42,7 +42,7 @@ class Place:
     @cached_property
     def references(self) -> dict[str, Floats]:
         path = self.folder / "references.npz"
-        with self.alone():
+        with self.alone("references"):
             if not path.exists():
                 length = self.config.run_config(self.world, ARMS[MAIN]).policy.slate_length
                 partial = path.with_suffix(".partial.npz")
@@ -66,9 +66,9 @@ class Place:
         return folder
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, what: str) -> Iterator[None]:
         """What arms have in common is made by one process; others wait."""
-        with (self.folder / "lock").open("w") as lock:
+        with (self.folder / f"{what}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -146,7 +146,7 @@ class ServedArm:
         config = with_changes(self._config.run_config(self._place.world, self._arm), cold)
         run = self._place.folder / f"start-{digest(config.model_dump(mode='json'))}"
         log = self._place.first_log
-        with self._place.alone():
+        with self._place.alone(run.name):
             train(with_changes(config, {**OWN_LOG, "event_log": log}), run)
         return run
 
