@@ -19,6 +19,7 @@ from model.training.checkpoint import (
     load_policy,
     load_summary,
 )
+from model.training.config import with_changes
 from model.training.examples import to_batch
 
 
@@ -160,7 +161,7 @@ def test_a_run_starts_from_an_earlier_ones_weights(finished: Path, tmp_path: Pat
     """Its evaluators' as well; without `warm_epochs` these stay what they were."""
     for epochs in (0, 1):
         changes = {"evaluator": {"warm_epochs": epochs, "context": False}}
-        train.train(small_config(**{**AGAIN, **changes}), tmp_path / str(epochs), finished)
+        train.train(with_changes(small_config(**AGAIN), changes), tmp_path / str(epochs), finished)
     same_evaluator, refitted = tmp_path / "0", tmp_path / "1"
     before = load_evaluator(finished, load_features(finished)).state_dict()
     for run, kept in ((same_evaluator, True), (refitted, False)):
