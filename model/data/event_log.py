@@ -84,6 +84,8 @@ def dataset_of(events: Iterable[Located], name: str, positive_types: Iterable[st
     slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
     dropped: Counter[str] = Counter()
     histories: dict[str, list[Interaction]] = defaultdict(list)
+    people = {user_id: UserContext(profile) for user_id, profile in profiles.items()}
+    latest: dict[str, tuple[UserContext, list[Interaction]]] = {}
     positives: list[Positive] = []
     for ranking_id, (where, ranking) in rankings.items():
         clicked = clicks.get(ranking_id, [])
@@ -99,11 +101,16 @@ def dataset_of(events: Iterable[Located], name: str, positive_types: Iterable[st
         else:
             slates[split_of(slate.user_id)].append(slate)
         happened = [(slate.candidates[index], "impression") for index in slate.shown] + clicked
-        histories[slate.user_id] += [Interaction(*event, slate.timestamp) for event in happened]
+        events = [Interaction(*event, slate.timestamp) for event in happened]
+        histories[slate.user_id] += events
+        if slate.user_id != ranking_id:  # who has no name has the list's
+            latest[slate.user_id] = slate.user, events
         positives += [
             Positive(slate.user_id, item_id, slate.timestamp) for item_id, kind in clicked if kind in positive
         ]
-    return Dataset(name, items, slates, dict(dropped), positives=positives)
+    for user_id, (known, since) in latest.items():
+        people[user_id] = UserContext(known.profile, (*known.history, *since))
+    return Dataset(name, items, slates, dict(dropped), positives=positives, people=people)
 
 
 def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float]]) -> None:
