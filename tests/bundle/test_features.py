@@ -248,6 +248,21 @@ def test_out_of_fold_counts_leave_the_catalogue_as_it_is() -> None:
     assert catalogue.clicks.tolist() == [6, 1, 0, 0]
 
 
+def test_a_catalogue_that_grew_is_as_one_that_was_built_whole() -> None:
+    fitted = assembler().fitted
+    known = {"a": ITEMS["a"], "b": {**ITEMS["b"], "price": 9.0, "born": 5.0}}
+    grown = Catalogue.build(fitted, known, {"a": (4, 6), "b": (1, 10)}).extended(
+        {"c": ITEMS["c"], "b": {"price": ITEMS["b"]["price"], "born": ITEMS["b"]["born"]}}, {"a": (2, 4)}
+    )
+    whole = Catalogue.build(fitted, ITEMS, COUNTS)
+    assert grown.ids == whole.ids
+    for name in ("numbers", "tokens", "born", "clicks", "impressions"):
+        np.testing.assert_array_equal(getattr(grown, name), getattr(whole, name), err_msg=name)
+    assert grown.rows(["c", "nobody"]).tolist() == [2, UNKNOWN]
+    with pytest.raises(ValueError, match="'price': expected a number"):
+        grown.extended({"d": {"price": "dear"}}, {})
+
+
 def test_the_catalogue_and_the_fitted_features_survive_storage(tmp_path: Any) -> None:
     features = assembler()
     features.catalogue.save(tmp_path / "catalogue.npz")
