@@ -194,9 +194,7 @@ def show(report: dict[str, Any]) -> None:
         f"triggered {reasoning['entropy_change_where_triggered']:+.4f} nats"
     )
     if report["log_changed"]:
-        console.print(
-            "[yellow]the log has changed since the bundle was trained: lists may be in another split[/]"
-        )
+        console.print("[yellow]the log has changed since the bundle was trained: these are other lists[/]")
     console.print(escape(advice(report)))
 
 
