@@ -6,7 +6,7 @@ Writes another version with the same weights. Both files are in the event format
 ones of which more is said; events are what happened since the log, and never what was counted before. Clicks
 and impressions are added as in training, from lists that came to something, and so are the events that
 popularity is counted from. What was learned of the log stays: vocabularies, scales, the mean click rate. A
-history may hold items that no catalogue knew: they count from the version on that knows them.
+history may hold items that the catalogue lacks: they count from the version on that knows them.
 """
 
 import argparse

@@ -92,7 +92,7 @@ def _people(path: Path, settings: Settings) -> Iterator[tuple[str, UserContext]]
             except ValueError as error:  # msgspec's own are, and so is what is no UTF-8
                 raise HistoriesError(f"{path}:{line}: {error}") from None
             history = person.history[-settings.max_history :]
-            events = tuple(Interaction(event.item_id, event.type, event.timestamp) for event in history)
+            events = tuple(Interaction(e.item_id, e.type, e.timestamp, e.features or None) for e in history)
             yield person.user_id, UserContext(person.profile, events)
 
 

@@ -203,6 +203,39 @@ def test_unknown_values_and_items_of_the_history_are_passed_over() -> None:
     assert stranger["candidate_tokens"][0, -1] == 0
 
 
+def test_an_unknown_item_of_the_history_counts_by_the_features_that_came_with_it() -> None:
+    features = assembler()
+
+    def history(item_id: str, told: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        user = UserContext(
+            history=(Interaction("b", "click"), Interaction(item_id, "impression", None, told))
+        )
+        arrays = features.request(Candidates(["c"]), user, {}, 0.0)
+        return arrays["history_numeric"], arrays["history_tokens"], arrays["candidate_numeric"]
+
+    rate = features.item_columns.index("item_ctr")  # which only the catalogue knows
+    for known, told in zip(history("a", None), history("new", ITEMS["a"]), strict=True):
+        np.testing.assert_array_equal(np.delete(known, rate, 1), np.delete(told, rate, 1))
+    for known, told in zip(history("a", None), history("a", {"price": 99.0}), strict=True):
+        np.testing.assert_array_equal(known, told, err_msg="the catalogue's own go first")
+    assert len(history("new", {})[0]) == 1
+    with pytest.raises(ValueError, match="'price': expected a number"):
+        history("new", {"price": "dear"})
+
+
+def test_vectors_of_the_history_count_no_more_than_the_catalogues() -> None:
+    vector = FeatureSchema.model_validate(
+        {"fields": [{"name": "v", "kind": "vector", "size": 2, "affinity": True}], "item_ctr": False}
+    )
+    items = {"a": {"v": [1.0, -2.0]}, "b": {"v": [3.0, 0.0]}}
+    fitted = fit(vector, items.values(), [], [], timestamp=0.0, clicks=0, impressions=1)
+    features = FeatureAssembler(fitted, Catalogue.build(fitted, items, {}))
+    user = UserContext(history=(Interaction("new", "click", None, {"v": [9e18, -9e18]}),))
+    arrays = features.request(Candidates(["a", "b"]), user, {}, 0.0)
+    assert arrays["history_numeric"].tolist() == [[3.0, -2.0]]
+    assert np.isfinite(arrays["candidate_numeric"]).all()
+
+
 def test_fields_with_unknown_values_are_told() -> None:
     unknown = Unknown(set(), set())
     sent = [{"colour": "green", "price": 1.0}, {"genres": ["x", "opera"]}]
