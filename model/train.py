@@ -13,8 +13,8 @@ import torch
 
 from bundle.errors import RerankerError
 from bundle.manifest import CONFIG, EVALUATOR_WEIGHTS, POLICY
+from model.data.check import open_checked
 from model.data.features import DatasetFeatures
-from model.data.open_dataset import open_dataset
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.calibration import calibrate
@@ -50,6 +50,7 @@ def train(config: RunConfig, run: Path) -> None:
 
     Raises:
         DataUnavailableError: the data is unavailable.
+        EventLogError: the log is not to be learned from.
         EvaluatorRejectedError: the evaluator failed its checks.
         CheckpointError: `run` holds a run with another configuration.
         ValueError: the policy is to start from scores, and no training list came with any.
@@ -66,8 +67,7 @@ def train(config: RunConfig, run: Path) -> None:
         return
     started = time.monotonic()
 
-    dataset = open_dataset(config)
-    log.say(dataset.summary())
+    dataset = open_checked(config, log.say)
     if config.policy.base_score and all(slate.scores is None for slate in dataset.slates["train"]):
         raise ValueError(
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
