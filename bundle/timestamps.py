@@ -66,7 +66,11 @@ def read_time(value: Any) -> Instant:
             return _iso(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"expected unix time or ISO 8601, got {type(value).__name__}")
-    return Instant(unix_seconds(float(value)), unit_of(float(value)))
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError("a number without end is no time") from None
+    return Instant(unix_seconds(number), unit_of(number))
 
 
 def _iso(text: str) -> Instant:

@@ -61,6 +61,7 @@ def main() -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     config = _config(arguments.config, arguments.event_log)
+    console.quiet = arguments.json
     dataset = read_dataset(config)
     report, _ = check(dataset, config.features)
     sys.stdout.write(f"{report.to_json() if arguments.json else report}\n")

@@ -118,7 +118,7 @@ class _Tables:
         typed = [name for name in names if name not in records.lists]
         for where, row in table.rows([records.id, *names], typed):
             if row[records.id] is None:
-                self._leave_out("row without an id", where, f"no `{records.id}`")
+                self._leave_out("row without an id", table, where, f"no `{records.id}`")
                 continue
             values = {
                 name: split(value, records.lists[name]) if name in records.lists else value
@@ -150,7 +150,7 @@ class _Tables:
                 )
                 list_id = _text(row, mapping.list) if mapping.list else None
             except ValueError as error:
-                self._leave_out("row that cannot be read", where, str(error))
+                self._leave_out("row that cannot be read", self._impressions, where, str(error))
                 continue
             yield where, list_id, listed, shown
 
@@ -163,7 +163,7 @@ class _Tables:
             listed.id = list_id
             if listed.user != row.user:
                 message = f"list {list_id!r} is of user {listed.user!r}, and here of {row.user!r}"
-                self._leave_out("list of two users", where, message)
+                self._leave_out("list of two users", self._impressions, where, message)
                 continue
             listed.timestamp = min(listed.timestamp, row.timestamp)
             if mapping.position is None:
@@ -179,7 +179,7 @@ class _Tables:
         for where, _, row, shown in self._rows(mapping):
             if row.user is None:
                 message = "no user, so it cannot be told which rows are a list: name the column `list`"
-                self._leave_out("row of nobody", where, message)
+                self._leave_out("row of nobody", self._impressions, where, message)
             else:
                 by_user.setdefault(row.user, []).append((row.timestamp, row, shown))
         for user, rows in by_user.items():
@@ -215,12 +215,12 @@ class _Tables:
                 if mapping.timestamp and row[mapping.timestamp] is not None:
                     event["timestamp"] = _instant(row, mapping.timestamp)
             except ValueError as error:
-                self._leave_out("row that cannot be read", where, str(error))
+                self._leave_out("row that cannot be read", table, where, str(error))
                 continue
             yield event
 
-    def _leave_out(self, kind: str, where: str, message: str) -> None:
-        self._found.add(kind, Effect.LEFT_OUT, "rows", where, message)
+    def _leave_out(self, kind: str, table: RawTable, where: str, message: str) -> None:
+        self._found.add(kind, Effect.LEFT_OUT, table.rows_of, where, message, about=table.rows_of)
 
 
 def _ranking(listed: Listed) -> dict[str, Any]:

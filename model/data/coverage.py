@@ -85,6 +85,7 @@ def judge(dataset: Dataset, schema: FeatureSchema, fields: Fields, found: Findin
     _judge_lists(dataset, schema, found)
     if not any(fields.totals.values()):
         return
+    _judge_items(dataset, found)
     undeclared = fields.undeclared(schema)
     for field, covered in zip(
         (field for field in schema.fields if field.kind not in PAST_KINDS),
@@ -132,6 +133,16 @@ def _judge_lists(dataset: Dataset, schema: FeatureSchema, found: Findings) -> No
                 "into 70 % training, 10 % validation, 20 % test"
             )
             found.add("split without a list", Effect.REFUSED, "", "", message, split)
+
+
+def _judge_items(dataset: Dataset, found: Findings) -> None:
+    shown = {item_id for slate in slates_of(dataset) for item_id in slate.candidates}
+    if dataset.items and shown.isdisjoint(dataset.items):
+        message = (
+            f"none of the {len(shown):,} items in lists has a line of its own: lists have ids such as "
+            f"{min(shown)!r}, lines such as {min(dataset.items)!r}"
+        )
+        found.add("items without a line", Effect.REFUSED, "", "", message)
 
 
 def _judge_words(field: FieldSpec, records: Iterable[Mapping[str, Any]], found: Findings) -> None:

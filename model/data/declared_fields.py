@@ -32,8 +32,8 @@ class DeclaredFields:
     def checked(self, scope: Scope, record: dict[str, Any], where: str) -> dict[str, Any]:
         """The record without values of another kind than declared; numbers that are not finite count as
         missing everywhere."""
-        for name in [name for name, value in record.items() if _not_finite(value)]:
-            message = f"`{name}` is {record.pop(name)}, which counts as missing"
+        for name in [name for name, value in record.items() if is_number(value) and not is_finite(value)]:
+            message = f"`{name}` is {described(record.pop(name))}, which counts as missing"
             self._found.add("number that is not finite", Effect.READ, "", where, message, name)
         for field in self._of[scope]:
             value = record.get(field.name)
@@ -119,7 +119,7 @@ def described(value: Any) -> str:
     if isinstance(value, str):
         return f'the text "{value[:40]}"'
     if isinstance(value, (int, float)):
-        return f"the number {value}"
+        return f"the number {value:.6g}" if is_finite(value) else "a number that is not finite"
     return f"a list of {len(value)}" if isinstance(value, list) else "an object"
 
 
@@ -127,8 +127,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def is_finite(value: float) -> bool:
+    """Whether it is a float, too."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of an integer
+        return False
 
 
 def _number_fault(field: FieldSpec, value: Any) -> str | None:
@@ -165,7 +169,7 @@ def _tokens_fault(field: FieldSpec, value: Any) -> str | None:
 def _vector_fault(field: FieldSpec, value: Any) -> str | None:
     if not isinstance(value, list) or len(value) != field.size:
         return f"expected {field.size} numbers (vector), got {described(value)}"
-    wrong = next((one for one in value if not is_number(one) or not math.isfinite(one)), None)
+    wrong = next((one for one in value if not is_number(one) or not is_finite(one)), None)
     return None if wrong is None else f"expected {field.size} numbers (vector), got {described(wrong)} in it"
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bundle.features.fitting import as_token
 from bundle.features.history import Interaction
 from bundle.timestamps import read_time
-from model.data.declared_fields import DeclaredFields, described, is_number
+from model.data.declared_fields import DeclaredFields, described, is_finite, is_number
 from model.data.findings import Effect, EventLogError, Findings
 
 NOBODY = frozenset({"", "none", "null", "nan", "undefined"})
@@ -158,7 +158,7 @@ class EventParser:
     def _id(self, value: Any, key: str, where: str) -> str:
         if isinstance(value, str) and value:
             return value
-        if is_number(value) and math.isfinite(value):
+        if is_number(value) and is_finite(value):
             if isinstance(value, float):
                 message = f"`{key}` is the number {value}, read as {as_token(value)!r}"
                 self._found.add("id as a float", Effect.READ, "", where, message, key)
@@ -212,7 +212,7 @@ class EventParser:
         if value is None:
             return None
         self._found.totals["scores"] += 1
-        if is_number(value) and math.isfinite(value):
+        if is_number(value) and is_finite(value):
             return float(value)
         message = f"`relevancy`: expected a number, got {described(value)}"
         self._found.add("value of another kind", Effect.LEFT_OUT, "scores", where, message, "relevancy")

@@ -38,11 +38,22 @@ def read_values(path: Path, found: Findings) -> Iterator[tuple[str, Any]]:
         if not text.strip():
             continue
         found.totals["lines"] += 1
+        where = f"{path}:{number}"
         try:
-            yield f"{path}:{number}", json.loads(text.rstrip())
-        except (json.JSONDecodeError, RecursionError) as error:
-            message = f"not JSON: {error.msg}, column {error.colno}" if hasattr(error, "msg") else "not JSON"
-            found.add("not JSON", Effect.LEFT_OUT, "lines", f"{path}:{number}", message + _hint(text))
+            value = json.loads(text.rstrip())
+            if "\\ud" in text.lower():
+                json.dumps(value, ensure_ascii=False).encode()
+        except json.JSONDecodeError as error:
+            message = f"not JSON: {error.msg}, column {error.colno}{_hint(text)}"
+            found.add("not JSON", Effect.LEFT_OUT, "lines", where, message)
+        except UnicodeEncodeError:
+            message = "not JSON: half of a pair of surrogates"
+            found.add("not JSON", Effect.LEFT_OUT, "lines", where, message)
+        except (ValueError, RecursionError):
+            message = "not JSON that can be read: nested too deeply, or a number of too many digits"
+            found.add("not JSON", Effect.LEFT_OUT, "lines", where, message)
+        else:
+            yield where, value
     if not found.totals["lines"] and not found.refusals:
         found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
 

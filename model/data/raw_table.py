@@ -43,6 +43,7 @@ class RawTable:
     def __init__(self, directory: Path, pattern: str, found: Findings, key: str) -> None:
         self.paths = sorted(directory.glob(pattern))
         self._found, self._key = found, key
+        self.rows_of = f"rows of {key}"  # as `Findings.totals` has them
         if not self.paths:
             raise DataUnavailableError(f"{directory / pattern}: no such file ({key}.file)")
         self.columns = self._header(self.paths[0])
@@ -91,21 +92,21 @@ class RawTable:
                 where, before = f"{path}:{before + 1}", reader.line_num + 1
                 if not cells:
                     continue
-                found.totals["rows"] += 1
+                found.totals[self.rows_of] += 1
                 if len(cells) != len(header):
                     message = f"{len(cells)} values, the header has {len(header)} names"
-                    found.add("row of another length", Effect.LEFT_OUT, "rows", where, message)
+                    found.add("row of another length", Effect.LEFT_OUT, self.rows_of, where, message)
                     continue
                 yield where, dict(zip(header, map(str.strip, cells), strict=True))
         except csv.Error as error:
-            found.add("not CSV", Effect.REFUSED, "rows", f"{path}:{before + 1}", f"not CSV: {error}")
+            found.add("not CSV", Effect.REFUSED, self.rows_of, f"{path}:{before + 1}", f"not CSV: {error}")
 
     def _parquet_rows(self, path: Path, columns: Sequence[str]) -> Iterator[Row]:
         number = 0
         for batch in _parquet(path).iter_batches(columns=list(columns)):
             for row in batch.to_pylist():
                 number += 1
-                self._found.totals["rows"] += 1
+                self._found.totals[self.rows_of] += 1
                 yield f"{path}: row {number}", {name: _plain(value) for name, value in row.items()}
 
     def _header(self, path: Path) -> list[str]:

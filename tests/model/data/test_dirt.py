@@ -95,6 +95,24 @@ LEFT_OUT = {
         [ranking("x", timestamp=True)],
         f"LOG:{NEXT}: `timestamp`: expected unix time or ISO 8601, got bool (1 of 61 rankings left out)",
     ),
+    "half of a surrogate pair": (
+        ['{"event": "user", "user": "\\ud800"}'],
+        f"LOG:{NEXT}: not JSON: half of a pair of surrogates (1 of 161 lines left out)",
+    ),
+    "a number of too many digits": (
+        ['{"event": ' + "1" * 5000 + "}"],
+        f"LOG:{NEXT}: not JSON that can be read: nested too deeply, or a number of too many digits "
+        "(1 of 161 lines left out)",
+    ),
+    "nested too deeply": (
+        ["[" * 100_000],
+        f"LOG:{NEXT}: not JSON that can be read: nested too deeply, or a number of too many digits "
+        "(1 of 161 lines left out)",
+    ),
+    "timestamp without end": (
+        [ranking("x", timestamp=10**400)],
+        f"LOG:{NEXT}: `timestamp`: a number without end is no time (1 of 61 rankings left out)",
+    ),
     "timestamp too large": (
         [ranking("x", timestamp=1e25)],
         f"LOG:{NEXT}: `timestamp`: 1e+25 is no unix time: it is past the year 5138 even in nanoseconds "
@@ -257,7 +275,10 @@ READ = {
         [item("x", genres=list("abcdefghij"))],
         f"LOG:{NEXT}: `genres`: 10 values, the first 8 are read (max_values) (1 of 41 values of `genres`)",
     ),
-    "NaN": ([item("x", price=float("nan"))], f"LOG:{NEXT}: `price` is nan, which counts as missing"),
+    "NaN": (
+        [item("x", price=float("nan"))],
+        f"LOG:{NEXT}: `price` is a number that is not finite, which counts as missing",
+    ),
     "scores that are not read": (
         [
             ranking("x", items=[{"id": f"i{n}", "fields": fields(relevancy=n)} for n in range(3)]),
@@ -389,6 +410,12 @@ WHOLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {
         clean(),
         {"fields": [{"name": "price", "kind": "numeric"}, {"name": "device", "kind": "categorical"}]},
         '`device`: 0 of 40 items; 60 of 60 lists have it: set scope = "context"',
+    ),
+    "items of other ids": (
+        [{**event, "item": f"{event['item']}.0"} if event["event"] == "item" else event for event in clean()],
+        {},
+        "none of the 40 items in lists has a line of its own: lists have ids such as 'i0', lines such "
+        "as 'i0.0'",
     ),
     "an initial score without scores": (
         clean(),
