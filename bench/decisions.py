@@ -6,7 +6,6 @@ packed, with ids alone and with every feature sent.
 """
 
 import argparse
-import gzip
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from isal import igzip
 from rich.table import Table
 
 from bench.client import closed_loop, post, send_all
@@ -87,7 +87,7 @@ def sizes(bundle: Path) -> list[dict[str, Any]]:
                 send_all(server.port, requests, judge=is_answer)
             text = b"".join(path.read_bytes() for path in listed(Path(directory)))
         lines = text.splitlines()[1:]  # but the probe's
-        packed = len(gzip.compress(b"\n".join(lines), LEVEL)) / len(lines)
+        packed = len(igzip.compress(b"\n".join(lines), LEVEL)) / len(lines)
         sent = fmean(len(body) for body in load.bodies[:LINES])
         rows.append(
             {

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from bundle.repository import point
 from launch.bundles import copied
 from launch.proxies import PROXIES, installed
 from launch.redis import RedisServer
+from launch.waiting import until_ready
 
 if TYPE_CHECKING:
     from faults.scene import Scene
@@ -57,7 +59,7 @@ def worker_killed(scene: Scene) -> None:
     with scene.traffic(service.port):
         for _ in range(2):
             _workers(service)[0].kill()
-            sleep(3)
+            until_ready("one of two workers", lambda: _listening(service) == 2)
 
 
 def worker_hangs(scene: Scene) -> None:
@@ -160,6 +162,15 @@ FAULTS = (
 
 def _resident_mib(service: ServiceProcess) -> float:
     return float(sum(worker.memory_info().rss for worker in _workers(service))) / 2**20
+
+
+def _listening(service: ServiceProcess) -> int:
+    """Workers that take connections."""
+    found = 0
+    for worker in psutil.Process(service.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            found += any(one.status == psutil.CONN_LISTEN for one in worker.net_connections("inet"))
+    return found
 
 
 def _workers(service: ServiceProcess) -> list[psutil.Process]:

@@ -5,7 +5,6 @@ killed, is packed, and where all files together are too large, the oldest are re
 lowest priority, for packing takes a while. Files are readable by their owner alone.
 """
 
-import gzip
 import logging
 import os
 from collections.abc import Callable
@@ -14,11 +13,13 @@ from pathlib import Path
 from threading import Event, Thread, get_native_id
 from time import monotonic
 
+from isal import igzip
+
 from decisions.files import PLAIN, PREFIX, UNFINISHED, if_closed, listed, lock, new_name, packed
 from service.settings import Settings
 
 LEVEL = 1
-"""Of gzip: more packs a tenth smaller and takes three times as long."""
+"""Of igzip, which writes what gzip writes: smaller than at zlib's level 1, in under a third of the time."""
 
 ROUND_S = 60.0
 """Between two looks at what others left, and at how much there is."""
@@ -165,7 +166,7 @@ class Keeper(Thread):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
                 with (
                     os.fdopen(os.open(unfinished, flags, 0o600), "wb") as file,
-                    gzip.GzipFile(path.name, "wb", LEVEL, file) as packing,
+                    igzip.IGzipFile(path.name, "wb", LEVEL, file) as packing,
                     os.fdopen(os.dup(closed), "rb") as plain,
                 ):
                     while part := plain.read(A_READ):
