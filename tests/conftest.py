@@ -70,7 +70,7 @@ def trained_bundle(shared: Path) -> Path:
             "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
-        train.train(with_changes(config, small), run)
+        train.train(with_changes(config, small), run, require_evaluator=True)
         return export(run, repository, version="7")
 
 

@@ -228,6 +228,10 @@ class RecordEncoder:
         self._means = np.array([[scale.mean] for scale in scales])
         self._stds = np.array([[scale.std] for scale in scales])
 
+    def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Columns and slots of a record that says nothing, for `write`."""
+        return np.zeros(self.columns, np.float32), np.zeros(self.slots, np.int32)
+
     def write(
         self,
         record: Mapping[str, Any],

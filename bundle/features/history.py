@@ -7,11 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One event between a user and an item. `timestamp` in unix seconds; order, not time, decides."""
+    """One event between a user and an item. `timestamp` in unix seconds; order, not time, decides. `features`
+    are raw ones of an item that a catalogue may lack."""
 
     item_id: str
     type: str
     timestamp: float | None = None
+    features: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,12 @@ class UserContext:
 
     profile: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Interaction] = ()
+
+    def without_features(self) -> "UserContext":
+        """The same events of the same items, of which nothing is said."""
+        return UserContext(
+            {}, tuple(Interaction(one.item_id, one.type, one.timestamp) for one in self.history)
+        )
 
 
 ANONYMOUS = UserContext()

@@ -4,7 +4,8 @@
 `schema LOG` proposes a configuration for a log, `convert MAPPING --out LOG` makes a log of tables.
 `context` fits a click model with and without the order and the neighbours of a list, and says how much they
 are worth on held-out lists, and so whether reasoning can pay at all. `from-decisions DIR --out LOG` joins
-what the service logged with its feedback and writes it in the event format.
+what the service logged with its feedback and writes it in the event format. `histories LOG --out FILE` writes
+what is known of each person after the log, for `python -m service.load_histories`.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from decisions.reading import WINDOW_S
 from model.data.check import check
 from model.data.convert import convert
 from model.data.decision_log import write_events
-from model.data.open_dataset import read_dataset
+from model.data.histories import write_histories
+from model.data.open_dataset import open_dataset, read_dataset
 from model.data.schema_proposal import propose
 from model.progress import console
 from model.training.config import RunConfig, read_config
@@ -52,6 +54,13 @@ def main() -> None:
     joined.add_argument("--records", type=Path, help="item and user lines, for what was not sent with lists")
     joined.add_argument("--window", type=float, default=WINDOW_S, help="seconds in which feedback counts")
     joined.set_defaults(run=_from_decisions)
+    known = commands.add_parser(
+        "histories", help="profiles and histories, for python -m service.load_histories"
+    )
+    known.add_argument("log", type=Path, help="in the event format, or the directory of a decision log")
+    known.add_argument("--config", type=Path, required=True, help="TOML file that declares the log's fields")
+    known.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
+    known.set_defaults(run=_histories)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -88,6 +97,13 @@ def _convert(arguments: argparse.Namespace) -> None:
 def _from_decisions(arguments: argparse.Namespace) -> None:
     tally = write_events(arguments.directory, arguments.out, arguments.records, arguments.window)
     console.print(f"{arguments.directory}: {tally}")
+
+
+def _histories(arguments: argparse.Namespace) -> None:
+    changes: dict[str, object] = {"dataset": "event_log", "event_log": arguments.log}
+    people = open_dataset(read_config(arguments.config, changes)).people
+    write_histories(people, arguments.out)
+    console.print(f"{arguments.out}: {len(people)} people")
 
 
 def _context(arguments: argparse.Namespace) -> None:

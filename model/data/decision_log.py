@@ -48,6 +48,8 @@ def events_of_decisions(
         for item, own in zip(joined.decision.items, features, strict=True):
             if own:
                 sent.setdefault(item.id, {}).update(own)
+        for item_id, told in joined.decision.told.items():
+            sent.setdefault(item_id, {}).update(told)
         for event in _events(joined, features):
             yield f"{directory}: {joined.decision.request_id}", event
     for item_id, own in sent.items():

@@ -42,7 +42,7 @@ from model.data.log_events import EventParser, LineError, Ranking, Record, Respo
 from model.data.log_lines import open_for_writing, read_values
 from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
-__all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "write_with_scores"]
+__all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "read_items", "write_with_scores"]
 
 Located = tuple[str, Any]
 """Where an event is from, for messages, and the event."""
@@ -79,6 +79,26 @@ def dataset_of(
         log.add(event, where)
     log.settle()
     return log.dataset(name, frozenset(schema.positive_types if schema else CLICK))
+
+
+def read_items(paths: Iterable[Path], schema: FeatureSchema) -> list[tuple[str, str, Record]]:
+    """Where each `item` line of files stands, its id and its fields.
+
+    Raises: DataUnavailableError, EventLogError: anything is wrong with a line.
+    """
+    found, items = Findings(largest_dirt_share=0.0), []
+    fields = DeclaredFields(schema, found)
+    parser = EventParser(fields, found)
+    for path in paths:
+        for where, event in read_values(path, found):
+            if isinstance(event, dict) and event.get("event") == "item":
+                try:
+                    items.append((where, *parser.item(event, where)))
+                except LineError as error:
+                    raise EventLogError(f"{where}: {error}") from None
+    found.refuse()
+    fields.settle_ages("item", [record for _, _, record in items])
+    return items
 
 
 def write_with_scores(path: Path, out: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -222,6 +242,7 @@ class _Log:
         dropped: Counter[str] = Counter()
         positives: list[Positive] = []
         pasts: defaultdict[str, _Past] = defaultdict(_Past)
+        people = {user_id: UserContext(profile) for user_id, profile in self._profiles.items()}
         for ranking in sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp):
             responses = self._responses.get(ranking.id, [])
             past = pasts[ranking.user] if ranking.user is not None else _Past()
@@ -235,8 +256,11 @@ class _Log:
                 slates[split_of(slate.user_id)].append(slate)
             happened = [(slate.candidates[place], IMPRESSION) for place in slate.shown]
             happened += [(response.item_id, response.type) for response in responses]
+            events = [Interaction(*event, slate.timestamp) for event in happened]
             if ranking.user is not None:
-                past.events += [Interaction(*event, slate.timestamp) for event in happened]
+                past.events += events
+                known = past.all() if ranking.history is None else (*ranking.history, *events)
+                people[ranking.user] = UserContext(slate.user.profile, known)
             positives += [
                 Positive(slate.user_id, response.item_id, slate.timestamp)
                 for response in responses
@@ -248,6 +272,7 @@ class _Log:
             slates,
             dict(dropped),
             positives=positives,
+            people=people,
             interaction_types=self._types,
             findings=self._found,
         )
@@ -292,7 +317,11 @@ class _Past:
         """Events of lists earlier than this one; times are asked for in ascending order."""
         if timestamp > self._timestamp:
             self._settled, self._timestamp = len(self.events), timestamp
-        return _Part(self.events, max(0, self._settled - MOST_PAST), self._settled) if self._settled else ()
+        return _part(self.events, self._settled)
+
+    def all(self) -> Sequence[Interaction]:
+        """Every event so far."""
+        return _part(self.events, len(self.events))
 
 
 class _Part(Sequence[Interaction]):
@@ -324,6 +353,11 @@ class _Part(Sequence[Interaction]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+def _part(events: Sequence[Interaction], stop: int) -> Sequence[Interaction]:
+    """The latest `MOST_PAST` of the events up to an index."""
+    return _Part(events, max(0, stop - MOST_PAST), stop) if stop else ()
 
 
 def _scored(items: Sequence[Any], scores: Mapping[str, float]) -> list[Record]:

@@ -67,6 +67,10 @@ class Dataset:
         dropped: lists left out of the slates, by reason.
         true_value: expected clicks of a slate of candidate indices, where it is known (the simulator).
         positives: all positive events, those of dropped lists too.
+        oracle: the best so many candidates of a slate, in order, as a search finds that knows the true value,
+            where that is known.
+        people: what is known of each person after the last list, by id; nobody for data that is not a log of
+            one's own.
         interaction_types: how many interactions of each type an event log has.
         findings: what is wrong with an event log; None for other logs.
     """
@@ -77,6 +81,8 @@ class Dataset:
     dropped: Mapping[str, int]
     true_value: Callable[[LoggedSlate, Sequence[int]], float] | None = None
     positives: Sequence[Positive] = ()
+    oracle: Callable[[LoggedSlate, int], Sequence[int]] | None = None
+    people: Mapping[str, UserContext] = field(default_factory=dict)
     interaction_types: Mapping[str, int] = field(default_factory=dict)
     findings: Findings | None = None
 

@@ -117,9 +117,23 @@ class RunConfig(DataConfig):
         return self
 
     @property
-    def learns_from_evaluator(self) -> bool:
-        """Whether the policy follows the evaluator anywhere, so that it must be one to trust."""
-        return bool(self.imitation.epochs or self.expert_iteration.rounds or self.reinforcement.epochs)
+    def learns_from_evaluator(self) -> tuple[str, ...]:
+        """The phases in which the policy follows the evaluator, so that it must be one to trust."""
+        lengths = {
+            "imitation": self.imitation.epochs,
+            "expert_iteration": self.expert_iteration.rounds,
+            "reinforcement": self.reinforcement.epochs,
+        }
+        return tuple(phase for phase, length in lengths.items() if length)
+
+    def without_evaluator(self) -> "RunConfig":
+        """The same but for the phases that follow the evaluator.
+
+        Raises:
+            pydantic.ValidationError: no other is left.
+        """
+        none = {"imitation": {"epochs": 0}, "expert_iteration": {"rounds": 0}, "reinforcement": {"epochs": 0}}
+        return with_changes(self, none)
 
 
 def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:

@@ -17,6 +17,9 @@ class Event(Body):
     item_id: Id
     type: EventType
     timestamp: Timestamp | None = None
+    features: Features | None = Field(
+        None, description="Raw features of an item that the model may lack. Of one that it has its own count."
+    )
 
 
 class ContextBody(Body):
