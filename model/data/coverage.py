@@ -82,9 +82,11 @@ def slates_of(dataset: Dataset) -> list[LoggedSlate]:
 
 def judge(dataset: Dataset, schema: FeatureSchema, fields: Fields, found: Findings) -> None:
     """Find what the log lacks that the schema asks for, and splits without a list."""
-    _judge_lists(dataset, schema, found)
+    if dataset.findings is not None:  # only an event log says what was done
+        _judge_types(dataset.interaction_types, schema, found)
     if not any(fields.totals.values()):
         return
+    _judge_splits(dataset, found)
     _judge_items(dataset, found)
     undeclared = fields.undeclared(schema)
     for field, covered in zip(
@@ -114,8 +116,8 @@ def judge(dataset: Dataset, schema: FeatureSchema, fields: Fields, found: Findin
         found.add("no scores", Effect.REFUSED, "", "", message)
 
 
-def _judge_lists(dataset: Dataset, schema: FeatureSchema, found: Findings) -> None:
-    types = Counter(dataset.interaction_types)
+def _judge_types(counts: Mapping[str, int], schema: FeatureSchema, found: Findings) -> None:
+    types = Counter(counts)
     there = ", ".join(f"{kind} {count:,}" for kind, count in types.most_common()) or "none at all"
     missing = [kind for kind in schema.positive_types if not types[kind]]
     if len(missing) == len(schema.positive_types):
@@ -125,6 +127,9 @@ def _judge_lists(dataset: Dataset, schema: FeatureSchema, found: Findings) -> No
     for kind in missing:
         message = f"positive_types: no interaction is {kind}; there are: {there}"
         found.add("positive type without an interaction", Effect.READ, "", "", message, kind)
+
+
+def _judge_splits(dataset: Dataset, found: Findings) -> None:
     people = {slate.user_id for slate in slates_of(dataset)}
     for split in SPLITS:
         if not dataset.slates[split]:

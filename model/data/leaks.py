@@ -15,7 +15,7 @@ from bundle.features.schema import PAST_KINDS, FeatureSchema, FieldSpec
 from model.data.findings import Effect, Findings
 from model.data.slate import LoggedSlate, bucket_of
 
-LISTS = 2_000
+LISTS = 1_000
 """Lists that are looked at, the first."""
 
 FEWEST = 30

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from small_log import SCHEMA, START_MS, clean, click, fields, item, ranking, schema, write
 
+from bundle.features.schema import FeatureSchema
 from model.data import __main__ as command
 from model.data.check import Report, check
 from model.data.event_log import dataset_of
 from model.data.findings import Findings
 from model.data.log_lines import read_values
+from model.data.simulator import SimulatorConfig, load
 
 CONFIG = 'dataset = "event_log"\n[features]\nfields = [{ name = "price", kind = "numeric" }]\n'
 
@@ -111,6 +113,12 @@ def test_what_tells_the_label_is_suspected(tmp_path: Path) -> None:
         f"`relevancy` tells clicked items from others of their list in 100% {order}",
     }
     assert not found.refused
+
+
+def test_data_that_is_no_event_log_is_reported_too() -> None:
+    features = FeatureSchema.model_validate({"fields": [{"name": "quality", "kind": "numeric"}]})
+    found, _ = check(load(SimulatorConfig(items=100, lists=200)), features)
+    assert (found.lists, found.refused) == (200, False)
 
 
 def test_the_command_ends_with_0_or_1(
