@@ -27,9 +27,9 @@ list is what its user was shown and did in lists with earlier timestamps, wherev
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -40,15 +40,13 @@ from model.data.declared_fields import DeclaredFields, described
 from model.data.findings import Effect, EventLogError, Findings
 from model.data.log_events import EventParser, LineError, Ranking, Record, Response
 from model.data.log_lines import open_for_writing, read_values
+from model.data.past import Past
 from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
 __all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "read_items", "write_with_scores"]
 
 Located = tuple[str, Any]
 """Where an event is from, for messages, and the event."""
-
-MOST_PAST = 10_000
-"""Events of a user's past that a list knows, the latest; as many as a schema may ask for."""
 
 CLICK = ("click",)
 
@@ -241,11 +239,11 @@ class _Log:
         slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
         dropped: Counter[str] = Counter()
         positives: list[Positive] = []
-        pasts: defaultdict[str, _Past] = defaultdict(_Past)
+        pasts: defaultdict[str, Past] = defaultdict(Past)
         people = {user_id: UserContext(profile) for user_id, profile in self._profiles.items()}
         for ranking in sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp):
             responses = self._responses.get(ranking.id, [])
-            past = pasts[ranking.user] if ranking.user is not None else _Past()
+            past = pasts[ranking.user] if ranking.user is not None else Past()
             slate = self._slate(ranking, responses, positive, past)
             total = int(slate.labels.sum())
             if total == 0 and not ranking.says_shown:
@@ -278,14 +276,14 @@ class _Log:
         )
 
     def _slate(
-        self, ranking: Ranking, responses: Sequence[Response], positive: frozenset[str], past: "_Past"
+        self, ranking: Ranking, responses: Sequence[Response], positive: frozenset[str], past: Past
     ) -> LoggedSlate:
         index = {ranking.candidates[place]: place for place in ranking.shown.tolist()}
         labels = np.zeros(len(ranking.candidates), np.float32)
         for response in responses:
             if response.type in positive:
                 labels[index[response.item_id]] = 1.0
-        profile = ranking.profile
+        profile, history = ranking.profile, past.before(ranking.timestamp)
         if profile is None:
             profile = self._profiles.get(ranking.user, {}) if ranking.user is not None else {}
         return LoggedSlate(
@@ -296,68 +294,12 @@ class _Log:
             labels=labels,
             timestamp=ranking.timestamp,
             scores=ranking.scores,
-            user=UserContext(
-                profile, past.before(ranking.timestamp) if ranking.history is None else ranking.history
-            ),
+            user=UserContext(profile, history if ranking.history is None else ranking.history),
             context=ranking.context,
             features=ranking.sent if any(ranking.sent) else None,
             propensity=ranking.propensity,
             anonymous=ranking.user is None,
         )
-
-
-class _Past:
-    """What a user was shown and did so far; lists see the part before them of one and the same."""
-
-    def __init__(self) -> None:
-        self.events: list[Interaction] = []
-        self._settled, self._timestamp = 0, float("-inf")
-
-    def before(self, timestamp: float) -> Sequence[Interaction]:
-        """Events of lists earlier than this one; times are asked for in ascending order."""
-        if timestamp > self._timestamp:
-            self._settled, self._timestamp = len(self.events), timestamp
-        return _part(self.events, self._settled)
-
-    def all(self) -> Sequence[Interaction]:
-        """Every event so far."""
-        return _part(self.events, len(self.events))
-
-
-class _Part(Sequence[Interaction]):
-    """Some of a list that goes on growing, without a copy: copies of all pasts would be quadratic in size."""
-
-    def __init__(self, events: Sequence[Interaction], start: int, stop: int) -> None:
-        self._events, self._start, self._stop = events, start, stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __iter__(self) -> Iterator[Interaction]:
-        return iter(self._events[self._start : self._stop])
-
-    @overload
-    def __getitem__(self, index: int) -> Interaction: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Interaction]: ...
-    def __getitem__(self, index: int | slice) -> Interaction | Sequence[Interaction]:
-        if isinstance(index, slice):
-            return tuple(self)[index]
-        return self._events[range(self._start, self._stop)[index]]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-
-def _part(events: Sequence[Interaction], stop: int) -> Sequence[Interaction]:
-    """The latest `MOST_PAST` of the events up to an index."""
-    return _Part(events, max(0, stop - MOST_PAST), stop) if stop else ()
 
 
 def _scored(items: Sequence[Any], scores: Mapping[str, float]) -> list[Record]:

@@ -11,9 +11,10 @@ import pytest
 from small_log import LINES, START_MS, clean, click, fields, item, ranking, schema, text, write
 
 from model.data.check import check
-from model.data.event_log import MOST_PAST, dataset_of, read_event_log
+from model.data.event_log import dataset_of, read_event_log
 from model.data.findings import EventLogError, Findings
 from model.data.log_lines import read_values
+from model.data.past import MOST_PAST
 from model.data.slate import SPLITS, Dataset, LoggedSlate
 
 AT = START_MS + 10_000_000
