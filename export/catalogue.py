@@ -13,18 +13,16 @@ import argparse
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import RerankerError
 from bundle.features.assembly import FeatureAssembler
-from bundle.features.fitting import RecordEncoder
 from bundle.manifest import CATALOGUE, MANIFEST, BundleError, Manifest, read_manifest, sha256
 from bundle.repository import CURRENT, locate, marked, point, publish
 from export.parity import check_bundle
-from model.data.event_log import EventLogError, Located, dataset_of, read_lines
+from model.data.event_log import read_event_log, read_items
 from model.data.slate import SPLITS, Dataset
 from model.progress import console
 from model.training.checkpoint import load_features, save_features, save_text
@@ -95,11 +93,11 @@ def refresh(
 
     features, found = load_features(bundle), Refreshed()
     catalogue, known = features.catalogue, set(features.catalogue.ids)
-    records = _records([path for path in (events, items) if path is not None], catalogue.encoder, found)
+    records = _records([path for path in (events, items) if path is not None], features, found)
     counts: dict[str, tuple[int, int]] = {}
     happened: list[tuple[str, float, float]] = []
     if events is not None:
-        dataset = dataset_of(read_lines(events), events.stem, features.schema.positive_types)
+        dataset = read_event_log(events, events.stem, features.schema)
         counts = _counts(dataset, found)
         happened = [(event.item_id, event.timestamp, event.value) for event in dataset.positives]
     for item_id in (*counts, *(item_id for item_id, _, _ in happened)):
@@ -121,40 +119,24 @@ def refresh(
     return target, found
 
 
-def _records(paths: list[Path], encoder: RecordEncoder, found: Refreshed) -> dict[str, dict[str, Any]]:
+def _records(paths: list[Path], features: FeatureAssembler, found: Refreshed) -> dict[str, dict[str, Any]]:
     """Raw records of the files' items, by id; later lines go before earlier ones.
 
     Raises:
-        EventLogError: a line is wrong, or a value is not of its field's kind.
+        EventLogError: anything is wrong with a line, such as a value that is not of its field's kind.
     """
     records: dict[str, dict[str, Any]] = {}
-    for where, item_id, record in (one for path in paths for one in _items(read_lines(path))):
+    encoder = features.catalogue.encoder
+    for where, item_id, record in read_items(paths, features.schema):
         unseen: set[str] = set()
         numbers, tokens = encoder.nothing()
-        try:
-            encoder.write(record, numbers, tokens, 0.0, unseen)
-        except ValueError as error:
-            raise EventLogError(f"{where}: item {item_id!r}: {error}") from None
+        encoder.write(record, numbers, tokens, 0.0, unseen)
         for names, told in ((record.keys() - encoder.names, found.undeclared), (unseen, found.unseen)):
             for name in sorted(names):
                 first, count = told.get(name, (where, 0))
                 told[name] = first, count + 1
         records.setdefault(item_id, {}).update(record)
     return records
-
-
-def _items(events: Iterator[Located]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where each item line is, its id and its fields."""
-    for where, event in events:
-        try:
-            if event["event"] == "item":
-                yield (
-                    where,
-                    str(event["item"]),
-                    {one["name"]: one["value"] for one in event.get("fields", [])},
-                )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise EventLogError(f"{where}: {error!r} in {str(event)[:120]}") from None
 
 
 def _counts(dataset: Dataset, found: Refreshed) -> dict[str, tuple[int, int]]:

@@ -16,9 +16,9 @@ from rich.markup import escape
 
 from bundle.errors import RerankerError
 from bundle.manifest import EVALUATOR_WEIGHTS, POLICY
+from model.data.check import open_checked
 from model.data.features import DatasetFeatures
 from model.data.fingerprint import fingerprint
-from model.data.open_dataset import open_dataset
 from model.evaluator import ClickModel
 from model.policy import Policy
 from model.sizes import feature_sizes
@@ -80,6 +80,7 @@ def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None
 
     Raises:
         DataUnavailableError: the data is unavailable.
+        EventLogError: the log is not to be learned from.
         EvaluatorRejectedError: the evaluator failed its checks, and it is required or nothing else is to be
             learned.
         CheckpointError: `run` holds a run with another configuration, or of another log.
@@ -95,8 +96,7 @@ def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None
         return
     started = time.monotonic()
 
-    dataset = open_dataset(config)
-    log.say(dataset.summary())
+    dataset = open_checked(config, log.say)
     if config.policy.base_score and all(slate.scores is None for slate in dataset.slates["train"]):
         raise ValueError(
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"

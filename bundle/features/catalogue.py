@@ -15,6 +15,7 @@ from bundle.features.derived import write_ages
 from bundle.features.fitting import FittedFeatures, Matrix, RecordEncoder, key
 from bundle.features.popularity import PastEvents
 from bundle.manifest import BundleError
+from bundle.timestamps import in_seconds
 
 UNKNOWN = -1
 """Row of an unknown item: the last one, all zeros."""
@@ -84,7 +85,7 @@ class Catalogue:
             born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
             seen[row] = counts.get(item_id, (0, 0))
         clicks, impressions = seen.T.copy()
-        return cls(fitted, list(items), numbers, tokens, born, clicks, impressions, past)
+        return cls(fitted, list(items), numbers, tokens, in_seconds(born), clicks, impressions, past)
 
     def without(self, clicks: NDArray[np.float32], impressions: NDArray[np.float32]) -> "Catalogue":
         """The same items with some events taken out of their counts. Each `[items + 1] float32`."""

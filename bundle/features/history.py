@@ -1,6 +1,6 @@
 """What is known of a user: a profile and past interactions, oldest first. Standard library only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ class UserContext:
     """Everything the model may know of a user. The empty one is an anonymous user."""
 
     profile: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[Interaction, ...] = ()
+    history: Sequence[Interaction] = ()
 
     def without_features(self) -> "UserContext":
         """The same events of the same items, of which nothing is said."""

@@ -4,7 +4,6 @@ Read from TOML; the run's checkpoint and the bundle carry it. The networks' choi
 `model.config`, those of the data in `model.data.config`.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,6 +13,7 @@ from pydantic import Field, model_validator
 from bundle.features.schema import Frozen
 from model.config import EvaluatorNetworkConfig, NonNegative, PolicyConfig, Positive, Rate, Share
 from model.data.config import DataConfig
+from model.data.toml_file import read_toml, validated
 
 
 class PhaseConfig(Frozen):
@@ -140,9 +140,9 @@ def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunC
     """Read a TOML file, with some of its values replaced as in `with_changes`.
 
     Raises:
-        pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
+        ConfigError: no such file, no TOML, a key is unknown or a value out of range; the message names it.
     """
-    return RunConfig.model_validate(_merged(tomllib.loads(path.read_text()), changes or {}))
+    return validated(RunConfig, _merged(read_toml(path), changes or {}), path)
 
 
 def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
@@ -152,7 +152,8 @@ def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
 
 def _merged(values: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     merged = {
-        name: {**values.get(name, {}), **change} if isinstance(change, dict) else change
+        name: {**own, **change} if isinstance(change, dict) and isinstance(own, dict) else change
         for name, change in changes.items()
+        for own in [values.get(name, {})]
     }
     return {**values, **merged}

@@ -12,6 +12,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from bundle.features.history import Interaction, UserContext
+from bundle.timestamps import unix_seconds
 from service.api.access import ACCESS_ERRORS, needs
 from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
@@ -263,5 +264,5 @@ async def delete_context(request: Request, user_id: UserId) -> None:
 
 
 def _interaction(event: Event, received_at: float | None = None) -> Interaction:
-    timestamp = received_at if event.timestamp is None else event.timestamp
-    return Interaction(event.item_id, event.type, timestamp, event.features or None)
+    at = received_at if event.timestamp is None else unix_seconds(event.timestamp)
+    return Interaction(event.item_id, event.type, at, event.features or None)

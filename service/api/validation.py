@@ -62,7 +62,7 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     yield from _feature_faults("context", request.context, settings)
     timestamp = request.context.get("timestamp")
     if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= MAX_TIMESTAMP):
-        yield Fault("context.timestamp", f"expected unix seconds, 0 to {MAX_TIMESTAMP:.0e}")
+        yield Fault("context.timestamp", f"expected unix time, 0 to {MAX_TIMESTAMP:.0e}")
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield Fault("reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}")
     if request.reasoning is not None and (lookahead := request.reasoning.lookahead or 0):

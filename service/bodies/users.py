@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
+from service.bodies.common import TIME, Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
 
 IgnoredReason = Literal["anonymous", "duplicate", "not_in_list", "unknown_type"]
 
@@ -49,7 +49,7 @@ class FeedbackEvent(Event):
     position: Natural | None = Field(
         None, description="Where the item was shown, from 0. Validated, but not stored in the user's history."
     )
-    timestamp: Timestamp | None = Field(None, description="Unix seconds. The time of receipt if absent.")
+    timestamp: Timestamp | None = Field(None, description=f"{TIME} The time of receipt if absent.")
     event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="Makes it safe to send the event again: it counts once for its user."
     )

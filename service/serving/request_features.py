@@ -19,6 +19,7 @@ from bundle.features.assembly import Candidates, FeatureAssembler, Unknown
 from bundle.features.catalogue import UNKNOWN
 from bundle.features.fitting import Matrix, RecordEncoder
 from bundle.features.history import UserContext
+from bundle.timestamps import unix_seconds
 from service.bodies.common import Features
 from service.bodies.rerank import IgnoredReason, Item, RerankRequest
 from service.bodies.users import Event
@@ -203,7 +204,7 @@ def check_told(assembler: FeatureAssembler, field: str, events: Sequence[Event])
 
 def _timestamp(context: Mapping[str, Any], now: float) -> float:
     timestamp = context.get("timestamp")
-    return now if timestamp is None else float(timestamp)
+    return now if timestamp is None else unix_seconds(float(timestamp))
 
 
 def _request_faults(

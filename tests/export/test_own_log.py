@@ -195,10 +195,10 @@ def test_items_and_counts_are_added_without_training(folder: Path, tmp_path: Pat
     [
         (
             {"item": "x", "fields": [{"name": "price", "value": "dear"}]},
-            "'price': expected a number, got str",
+            '`price`: expected a number \\(numeric\\), got the text "dear"',
         ),
-        ({"fields": []}, "'item'"),
-        ({"item": "x", "fields": [{"name": "price"}]}, "'value'"),
+        ({"fields": []}, "item without `item`"),
+        ({"item": "x", "fields": [{"name": "price"}]}, "field 'price' without `value`"),
     ],
 )
 def test_a_bad_item_is_named_by_its_line(

@@ -8,6 +8,7 @@ import torch
 from small_run import small_config
 
 from model import train
+from model.data.findings import EventLogError
 from model.data.location import DataUnavailableError
 from model.evaluator import EvaluatorEnsemble
 from model.training import expert_iteration, phase
@@ -144,7 +145,7 @@ def test_a_base_score_wants_lists_that_came_with_scores(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(event) + "\n" for event in events))
     config = small_config(dataset="event_log", event_log=log, policy={"base_score": True})
-    with pytest.raises(ValueError, match="no training list came with scores"):
+    with pytest.raises(EventLogError, match="initial_score: no list has scores"):
         train.train(config, tmp_path / "run")
 
 
