@@ -67,10 +67,10 @@ class People:
         number = int(slate.user_id[1:])
         return np.random.default_rng([self._seed, number]).random(len(chances)) < chances
 
-    def values(self, slates: Sequence[LoggedSlate], orders: Sequence[Order | NDArray[np.int64]]) -> Floats:
+    def values(self, slates: Sequence[LoggedSlate], orders: Iterable[Order | NDArray[np.int64]]) -> Floats:
         """Expected clicks of each list. `[L]`."""
         pairs = zip(slates, orders, strict=True)
-        return np.array([self.chances(slate, list(order)).sum() for slate, order in pairs])
+        return np.array([self.chances(slate, [*map(int, order)]).sum() for slate, order in pairs])
 
     def references(self, length: int) -> dict[str, Floats]:
         """What the held-out lists are worth in random order, as they come, and by the oracle. `[L]` each."""
