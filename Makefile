@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients container-test clean
-||||||| 0207204
-.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients container-test clean
-=======
-.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients client-types container-test clean
->>>>>>> main
+.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from launch.service import ServiceProcess
@@ -30,30 +31,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--config", type=Path, default=Path("configs/ranklens.toml"))
     parser.add_argument("--full", action="store_true", help="train fully instead of --quick")
+    parser.add_argument("--directory", type=Path, default=Path(), help="where runs/ and bundles/ are written")
     arguments = parser.parse_args()
     config, dataset, path = dataset_or_simulator(arguments.config)
     name = config.dataset if arguments.full else f"{config.dataset}-quick"
-    run, bundle = Path("runs") / name, Path("bundles") / name
+    run, bundle = arguments.directory / "runs" / name, arguments.directory / "bundles" / name
 
     quick = [] if arguments.full else ["--quick"]
     python("-m", "model.train", "--config", str(path), "--run", str(run), *quick)
     python("-m", "export", "--run", str(run), "--bundle", str(bundle))
     test = dataset.slates["test"]
-    service = ServiceProcess(bundle, "--drain-s", "0", "--log-level", "warning")
+    service = ServiceProcess(bundle.resolve(), "--drain-s", "0", "--log-level", "warning")
     say(service.command)
     with service, httpx.Client(base_url=service.url, timeout=10) as client:
         answers = [rerank(client, slate) for slate in progress(test, "re-ranking the test split over HTTP")]
     show(dataset, test, answers)
+    figures = quality(dataset, test, [order_of(answer) for answer in answers])
+    figures["reasoning_tokens_per_list"] = statistics.mean(a["reasoning"]["tokens"] for a in answers)
+    told = " ".join(f"{name}={value:.4f}" for name, value in figures.items())
+    p50_ms = statistics.median(answer["client_ms"] for answer in answers)
+    console.print(f"demo: ok dataset={dataset.name} {told} p50_ms={p50_ms:.2f} bundle={bundle}")
 
-    orders = [np.array([result["index"] for result in answer["results"]]) for answer in answers]
-    labels = [slate.labels for slate in test]
-    initial = [np.arange(len(label)) for label in labels]
-    tokens = statistics.mean(answer["reasoning"]["tokens"] for answer in answers)
-    console.print(
-        f"demo: ok dataset={dataset.name} ndcg@10={ndcg(orders, labels, 10).mean():.4f} "
-        f"initial={ndcg(initial, labels, 10).mean():.4f} reasoning_tokens_per_list={tokens:.2f} "
-        f"p50_ms={statistics.median(answer['client_ms'] for answer in answers):.2f} bundle={bundle}"
-    )
+
+def order_of(answer: dict[str, Any]) -> NDArray[np.int64]:
+    """Candidate indices of an answer, in its order."""
+    return np.array([result["index"] for result in answer["results"]])
+
+
+def quality(
+    dataset: Dataset, slates: Sequence[LoggedSlate], orders: list[NDArray[np.int64]]
+) -> dict[str, float]:
+    """How good lists are on average, and `initial`, as they came: by true value where it is known, with the
+    `oracle`'s beside it, else by NDCG@10."""
+    value, oracle = dataset.true_value, dataset.oracle
+    if value is None or oracle is None:
+        labels = [slate.labels for slate in slates]
+        initial = [np.arange(len(label)) for label in labels]
+        found = {"ndcg@10": ndcg(orders, labels, 10), "initial": ndcg(initial, labels, 10)}
+        return {name: float(np.nanmean(of_lists)) for name, of_lists in found.items()}
+    of_lists = []
+    for slate, order in zip(slates, orders, strict=True):
+        shown = order.tolist(), range(len(order)), oracle(slate, len(order))
+        of_lists.append([value(slate, one) for one in shown])
+    return dict(zip(("true_value", "initial", "oracle"), np.mean(of_lists, axis=0).tolist(), strict=True))
 
 
 def dataset_or_simulator(path: Path) -> tuple[RunConfig, Dataset, Path]:
@@ -127,6 +147,10 @@ def show(dataset: Dataset, slates: list[LoggedSlate], answers: list[dict[str, An
             str(position["reasoning_tokens"]),
         )
     console.print(table)
+    if dataset.true_value is not None:
+        one = quality(dataset, [slate], [order_of(answers[row])])
+        told = "expected clicks: {initial:.2f} before, {true_value:.2f} after, {oracle:.2f} by an oracle"
+        console.print(told.format(**one))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The root of every error of this project. Each room's own errors stand in the room, below it."""
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 MOST_TOLD = 500
 """Characters: keys of a file may be of any length."""
@@ -12,7 +13,11 @@ class RerankerError(Exception):
 
 def in_a_line(error: ValidationError) -> str:
     """The first fault of a document: its key, and what was expected there."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    told = first["msg"].removeprefix("Value error, ")
+    return fault_in_a_line(error.errors(include_url=False, include_input=False, include_context=False)[0])
+
+
+def fault_in_a_line(fault: ErrorDetails) -> str:
+    """One fault of a document: its key, and what was expected there."""
+    place = ".".join(map(str, fault["loc"]))
+    told = fault["msg"].removeprefix("Value error, ")
     return " ".join(f"{place}: {told}".removeprefix(": ").split())[:MOST_TOLD]

@@ -38,6 +38,13 @@ def versions(folder: Path) -> list[str]:
     return [path.name for path in sorted(found, key=lambda path: (path / MANIFEST).stat().st_mtime)]
 
 
+def marked(version: str, mark: str, value: str) -> str:
+    """The name of a version in which something was changed, such as `7+h0.4` or `7+h0.4+c1f`: of two changes
+    with the same mark, a letter, it tells the last."""
+    name, *marks = version.split("+")
+    return "+".join((name, *(one for one in marks if not one.startswith(mark)), f"{mark}{value}"))
+
+
 def publish(written: Path, folder: Path, version: str) -> Path:
     """Move a bundle that has been written beside a model's folder, or in it, to where its version belongs.
 

@@ -54,6 +54,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, tag_field="event", tag="
         user_id: as the setting has it: the id, its keyed hash, or None. None too for anonymous lists.
         items: `[N]`, as sent.
         profile, history: what was known of the user, oldest first.
+        told: features that came with events of the history, by item.
         wanted: how many items were asked for.
         slate: what was shown, as indices into `items`; the first K were written by the model.
         probability: `[K]`, of each item among those remaining, at temperature 1.
@@ -82,6 +83,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, tag_field="event", tag="
     context: dict[str, Any] = {}
     profile: dict[str, Any] = {}
     history: tuple[Seen, ...] = ()
+    told: dict[str, dict[str, Any]] = {}
     probability: tuple[Probability, ...] = ()
     propensity: tuple[Probability, ...] = ()
     reasoning_tokens: tuple[Index, ...] = ()

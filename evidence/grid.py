@@ -135,9 +135,10 @@ class Task:
 
 
 def seedless(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON has it, without the seeds that tell runs of the same fit apart."""
+    """The configuration as JSON has it, without the seeds that tell runs of the same fit apart, and
+    without what no fit depends on."""
     values = config.model_dump(mode="json")
-    del values["seed"], values["simulator"]["seed"]
+    del values["seed"], values["simulator"]["seed"], values["largest_dirt_share"]
     return values
 
 

@@ -142,7 +142,10 @@ def _unrankable(decision: Decision, features: FeatureAssembler) -> bool:
 
 def _inputs(decision: Decision, features: FeatureAssembler) -> Arrays:
     sent = features_sent(decision)
-    history = (Interaction(seen.item_id, seen.type, seen.timestamp) for seen in decision.history)
+    history = (
+        Interaction(seen.item_id, seen.type, seen.timestamp, decision.told.get(seen.item_id))
+        for seen in decision.history
+    )
     candidates = Candidates(
         [item.id for item in decision.items],
         sent if any(sent) else None,

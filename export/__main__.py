@@ -14,6 +14,7 @@ from export.parity import check_bundle
 from export.writer import Trained, write_bundle
 from model.progress import console
 from model.training.checkpoint import (
+    has_evaluator,
     load_config,
     load_evaluator,
     load_features,
@@ -44,7 +45,7 @@ def export(run: Path, folder: Path, version: str | None = None, current: bool = 
         features,
         load_gate(run),
         load_summary(run),
-        evaluator=load_evaluator(run, features),
+        evaluator=load_evaluator(run, features) if has_evaluator(run) else None,
     )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -27,7 +27,7 @@ from bundle.manifest import (
     LookaheadPoint,
     Manifest,
 )
-from bundle.repository import CURRENT, locate, point, publish
+from bundle.repository import CURRENT, locate, marked, point, publish
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from model.data.features import DatasetFeatures
@@ -165,7 +165,7 @@ def store(bundle: Path, manifest: Manifest, changes: dict[str, Any]) -> Manifest
     """
     changed = manifest.model_copy(update=changes)
     ahead = f"a{changed.lookahead}" if changed.lookahead else ""
-    version = f"{manifest.version.split('+')[0]}+h{changed.gate.threshold:.4f}{ahead}"
+    version = marked(manifest.version, "h", f"{changed.gate.threshold:.4f}{ahead}")
     changed = changed.model_copy(update={"version": version})
     if not (bundle.parent / CURRENT).is_symlink():
         save_text(bundle / MANIFEST, changed.model_dump_json(indent=2) + "\n")

@@ -1,7 +1,8 @@
 """Ranking quality of a bundle, through the engine that serves it: `python -m export.evaluate BUNDLE`.
 
-Beside it, on the same lists: the initial order, item CTR and LambdaMART on the same features.
-NDCG of logged labels rewards recovering labels, not the counterfactual value of the list.
+Beside it, on the same lists and cut to the same length: the initial order, item CTR, and LambdaMART with
+every column that the policy sees. NDCG of logged labels rewards recovering labels, not the counterfactual
+value of the list.
 Legend: B lists, N candidates, K positions.
 """
 
@@ -15,17 +16,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from bundle.errors import RerankerError
+from bundle.manifest import Manifest
 from bundle.repository import locate
 from engine.generation import Controls, Slate
 from engine.loaded_model import LoadedModel
+from export.advice import LABELS, WITHOUT_REASONING, advice, deciding
 from export.figure import draw
 from export.provenance import commit
 from model.baselines import initial_order, item_ctr, lambdamart
 from model.baselines.task import Task
 from model.data.features import DatasetFeatures
+from model.data.fingerprint import fingerprint
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset, LoggedSlate, Split
 from model.metrics import ndcg, paired_difference, summary
@@ -82,7 +87,7 @@ def baselines(config: RunConfig, dataset: Dataset, slates: Sequence[LoggedSlate]
         results = {"initial order": initial_order.rank(task)}
         if config.features.item_ctr:
             results["item CTR"] = item_ctr.rank(task)
-        results["LambdaMART"] = lambdamart.rank(task)
+        results["LambdaMART"] = lambdamart.rank_all_columns(task)
     return results
 
 
@@ -121,46 +126,57 @@ def evaluate(bundle: Path, split: Split) -> dict[str, Any]:
     rows = examples(slates, DatasetFeatures(model.features), training=False)
     generated = generate(model, rows)
     results = baselines(config, dataset, slates)
-    results[f"EGLR ({model.manifest.reasoner})"] = ours = orders_of(generated)
-    results["EGLR, reasoning off"] = orders_of(generate(model, rows, reasoning_budget=0))
+    results[own := f"EGLR ({model.manifest.reasoner})"] = orders_of(generated)
+    results[WITHOUT_REASONING] = orders_of(generate(model, rows, reasoning_budget=0))
+    results = {name: [order[: model.manifest.slate_length] for order in o] for name, o in results.items()}
     metrics = {name: summary(orders, labels) for name, orders in results.items()}
+    values = {"ndcg@10": {name: ndcg(orders, labels, 10) for name, orders in results.items()}}
     if dataset.true_value is not None:
-        for name, orders in results.items():
-            values = [
-                dataset.true_value(slate, order[: model.manifest.slate_length].tolist())
-                for slate, order in zip(slates, orders, strict=True)
-            ]
-            metrics[name]["true_value"] = float(np.mean(values))
-    own = ndcg(ours, labels, 10)
-    gaps = {
-        name: paired_difference([own - ndcg(orders, labels, 10)])
-        for name, orders in results.items()
-        if orders is not ours
-    }
+        value = dataset.true_value
+        values["true_value"] = {
+            name: np.array(
+                [value(slate, order.tolist()) for slate, order in zip(slates, orders, strict=True)]
+            )
+            for name, orders in results.items()
+        }
+        for name, of_lists in values["true_value"].items():
+            metrics[name]["true_value"] = float(of_lists.mean())
     return {
         "dataset": dataset.name,
         "split": split,
         "lists": len(slates),
         "model_version": model.manifest.version,
         "commit": commit(),
+        "log_changed": log_changed(config, model.manifest),
         "metrics": metrics,
-        "ndcg@10_difference": {
-            name: {"mean": gap.mean, "interval": (gap.low, gap.high)} for name, gap in gaps.items()
-        },
+        **{f"{metric}_difference": _differences(of_lists, own) for metric, of_lists in values.items()},
         "reasoning": reasoning_figures(generated),
+        "context": model.manifest.training.get("context"),
     }
 
 
+def log_changed(config: RunConfig, manifest: Manifest) -> bool:
+    """Whether the log is another one than the bundle was trained on, as far as both are known."""
+    trained, there = manifest.training.get("log_sha256"), fingerprint(config)
+    return None not in (trained, there) and trained != there
+
+
+def _differences(of_lists: dict[str, NDArray[np.float64]], own: str) -> dict[str, Any]:
+    """What `own` is ahead of each other, in the mean and with its interval."""
+    gaps = {name: paired_difference([of_lists[own] - o]) for name, o in of_lists.items() if name != own}
+    return {name: {"mean": gap.mean, "interval": (gap.low, gap.high)} for name, gap in gaps.items()}
+
+
 def show(report: dict[str, Any]) -> None:
-    """Print a report as tables."""
-    names = list(next(iter(report["metrics"].values())))
+    """Print a report as tables, and what it says to do."""
+    names, metric = list(next(iter(report["metrics"].values()))), deciding(report)
     table = Table(title=f"{report['dataset']}, {report['split']} split, {report['lists']} lists")
     table.add_column("model")
     for name in names:
         table.add_column(name, justify="right")
-    table.add_column("EGLR minus it, NDCG@10 [95 %]", justify="right")
+    table.add_column(f"EGLR minus it, {LABELS[metric]} [95 %]", justify="right")
     for model, metrics in report["metrics"].items():
-        gap = report["ndcg@10_difference"].get(model)
+        gap = report[f"{metric}_difference"].get(model)
         text = f"{gap['mean']:+.4f} [{gap['interval'][0]:+.4f}, {gap['interval'][1]:+.4f}]" if gap else ""
         table.add_row(model, *(f"{metrics[name]:.4f}" for name in names), text)
     console.print(table)
@@ -177,6 +193,9 @@ def show(report: dict[str, Any]) -> None:
         f"{reasoning['reasoning_tokens_per_list']:.2f} reasoning tokens a list, entropy change where "
         f"triggered {reasoning['entropy_change_where_triggered']:+.4f} nats"
     )
+    if report["log_changed"]:
+        console.print("[yellow]the log has changed since the bundle was trained: these are other lists[/]")
+    console.print(escape(advice(report)))
 
 
 def main() -> None:

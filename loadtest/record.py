@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,29 @@ def record(
             clicked.setdefault(str(event["ranking"]), []).append(str(event["item"]))
     if not rankings:
         raise ValueError("no rankings in this log")
-    rankings.sort(key=lambda ranking: float(ranking["timestamp"]))
-    at_s = _spread([float(ranking["timestamp"]) / 1000 for ranking in rankings])
+    rankings.sort(key=_time_s)
+    at_s = _spread([_time_s(ranking) for ranking in rankings])
     scale = 1.0 if rate_per_s is None or not at_s[-1] else (len(at_s) - 1) / rate_per_s / at_s[-1]
     for time_s, ranking in zip(at_s, rankings, strict=True):
         body = {
-            "user_id": str(ranking["user"]),
+            **({} if ranking["user"] is None else {"user_id": str(ranking["user"])}),
             "items": [{"id": str(item["id"])} for item in ranking["items"]],
             "top_n": top_n,
         }
         clicks = clicked.get(str(ranking["id"]), [])
         yield {"at_s": round(time_s * scale, 4), "body": body, "clicked": clicks}
+
+
+def _time_s(ranking: dict[str, Any]) -> float:
+    """When it was shown: unix time in any unit, told by its size, or ISO 8601."""
+    try:
+        time = float(ranking["timestamp"])
+    except ValueError:
+        found = datetime.fromisoformat(ranking["timestamp"])
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    while abs(time) > 1e11:  # seconds since 1970 are not until the year 5138
+        time /= 1000
+    return time
 
 
 def _spread(times_s: list[float]) -> list[float]:

@@ -61,8 +61,13 @@ def score_log(config: RunConfig, out: Path) -> None:
     assert config.event_log is not None
     unscored = config.features.model_copy(update={"initial_score": False})
     dataset = with_scores(open_dataset(config), unscored, config.seed)
-    scores = {slate.request_id: slate.scores for split in SPLITS for slate in dataset.slates[split]}
-    write_with_scores(config.event_log, out, {name: own for name, own in scores.items() if own is not None})
+    scores = {
+        slate.request_id: dict(zip(slate.candidates, slate.scores, strict=True))
+        for split in SPLITS
+        for slate in dataset.slates[split]
+        if slate.scores is not None
+    }
+    write_with_scores(config.event_log, out, scores)
     orders = [np.argsort(-np.array(slate.scores), kind="stable") for slate in dataset.slates["validation"]]
     _, held_out = held_out_score(dataset)(orders)
     console.print(f"{out}: {len(scores)} lists scored; held-out NDCG@10 by score {held_out['ndcg@10']:.4f}")

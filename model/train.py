@@ -7,29 +7,37 @@ resumed if the run was killed. The run directory then holds everything `python -
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.markup import escape
 
 from bundle.errors import RerankerError
-from bundle.manifest import CONFIG, EVALUATOR_WEIGHTS, POLICY
+from bundle.manifest import EVALUATOR_WEIGHTS, POLICY
+from model.data.check import open_checked
 from model.data.features import DatasetFeatures
-from model.data.open_dataset import open_dataset
+from model.data.fingerprint import fingerprint
+from model.evaluator import ClickModel
 from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.calibration import calibrate
 from model.training.checkpoint import (
     GATE,
+    REFUSED,
     SUMMARY,
     CheckpointError,
-    load_config,
+    claim,
+    has_evaluator,
     load_start,
     save_features,
     save_tensors,
     save_text,
 )
-from model.training.config import RunConfig, read_config
+from model.training.config import RunConfig, read_config, with_changes
 from model.training.context import report_context
+from model.training.evaluator_report import EvaluatorRejectedError, EvaluatorReport
 from model.training.examples import examples
 from model.training.fit_evaluator import train_evaluator
 from model.training.fit_policy import fit_policy
@@ -40,39 +48,59 @@ QUICK = {
     "training_lists": 2000,
     "evaluator": {"members": 1, "epochs": 4, "context": False},
     "supervised": {"epochs": 3},
-    "expert_iteration": {"rounds": 0},
+    "imitation": {"epochs": 3},
+    "expert_iteration": {"rounds": 1, "epochs": 2},
     "reinforcement": {"epochs": 1},
 }
-"""What `--quick` changes: a run of a minute or two that shows the whole path, not the best model."""
+"""The most that `--quick` leaves of each: a run of a minute or two that shows the whole path, not the best
+model. What is set to less, or to nothing, stays as it is."""
 
 
-def train(config: RunConfig, run: Path, start: Path | None = None) -> None:
+def quick(config: RunConfig) -> RunConfig:
+    """The same phases, none of them longer than `QUICK` says."""
+    return with_changes(config, at_most(config.model_dump(), QUICK))
+
+
+def at_most(values: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that have bounds, in tables too, none larger than its bound; None is unbounded."""
+    found: dict[str, Any] = {}
+    for name, bound in bounds.items():
+        value = values[name]
+        if isinstance(bound, Mapping):
+            found[name] = at_most(value, bound)
+        else:
+            found[name] = bound if value is None else min(value, bound)
+    return found
+
+
+def train(config: RunConfig, run: Path, start: Path | None = None, require_evaluator: bool = False) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
     Args:
         start: an earlier run, whose weights evaluators and policy start from, and whose vocabularies and
             scales they keep.
+        require_evaluator: have one, for lookahead, whether or not the policy learns from it.
 
     Raises:
         DataUnavailableError: the data is unavailable.
-        EvaluatorRejectedError: the evaluator failed its checks.
-        CheckpointError: `run` holds a run with another configuration, or no run can start from `start`.
+        EventLogError: the log is not to be learned from.
+        EvaluatorRejectedError: the evaluator failed its checks, and it is required or nothing else is to be
+            learned.
+        CheckpointError: `run` holds a run with another configuration, or of another log; or none can start
+            from `start`.
         ValueError: the policy is to start from scores, and no training list came with any.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    if (run / CONFIG).exists() and load_config(run) != config:
-        raise CheckpointError(
-            f"{run} holds a run with another configuration; give another --run or remove it"
-        )
-    save_text(run / CONFIG, config.model_dump_json(indent=2))
+    log_sha256 = fingerprint(config)
+    claim(run, config, log_sha256)
     log = RunLog(run)
     if (run / SUMMARY).exists():
+        if require_evaluator and not has_evaluator(run):
+            raise CheckpointError(f"{run} is already trained, without an evaluator; give another --run")
         log.say(f"{run} is already trained")
         return
     started = time.monotonic()
 
-    dataset = open_dataset(config)
-    log.say(dataset.summary())
+    dataset = open_checked(config, log.say)
     if config.policy.base_score and all(slate.scores is None for slate in dataset.slates["train"]):
         raise ValueError(
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
@@ -85,33 +113,50 @@ def train(config: RunConfig, run: Path, start: Path | None = None) -> None:
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
 
-    evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
-    save_tensors(run / EVALUATOR_WEIGHTS, evaluator.state_dict())
-    worth = None
-    if config.evaluator.context:
-        columns = features.serving.candidate_columns
-        worth = report_context(config, run, log, columns, sizes, evaluator, training, held_out, people)
-    if config.learns_from_evaluator:
-        for report in reports:
-            report.check(config.evaluator.largest_calibration_error)
-
     by_evaluator = config.selection == "evaluator"
-    score = evaluator_score(evaluator, held_out) if by_evaluator else held_out_score(dataset)
+    evaluator: ClickModel | None = None
+    reports: list[EvaluatorReport] = []
+    worth = rejected = None
+    if config.learns_from_evaluator or by_evaluator or require_evaluator:
+        evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
+        if config.evaluator.context:
+            columns = features.serving.candidate_columns
+            worth = report_context(config, run, log, columns, sizes, evaluator, training, held_out, people)
+        try:
+            for report in reports:
+                report.check(config.evaluator.largest_calibration_error)
+            save_tensors(run / EVALUATOR_WEIGHTS, evaluator.state_dict())
+        except EvaluatorRejectedError as error:
+            evaluator, rejected = None, str(error)
+            if require_evaluator or not config.supervised.epochs:
+                save_text(run / REFUSED, rejected)
+                raise EvaluatorRejectedError(f"{rejected}. {_ways_out(config)}") from None
+    learned = config if evaluator is not None else config.without_evaluator()
+    left_out = [phase for phase in config.learns_from_evaluator if phase not in learned.learns_from_evaluator]
+    if rejected:
+        log.say(f"{escape(rejected)}; going on with the warm start alone, without {', '.join(left_out)}")
+
+    score = held_out_score(dataset)
+    if by_evaluator and evaluator is not None:
+        score = evaluator_score(evaluator, held_out)
     torch.manual_seed(config.seed)
     policy = policy or Policy(config.policy, sizes)
     lists = training[-config.policy_lists :] if config.policy_lists else training
-    scores = fit_policy(config, run, log, policy, evaluator, lists, held_out, score, warm=start is not None)
+    scores = fit_policy(learned, run, log, policy, evaluator, lists, held_out, score, warm=start is not None)
     kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
 
     save_text(run / GATE, gate.model_dump_json(indent=2))
     result = {
         "dataset": dataset.name,
+        "log_sha256": log_sha256,
         "seed": config.seed,
         "training_lists": len(training),
         "kept": kept,
         "held_out": scores,
-        "evaluator": reports[0].model_dump(),
+        "evaluator": reports[0].model_dump() if reports else None,
+        "evaluator_rejected": rejected,
+        "left_out": left_out,
         "context": worth and worth.model_dump(),
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -124,7 +169,16 @@ def train(config: RunConfig, run: Path, start: Path | None = None) -> None:
         f"above {gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, "
         f"{gate.tokens_per_list:.2f} tokens a list"
     )
+    if rejected:
+        missing = ", ".join((*left_out, "lookahead when serving"))
+        log.say(f"[yellow]without {missing}: {escape(rejected)} (--require-evaluator makes it an error)[/]")
     log.close()
+
+
+def _ways_out(config: RunConfig) -> str:
+    """What can be done about a run that was refused."""
+    otherwise = "no --require-evaluator" if config.supervised.epochs else "a warm start ([supervised] epochs)"
+    return f"Ways out: more training lists, better features, or {otherwise}; this --run may be used again"
 
 
 def main() -> None:
@@ -141,14 +195,19 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
+    parser.add_argument(
+        "--require-evaluator",
+        action="store_true",
+        help="train one, for lookahead, even if no phase learns from it; an error if it fails its checks",
+    )
     arguments = parser.parse_args()
     changes: dict[str, object] = {"seed": arguments.seed} if arguments.seed is not None else {}
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
-    if arguments.quick:
-        changes |= QUICK
     try:
-        train(read_config(arguments.config, changes), arguments.run, arguments.start)
+        config = read_config(arguments.config, changes)
+        config = quick(config) if arguments.quick else config
+        train(config, arguments.run, arguments.start, arguments.require_evaluator)
     except (RerankerError, ValueError) as error:
         raise SystemExit(str(error)) from None
 

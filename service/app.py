@@ -184,7 +184,7 @@ def _decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
 
 
 def _context_store(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> ContextStore:
-    limits = StoreLimits(**{name: getattr(settings, name) for name in StoreLimits._fields})
+    limits = StoreLimits.from_settings(settings)
     if settings.redis_url is not None:
         return RedisContextStore.from_settings(
             settings, limits, clock, report=lambda fault: metrics.context_faults.labels(fault).inc()

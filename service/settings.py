@@ -322,6 +322,9 @@ class Settings(BaseSettings):
         65_536, description="most bytes of these, as JSON; longer ids leave room for fewer"
     )
     max_profile_bytes: PositiveInt = Field(32_768, description="largest profile of a user, as JSON")
+    max_event_bytes: PositiveInt = Field(
+        4096, description="most bytes of the features that come with an event, as JSON"
+    )
     max_event_ids: PositiveInt = Field(
         1000, description="ids of events remembered per user, the newest ones, so that each counts once"
     )

@@ -64,13 +64,13 @@ def trained_bundle(shared: Path) -> Path:
         small = {
             "simulator": {"items": 200, "lists": 600},
             "policy": {"width": 16, "encoder": {"token_width": 4}},
-            "evaluator": {"width": 16, "members": 1, "epochs": 1},
+            "evaluator": {"width": 16, "members": 1, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
             "supervised": {"epochs": 2},
             "imitation": {"epochs": 0},
             "expert_iteration": {"rounds": 0},
         }
         config = read_config(Path(__file__).parents[1] / "configs/simulator.toml")
-        train.train(with_changes(config, small), run)
+        train.train(with_changes(config, small), run, require_evaluator=True)
         return export(run, repository, version="7")
 
 

@@ -6,7 +6,7 @@ Legend: N candidates, H history events. Names and axes of the outputs are those 
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
@@ -71,6 +71,9 @@ class FeatureAssembler:
         affine = [(field, place) for field, place in item.numeric_fields if field.affinity]
         scalars = [place.start for field, place in affine if not field.size]
         vectors = [(place.start, place.stop) for field, place in affine if field.size]
+        self._vectors = [
+            c for field, place in item.numeric_fields if field.size for c in range(place.start, place.stop)
+        ]
         self._ranked, self._affine = np.array(ranked + ctr, np.intp), np.array(scalars + ctr, np.intp)
         self._affine_vectors = np.array(vectors, np.intp).reshape(-1, 2)
         places = [place for field, place in item.token_fields if field.affinity]
@@ -79,6 +82,13 @@ class FeatureAssembler:
         ]
         self._token_slots, self._token_fields = np.array(slots, np.intp).reshape(-1, 2).T.copy()
         self._ends = list(accumulate(map(len, self._column_groups())))  # each is where the next begins
+
+    @cached_property
+    def _vector_range(self) -> tuple[Floats, Floats]:
+        """Least and largest of each column of a vector in the catalogue. Events count no more, or one with
+        huge numbers would spoil all lists of its user."""
+        known = self.catalogue.numbers[:, self._vectors]
+        return known.min(axis=0), known.max(axis=0)
 
     @property
     def item_columns(self) -> list[str]:
@@ -152,8 +162,11 @@ class FeatureAssembler:
             self.catalogue.encoder.write_matrix(candidates.matrix, numbers, timestamp)
         if candidates.features is not None:
             self._write_sent(candidates.features, numbers, tokens, timestamp, unknown and unknown.items)
-        history_rows, liked = self._history(user)
+        history_rows, liked, told = self._history(user)
         history, history_tokens = self._known(history_rows, timestamp, position)
+        if told is not None:
+            self._write_sent(told, history, history_tokens, timestamp, None)
+            history[:, self._vectors] = history[:, self._vectors].clip(*self._vector_range)
 
         numbers[:, position] = _initial_position(len(rows))
         if self.schema.initial_score:
@@ -226,16 +239,26 @@ class FeatureAssembler:
         encoder.write_rows(records, some_numbers, some_tokens, timestamp, unknown)
         numbers[sent], tokens[sent] = some_numbers, some_tokens
 
-    def _history(self, user: UserContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Catalogue rows of the latest events, and whether each was liked; unknown items are ignored."""
+    def _history(
+        self, user: UserContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[Mapping[str, Any] | None] | None]:
+        """Catalogue rows of the latest events, whether each was liked, and the features that came with events
+        of items that the catalogue lacks, if any did; other unknown items are ignored."""
         if not user.history:
-            return _NO_ROWS, _NO_LIKES
+            return _NO_ROWS, _NO_LIKES, None
         events = collapse(user.history, self.schema.positive_types, self.schema.history_length)
         rows, liked = self.catalogue.rows(item_id for item_id, _ in events), [like for _, like in events]
         known = rows != UNKNOWN
         if known.all():
-            return rows, np.array(liked, bool)
-        return rows[known], np.array(liked, bool)[known]
+            return rows, np.array(liked, bool), None
+        sent = {event.item_id: event.features for event in user.history if event.features}
+        told = [
+            None if row != UNKNOWN else sent.get(item_id)
+            for row, (item_id, _) in zip(rows, events, strict=True)
+        ]
+        kept = [index for index, features in enumerate(told) if known[index] or features is not None]
+        chosen = [told[index] for index in kept] if sent else None
+        return rows[kept], np.array(liked, bool)[kept], chosen
 
     def _user(
         self,

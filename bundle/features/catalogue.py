@@ -15,6 +15,7 @@ from bundle.features.derived import write_ages
 from bundle.features.fitting import FittedFeatures, Matrix, RecordEncoder, key
 from bundle.features.popularity import PastEvents
 from bundle.manifest import BundleError
+from bundle.timestamps import in_seconds
 
 UNKNOWN = -1
 """Row of an unknown item: the last one, all zeros."""
@@ -47,6 +48,7 @@ class Catalogue:
         self.encoder = RecordEncoder(fitted, "item")
         ages = [(field, place.start) for field, place in self.encoder.numeric_fields if field.kind == "age"]
         scales = [fitted.scales[key(field)] for field, _ in ages]
+        self._age_names = [field.name for field, _ in ages]
         self._age_columns = np.array([column for _, column in ages], np.intp)
         self._age_logged = np.array([field.log for field, _ in ages], bool)
         self._age_scales = np.array([[scale.mean, scale.std] for scale in scales]).reshape(-1, 2)
@@ -83,7 +85,7 @@ class Catalogue:
             born[row] = [np.nan if record.get(name) is None else record[name] for name in ages]
             seen[row] = counts.get(item_id, (0, 0))
         clicks, impressions = seen.T.copy()
-        return cls(fitted, list(items), numbers, tokens, born, clicks, impressions, past)
+        return cls(fitted, list(items), numbers, tokens, in_seconds(born), clicks, impressions, past)
 
     def without(self, clicks: NDArray[np.float32], impressions: NDArray[np.float32]) -> "Catalogue":
         """The same items with some events taken out of their counts. Each `[items + 1] float32`."""
@@ -97,6 +99,47 @@ class Catalogue:
             self.impressions - impressions,
             self.past,
         )
+
+    def extended(
+        self,
+        records: Mapping[str, Mapping[str, Any]],
+        counts: Mapping[str, tuple[int, int]],
+        events: Iterable[tuple[str, float, float]] = (),
+    ) -> "Catalogue":
+        """With more items, more known of those there are, and more counted.
+
+        Args:
+            records: raw, by id; what the record of a known item does not say stays as it is.
+            counts: `(clicks, impressions)` that are added, of items that are known or in `records`.
+            events: positive ones of such items: id, unix seconds, value.
+
+        Raises:
+            ValueError: a value is not of its field's kind; the message names the field.
+        """
+        new = [item_id for item_id in records if item_id not in self._rows]
+        ids = [*self.ids, *new]
+        numbers, tokens, born, clicks, impressions = (
+            np.concatenate([array, np.full((len(new), *array.shape[1:]), nothing, array.dtype)])
+            for array, nothing in (
+                *((self.numbers, 0), (self.tokens, 0), (self.born, np.nan)),
+                *((self.clicks, 0), (self.impressions, 0)),
+            )
+        )
+        row = {item_id: number for number, item_id in enumerate(ids)}
+        rows = [row[item_id] for item_id in records]
+        some_numbers, some_tokens = numbers[rows], tokens[rows]
+        self.encoder.write_rows(list(records.values()), some_numbers, some_tokens, timestamp=0.0)
+        numbers[rows], tokens[rows] = some_numbers, some_tokens
+        for item_id, record in records.items():
+            for place, name in enumerate(self._age_names):
+                if record.get(name) is not None:
+                    born[row[item_id], place] = record[name]
+        for item_id, (clicked, shown) in counts.items():
+            clicks[row[item_id]] += clicked
+            impressions[row[item_id]] += shown
+        happened = [(row[item_id], timestamp, value) for item_id, timestamp, value in events]
+        past = self.past and self.past.extended(len(ids), happened)
+        return Catalogue(self.encoder.fitted, ids, numbers, tokens, born, clicks, impressions, past)
 
     def rows(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """Row of each id, UNKNOWN where it is not in the catalogue. `[n] int64`."""

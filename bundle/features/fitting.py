@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from bundle.features.schema import AGE_KINDS, PAST_KINDS, FeatureSchema, FieldSpec, Frozen, Scope
+from bundle.timestamps import LARGEST_S, in_seconds
 
 SECONDS_PER_YEAR = 365.25 * 24 * 3600
 CLIP = 4.0
@@ -92,7 +93,8 @@ def raw_number(field: FieldSpec, value: Any, timestamp: float) -> float:
             raise ValueError(f"feature {field.name!r}: expected a number, got {type(value).__name__}")
         number = float(value)
         if field.kind in AGE_KINDS:
-            number = (timestamp - number) / SECONDS_PER_YEAR
+            born = number if abs(number) <= LARGEST_S else float(in_seconds(np.array(number)))
+            number = (timestamp - born) / SECONDS_PER_YEAR
     return math.copysign(math.log1p(abs(number)), number) if field.log else number
 
 
@@ -186,7 +188,7 @@ def _unscaled(
 ) -> NDArray[np.float64]:
     """`raw_number` of many, `[fields, n]`, in place."""
     if aged:
-        raw[aged] = (timestamp - raw[aged]) / SECONDS_PER_YEAR
+        raw[aged] = (timestamp - in_seconds(raw[aged])) / SECONDS_PER_YEAR
     if logged:
         raw[logged] = np.copysign(np.log1p(np.abs(raw[logged])), raw[logged])
     return raw
@@ -195,7 +197,7 @@ def _unscaled(
 class Matrix(NamedTuple):
     """Raw numbers of many records: `values` is `[n, names]`, NaN where absent.
 
-    A column is a numeric field, an age as unix seconds, the length of a text, or, as `name[i]`, one number of
+    A column is a numeric field, an age as unix time, the length of a text, or, as `name[i]`, one number of
     a vector. Names of no such field are ignored.
     """
 
@@ -225,6 +227,10 @@ class RecordEncoder:
         scales = [fitted.scales[key(field)] for field in self._scalars]
         self._means = np.array([[scale.mean] for scale in scales])
         self._stds = np.array([[scale.std] for scale in scales])
+
+    def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Columns and slots of a record that says nothing, for `write`."""
+        return np.zeros(self.columns, np.float32), np.zeros(self.slots, np.int32)
 
     def write(
         self,

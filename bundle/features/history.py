@@ -1,17 +1,19 @@
 """What is known of a user: a profile and past interactions, oldest first. Standard library only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One event between a user and an item. `timestamp` in unix seconds; order, not time, decides."""
+    """One event between a user and an item. `timestamp` in unix seconds; order, not time, decides. `features`
+    are raw ones of an item that a catalogue may lack."""
 
     item_id: str
     type: str
     timestamp: float | None = None
+    features: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,13 @@ class UserContext:
     """Everything the model may know of a user. The empty one is an anonymous user."""
 
     profile: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[Interaction, ...] = ()
+    history: Sequence[Interaction] = ()
+
+    def without_features(self) -> "UserContext":
+        """The same events of the same items, of which nothing is said."""
+        return UserContext(
+            {}, tuple(Interaction(one.item_id, one.type, one.timestamp) for one in self.history)
+        )
 
 
 ANONYMOUS = UserContext()

@@ -43,6 +43,12 @@ class PastEvents:
         offsets = np.searchsorted(rows, np.arange(items + 1)).astype(np.int64)
         return cls(offsets, times.copy(), np.concatenate([[0.0], values.cumsum()]))
 
+    def extended(self, items: int, events: Iterable[tuple[int, float, float]]) -> "PastEvents":
+        """With more events, as in `build`, of as many items as there are then."""
+        rows = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        known = zip(rows.tolist(), self.times.tolist(), np.diff(self.totals).tolist(), strict=True)
+        return PastEvents.build(items, [*known, *events])
+
     @property
     def is_in_order(self) -> bool:
         """Whether every row's events are among those there are."""

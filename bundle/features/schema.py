@@ -37,8 +37,8 @@ class Frozen(BaseModel):
 class FieldSpec(Frozen):
     """One declared field.
 
-    `age` reads unix seconds and gives years before the request. `vector` reads `size` floats, such as
-    an embedding of text or pictures computed elsewhere. `list_rank` adds the share of the request's
+    `age` reads unix time, in any unit, and gives years before the request. `vector` reads `size` floats, such
+    as an embedding of text or pictures computed elsewhere. `list_rank` adds the share of the request's
     candidates with a smaller value. `affinity` adds how well the value agrees with what the user liked.
 
     `popularity` counts the item's positive events of the last `window_days`, or all of them; `first_seen`

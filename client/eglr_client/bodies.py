@@ -54,6 +54,7 @@ class Event:
     Attributes:
         timestamp: unix seconds; that of its receipt if absent.
         event_id: it counts once for the user, however often it is sent; made up if absent.
+        features: of an item that the model may lack.
     """
 
     item_id: str
@@ -61,6 +62,7 @@ class Event:
     position: int | None = None
     timestamp: float | None = None
     event_id: str | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +159,12 @@ class EventsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A past interaction."""
+    """A past interaction, with features of an item that the model may lack."""
 
     item_id: str
     type: str
     timestamp: float | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)

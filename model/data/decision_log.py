@@ -6,7 +6,6 @@ is a list like any other, shown in the caller's order with propensities of 1. Pe
 somebody else.
 """
 
-import gzip
 import json
 import re
 from collections import defaultdict
@@ -18,22 +17,30 @@ import numpy as np
 
 from decisions.lines import Decision
 from decisions.reading import WINDOW_S, Joined, Tally, matrix_values, read_decisions
-from model.data.event_log import Located, read_lines
+from model.data.event_log import Located
+from model.data.findings import Findings
+from model.data.log_lines import open_for_writing, read_values
 
 _COMPONENT = re.compile(r"(.+)\[(\d+)\]")
 
 
 def events_of_decisions(
-    directory: Path, tally: Tally, records: Path | None = None, window_s: float = WINDOW_S
+    directory: Path,
+    tally: Tally,
+    found: Findings,
+    records: Path | None = None,
+    window_s: float = WINDOW_S,
 ) -> Iterator[Located]:
     """The events of a decision log, and where each is from.
 
     Args:
+        found: what is wrong with the lines of `records`.
         records: `item` and `user` lines of the event format, for what was not sent with the lists.
         window_s: how long after a list its feedback counts.
 
     Raises:
-        DecisionLogError, EventLogError: a line is wrong.
+        DecisionLogError: a line is wrong.
+        DataUnavailableError: there are no `records`.
     """
     sent: dict[str, dict[str, Any]] = {}
     for joined in read_decisions(directory, tally, window_s):
@@ -41,22 +48,27 @@ def events_of_decisions(
         for item, own in zip(joined.decision.items, features, strict=True):
             if own:
                 sent.setdefault(item.id, {}).update(own)
+        for item_id, told in joined.decision.told.items():
+            sent.setdefault(item_id, {}).update(told)
         for event in _events(joined, features):
             yield f"{directory}: {joined.decision.request_id}", event
     for item_id, own in sent.items():
         yield f"{directory}: items", {"event": "item", "item": item_id, "fields": _fields(own)}
     if records is not None:
-        yield from read_lines(records)
+        yield from read_values(records, found)
 
 
 def write_events(
     directory: Path, out: Path, records: Path | None = None, window_s: float = WINDOW_S
 ) -> Tally:
-    """Write the events as a file, gzip if its name says so. Raises as `events_of_decisions`."""
-    tally = Tally()
-    with gzip.open(out, "wt") if out.suffix == ".gz" else out.open("w") as file:
-        for _, event in events_of_decisions(directory, tally, records, window_s):
+    """Write the events as a file, gzip if its name says so.
+
+    Raises: as `events_of_decisions`, and EventLogError: too much is wrong with `records`."""
+    tally, found = Tally(), Findings()
+    with open_for_writing(out) as file:
+        for _, event in events_of_decisions(directory, tally, found, records, window_s):
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
+    found.refuse()
     return tally
 
 
@@ -89,8 +101,8 @@ def _events(joined: Joined, features: list[dict[str, Any]]) -> Iterator[dict[str
     yield {
         "event": "ranking",
         "id": decision.id,
-        "user": decision.user_id or decision.id,
-        "timestamp": _milliseconds(decision.context.get("timestamp", decision.at)),
+        "user": decision.user_id,
+        "timestamp": decision.context.get("timestamp", decision.at),
         "items": items,
         "shown": list(decision.slate),
         "propensity": [*written, *[1.0] * (len(decision.slate) - len(written))],
@@ -98,7 +110,7 @@ def _events(joined: Joined, features: list[dict[str, Any]]) -> Iterator[dict[str
         "profile": _fields(decision.profile),
         "history": [
             {"item": seen.item_id, "type": seen.type}
-            | ({} if seen.timestamp is None else {"timestamp": _milliseconds(seen.timestamp)})
+            | ({} if seen.timestamp is None else {"timestamp": seen.timestamp})
             for seen in decision.history
         ],
     }
@@ -113,7 +125,3 @@ def _events(joined: Joined, features: list[dict[str, Any]]) -> Iterator[dict[str
 
 def _fields(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in record.items()]
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000.0))

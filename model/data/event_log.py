@@ -4,201 +4,312 @@ This is how users bring their own logs. One JSON object a line, gzip or plain:
 
     {"event": "item", "item": "i1", "fields": [{"name": "price", "value": 3.0}, ...]}
     {"event": "user", "user": "u1", "fields": [...]}                      optional, the profile
-    {"event": "ranking", "id": "r1", "user": "u1", "timestamp": "1636993862000",
+    {"event": "ranking", "id": "r1", "user": "u1", "timestamp": 1636993862,
      "items": [{"id": "i1", "fields": [{"name": "relevancy", "value": 0.4}]}, ...], "fields": [...]}
     {"event": "interaction", "ranking": "r1", "item": "i1", "type": "click"}
 
-Timestamps are in milliseconds. Rankings of a user are read in the order of the file, items of a ranking
-in the order shown; a `relevancy` that is not the same for all items is the initial ranker's score, which
-some items may lack. Other fields of a ranking's items are features that were sent with it.
+Timestamps are unix time in any unit, told by its size, or ISO 8601. Items of a ranking stand in the order
+shown; a `relevancy` that is not the same for all items is the initial ranker's score, which some items may
+lack. Other fields of a ranking's items are features that were sent with it. A `user` of null is somebody
+unknown, each time somebody else.
 
 Four keys of a ranking are optional. What the service knew and logged goes before what the log implies:
 
     "shown": [2, 0]               indices of `items` in the order shown; all of them, as they stand
     "propensity": [0.4, 0.7]      of each that was shown, given those before it; unknown
-    "history": [{"item": "i7", "type": "click", "timestamp": "1636993860000"}, ...]
+    "history": [{"item": "i7", "type": "click", "timestamp": 1636993860}, ...]
                                   what was known of the user's past, oldest first; the earlier rankings
     "profile": [fields]           as it was known then; that of `user`
 
-Where a ranking says what was shown, it is kept if nothing came of it: that is then known.
+Where a ranking says what was shown, it is kept if nothing came of it: that is then known. The history of a
+list is what its user was shown and did in lists with earlier timestamps, wherever in the file they stand.
 """
 
-import gzip
 import json
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
 
-from bundle.errors import RerankerError
-from bundle.features.history import Interaction, UserContext
+from bundle.features.fitting import as_token
+from bundle.features.history import IMPRESSION, Interaction, UserContext
+from bundle.features.schema import FeatureSchema
+from model.data.declared_fields import DeclaredFields, described
+from model.data.findings import Effect, EventLogError, Findings
+from model.data.log_events import EventParser, LineError, Ranking, Record, Response
+from model.data.log_lines import open_for_writing, read_values
+from model.data.past import Past
 from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
+__all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "read_items", "write_with_scores"]
 
-class EventLogError(RerankerError):
-    """A line of the log that cannot be read; the message names file, line and key."""
-
-
-Located = tuple[str, dict[str, Any]]
+Located = tuple[str, Any]
 """Where an event is from, for messages, and the event."""
 
+CLICK = ("click",)
 
-def read_event_log(path: Path, name: str, positive_types: Iterable[str] = ("click",)) -> Dataset:
-    """A log's dataset, as `dataset_of` makes it. Raises: EventLogError."""
-    return dataset_of(read_lines(path), name, positive_types)
+KINDS = ("item", "user", "ranking", "interaction")
 
 
-def dataset_of(events: Iterable[Located], name: str, positive_types: Iterable[str] = ("click",)) -> Dataset:
-    """Events as slates, split by user.
+def read_event_log(path: Path, name: str, schema: FeatureSchema | None = None) -> Dataset:
+    """A log's dataset, as `dataset_of` makes it. Raises: DataUnavailableError, EventLogError."""
+    found = Findings()
+    dataset = dataset_of(read_values(path, found), name, found, schema)
+    found.refuse()
+    return dataset
+
+
+def dataset_of(
+    events: Iterable[Located], name: str, found: Findings, schema: FeatureSchema | None = None
+) -> Dataset:
+    """Events as slates, split by user. What is wrong with them goes to the findings, nothing is raised.
 
     Lists with no positive interaction (unless the ranking says what was shown), or with nothing else, are
     dropped (and counted), but still count as the user's history.
 
-    Raises:
-        EventLogError: a malformed event, or an interaction with an item its ranking did not show.
+    Args:
+        schema: the fields that values are held against, and which interactions are positive.
     """
-    positive = frozenset(positive_types)
-    items: dict[str, dict[str, Any]] = {}
-    profiles: dict[str, dict[str, Any]] = {}
-    rankings: dict[str, Located] = {}
-    clicks: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    log = _Log(found, schema)
     for where, event in events:
-        try:
-            kind = event["event"]
-            if kind == "item":
-                items.setdefault(str(event["item"]), {}).update(_fields(event))
-            elif kind == "user":
-                profiles[str(event["user"])] = _fields(event)
-            elif kind == "ranking":
-                rankings[str(event["id"])] = where, event
-            elif kind == "interaction":
-                clicks[str(event["ranking"])].append((str(event["item"]), str(event["type"])))
-            else:
-                raise EventLogError(f"{where}: event {kind!r} is not item, user, ranking or interaction")
-        except (KeyError, TypeError) as error:
-            raise EventLogError(f"{where}: {error!r} in {str(event)[:120]}") from error
-
-    slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
-    dropped: Counter[str] = Counter()
-    histories: dict[str, list[Interaction]] = defaultdict(list)
-    positives: list[Positive] = []
-    for ranking_id, (where, ranking) in rankings.items():
-        clicked = clicks.get(ranking_id, [])
-        try:
-            slate = _slate(ranking_id, ranking, clicked, positive, profiles, histories)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise EventLogError(f"{where}: {error!r} in {str(ranking)[:120]}") from error
-        total = int(slate.labels.sum())
-        if total == 0 and "shown" not in ranking:
-            dropped["no positive"] += 1
-        elif total == len(slate.labels):
-            dropped["all positive"] += 1
-        else:
-            slates[split_of(slate.user_id)].append(slate)
-        happened = [(slate.candidates[index], "impression") for index in slate.shown] + clicked
-        histories[slate.user_id] += [Interaction(*event, slate.timestamp) for event in happened]
-        positives += [
-            Positive(slate.user_id, item_id, slate.timestamp) for item_id, kind in clicked if kind in positive
-        ]
-    return Dataset(name, items, slates, dict(dropped), positives=positives)
+        log.add(event, where)
+    log.settle()
+    return log.dataset(name, frozenset(schema.positive_types if schema else CLICK))
 
 
-def write_with_scores(path: Path, out: Path, scores: Mapping[str, Sequence[float]]) -> None:
-    """Copy a log, with other `relevancy` in the rankings that `scores` has, one a ranking's item."""
-    with _opened(out, "wt") as file:
-        for _, event in read_lines(path):
-            own = scores.get(str(event.get("id"))) if event["event"] == "ranking" else None
-            for item, score in zip(event["items"], own, strict=True) if own else ():
-                fields = [field for field in item.get("fields", []) if field["name"] != "relevancy"]
-                item["fields"] = [*fields, {"name": "relevancy", "value": score}]
+def read_items(paths: Iterable[Path], schema: FeatureSchema) -> list[tuple[str, str, Record]]:
+    """Where each `item` line of files stands, its id and its fields.
+
+    Raises: DataUnavailableError, EventLogError: anything is wrong with a line.
+    """
+    found, items = Findings(largest_dirt_share=0.0), []
+    fields = DeclaredFields(schema, found)
+    parser = EventParser(fields, found)
+    for path in paths:
+        for where, event in read_values(path, found):
+            if isinstance(event, dict) and event.get("event") == "item":
+                try:
+                    items.append((where, *parser.item(event, where)))
+                except LineError as error:
+                    raise EventLogError(f"{where}: {error}") from None
+    found.refuse()
+    fields.settle_ages("item", [record for _, _, record in items])
+    return items
+
+
+def write_with_scores(path: Path, out: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Copy a log, with other `relevancy` in the rankings that `scores` has, by ranking and item."""
+    found = Findings()
+    parser = EventParser(DeclaredFields(None, found), found)
+    with open_for_writing(out) as file:
+        for where, event in read_values(path, found):
+            if isinstance(event, dict) and event.get("event") == "ranking":
+                try:
+                    ranking = parser.ranking(event, where)
+                except LineError:
+                    continue
+                if own := scores.get(ranking.id):
+                    event["items"] = _scored(event["items"], own)
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
 
 
-def _opened(path: Path, mode: Literal["rt", "wt"]) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, mode, encoding="utf-8")
-    return path.open(mode, encoding="utf-8")
+class _Log:
+    """Events put together: rankings by id, and what came of each."""
 
+    def __init__(self, found: Findings, schema: FeatureSchema | None) -> None:
+        self._found = found
+        self._fields = DeclaredFields(schema, found)
+        self._parser = EventParser(self._fields, found)
+        self._items: dict[str, Record] = {}
+        self._profiles: dict[str, Record] = {}
+        self._rankings: dict[str, Ranking] = {}
+        self._responses: dict[str, list[Response]] = defaultdict(list)
+        self._left_out: set[str] = set()  # rankings
+        self._types: Counter[str] = Counter()
+        self._latest = float("-inf")
+        self._late: list[str] = []  # where rankings stand that are earlier than one before them
 
-def read_lines(path: Path) -> Iterator[Located]:
-    """The events of a file. Raises: EventLogError: a line is not JSON."""
-    with _opened(path, "rt") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                try:
-                    yield f"{path}:{line}", json.loads(text)
-                except json.JSONDecodeError as error:
-                    raise EventLogError(f"{path}:{line}: not JSON: {error}") from error
+    def add(self, event: Any, where: str) -> None:
+        """Take one event in, or leave it out for what is wrong with it."""
+        kind = event.get("event") if isinstance(event, dict) else None
+        of = f"{kind}s" if kind in KINDS else "lines"
+        if kind in KINDS:
+            self._found.totals[of] += 1
+        try:
+            self._add(kind, event, where)
+        except LineError as error:
+            self._found.add(error.kind, Effect.LEFT_OUT, of, where, str(error), about=of)
+            if kind == "ranking":  # its interactions go with it
+                self._left_out.add(as_token(event.get("id")))
 
+    def _add(self, kind: Any, event: Any, where: str) -> None:
+        if kind == "item":
+            item_id, record = self._parser.item(event, where)
+            self._items.setdefault(item_id, {}).update(record)
+        elif kind == "user":
+            user_id, record = self._parser.user(event, where)
+            self._profiles.setdefault(user_id, {}).update(record)
+        elif kind == "ranking":
+            self._add_ranking(self._parser.ranking(event, where))
+        elif kind == "interaction":
+            ranking_id, response = self._parser.interaction(event, where)
+            self._responses[ranking_id].append(response)
+        elif not isinstance(event, dict):
+            raise LineError("not an object", f"expected an object, got {described(event)}")
+        elif "event" not in event:
+            names = ", ".join(event) or "no key"
+            raise LineError("missing key", f"no `event` in an object with {names:.100}")
+        else:
+            raise LineError("unknown event", f"event {kind!r:.60} is not item, user, ranking or interaction")
 
-def _slate(
-    ranking_id: str,
-    ranking: dict[str, Any],
-    clicked: list[tuple[str, str]],
-    positive: frozenset[str],
-    profiles: dict[str, dict[str, Any]],
-    histories: dict[str, list[Interaction]],
-) -> LoggedSlate:
-    user_id = str(ranking["user"])
-    candidates = tuple(str(item["id"]) for item in ranking["items"])
-    shown = np.array(ranking.get("shown", range(len(candidates))), np.int64)
-    propensity = ranking.get("propensity")
-    if propensity is not None and len(propensity) != len(shown):
-        raise ValueError(f"propensity: {len(propensity)} for {len(shown)} items shown")
-    index = {candidates[place]: place for place in shown.tolist()}
-    labels = np.zeros(len(candidates), np.float32)
-    for item_id, kind in clicked:
-        if item_id not in index:
-            raise EventLogError(
-                f"interaction with item {item_id!r}, which ranking {ranking_id!r} did not show"
+    def _add_ranking(self, ranking: Ranking) -> None:
+        found, where = self._found, ranking.where
+        if ranking.timestamp < self._latest:
+            self._late.append(where)
+        self._latest = max(self._latest, ranking.timestamp)
+        first = self._rankings.setdefault(ranking.id, ranking)
+        if first is ranking:
+            return
+        same = ("user", "timestamp", "candidates")
+        if all(getattr(first, name) == getattr(ranking, name) for name in same):
+            message = f"ranking {ranking.id!r} is the same as at {first.where}, and counts once"
+            found.add("ranking written twice", Effect.READ, "rankings", where, message)
+        else:
+            message = (
+                f"ranking id {ranking.id!r} is used again, first at {first.where}; of which its interactions "
+                "are cannot be told"
             )
-        if kind in positive:
-            labels[index[item_id]] = 1.0
-    sent = [_fields(item) for item in ranking["items"]]
-    scores = [features.pop("relevancy", None) for features in sent]
-    return LoggedSlate(
-        request_id=ranking_id,
-        user_id=user_id,
-        candidates=candidates,
-        shown=shown,
-        labels=labels,
-        timestamp=_seconds(ranking["timestamp"]),
-        scores=(
-            tuple(math.nan if score is None else float(score) for score in scores)
-            if len({score for score in scores if score is not None}) > 1
-            else None
-        ),
-        user=UserContext(
-            _record(ranking["profile"]) if "profile" in ranking else profiles.get(user_id, {}),
-            _seen(ranking["history"]) if "history" in ranking else tuple(histories[user_id]),
-        ),
-        context=_fields(ranking),
-        features=sent if any(sent) else None,
-        propensity=None if propensity is None else np.array(propensity, np.float64),
-    )
+            found.add("ranking id used again", Effect.LEFT_OUT, "rankings", where, message)
+            self._left_out.add(ranking.id)
 
+    def settle(self) -> None:
+        """What can only be told once all lines are read."""
+        if self._late:
+            newest_first = len(self._late) == len(self._rankings) - 1 > 0
+            order = "stand newest first" if newest_first else "do not stand in the order of time"
+            message, where = f"rankings {order}; they are read oldest first", self._late[0]
+            self._found.add("order of time", Effect.READ, "rankings", where, message, "", len(self._late))
+        for ranking_id in self._left_out:
+            self._rankings.pop(ranking_id, None)
+            self._responses.pop(ranking_id, None)
+        rankings = self._rankings.values()
+        sent = (own for ranking in rankings for own in ranking.sent)
+        told = (ranking.profile for ranking in rankings if ranking.profile is not None)
+        self._fields.settle_ages("item", [*self._items.values(), *sent])
+        self._fields.settle_ages("user", [*self._profiles.values(), *told])
+        self._fields.settle_ages("context", [ranking.context for ranking in rankings])
+        for ranking_id, responses in self._responses.items():
+            responses[:] = self._of_list(ranking_id, responses)
+            self._types.update(response.type for response in responses)
 
-def _seen(history: Iterable[Mapping[str, Any]]) -> tuple[Interaction, ...]:
-    return tuple(
-        Interaction(
-            str(event["item"]),
-            str(event["type"]),
-            _seconds(event["timestamp"]) if "timestamp" in event else None,
+    def _of_list(self, ranking_id: str, responses: list[Response]) -> list[Response]:
+        """Those that may be of their ranking."""
+        ranking, found = self._rankings.get(ranking_id), self._found
+        if ranking is None:
+            message = f"interaction with ranking {ranking_id!r}, which the log does not have"
+            where = responses[0].where
+            found.add(
+                "interaction without its list",
+                Effect.LEFT_OUT,
+                "interactions",
+                where,
+                message,
+                "",
+                len(responses),
+            )
+            return []
+        shown = {ranking.candidates[place] for place in ranking.shown.tolist()}
+        kept = []
+        for response in responses:
+            if response.item_id not in shown:
+                message = (
+                    f"interaction with item {response.item_id!r}, which ranking {ranking_id!r} did not show"
+                )
+                found.add("item not shown", Effect.LEFT_OUT, "interactions", response.where, message)
+                continue
+            if response.timestamp is not None and response.timestamp < ranking.timestamp:
+                message = f"interaction before its list, ranking {ranking_id!r} at {ranking.where}"
+                found.add("interaction too early", Effect.SUSPECT, "interactions", response.where, message)
+            kept.append(response)
+        return kept
+
+    def dataset(self, name: str, positive: frozenset[str]) -> Dataset:
+        slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
+        dropped: Counter[str] = Counter()
+        positives: list[Positive] = []
+        pasts: defaultdict[str, Past] = defaultdict(Past)
+        people = {user_id: UserContext(profile) for user_id, profile in self._profiles.items()}
+        for ranking in sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp):
+            responses = self._responses.get(ranking.id, [])
+            past = pasts[ranking.user] if ranking.user is not None else Past()
+            slate = self._slate(ranking, responses, positive, past)
+            total = int(slate.labels.sum())
+            if total == 0 and not ranking.says_shown:
+                dropped["no positive"] += 1
+            elif total == len(slate.labels):
+                dropped["all positive"] += 1
+            else:
+                slates[split_of(slate.user_id)].append(slate)
+            happened = [(slate.candidates[place], IMPRESSION) for place in slate.shown]
+            happened += [(response.item_id, response.type) for response in responses]
+            events = [Interaction(*event, slate.timestamp) for event in happened]
+            if ranking.user is not None:
+                past.events += events
+                known = past.all() if ranking.history is None else (*ranking.history, *events)
+                people[ranking.user] = UserContext(slate.user.profile, known)
+            positives += [
+                Positive(slate.user_id, response.item_id, slate.timestamp)
+                for response in responses
+                if response.type in positive
+            ]
+        return Dataset(
+            name,
+            self._items,
+            slates,
+            dict(dropped),
+            positives=positives,
+            people=people,
+            interaction_types=self._types,
+            findings=self._found,
         )
-        for event in history
-    )
+
+    def _slate(
+        self, ranking: Ranking, responses: Sequence[Response], positive: frozenset[str], past: Past
+    ) -> LoggedSlate:
+        index = {ranking.candidates[place]: place for place in ranking.shown.tolist()}
+        labels = np.zeros(len(ranking.candidates), np.float32)
+        for response in responses:
+            if response.type in positive:
+                labels[index[response.item_id]] = 1.0
+        profile, history = ranking.profile, past.before(ranking.timestamp)
+        if profile is None:
+            profile = self._profiles.get(ranking.user, {}) if ranking.user is not None else {}
+        return LoggedSlate(
+            request_id=ranking.id,
+            user_id=f"anonymous {ranking.id}" if ranking.user is None else ranking.user,
+            candidates=ranking.candidates,
+            shown=ranking.shown,
+            labels=labels,
+            timestamp=ranking.timestamp,
+            scores=ranking.scores,
+            user=UserContext(profile, history if ranking.history is None else ranking.history),
+            context=ranking.context,
+            features=ranking.sent if any(ranking.sent) else None,
+            propensity=ranking.propensity,
+            anonymous=ranking.user is None,
+        )
 
 
-def _seconds(milliseconds: str | float) -> float:
-    return float(milliseconds) / 1000.0
-
-
-def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
-    return _record(event.get("fields", []))
-
-
-def _record(fields: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {field["name"]: field["value"] for field in fields}
+def _scored(items: Sequence[Any], scores: Mapping[str, float]) -> list[Record]:
+    """The items of a ranking's line with other scores."""
+    scored = []
+    for item in items:
+        own = dict(item) if isinstance(item, Mapping) else {"id": item}
+        fields = own.get("fields") or []
+        if isinstance(fields, Mapping):
+            fields = [{"name": name, "value": value} for name, value in fields.items()]
+        kept = [field for field in fields if field["name"] != "relevancy"]
+        scored.append({**own, "fields": [*kept, {"name": "relevancy", "value": scores[as_token(own["id"])]}]})
+    return scored

@@ -1,13 +1,13 @@
 """A dataset by the name a configuration gives it."""
 
-from pathlib import Path
-
 from decisions.reading import Tally
 from model.data import kuairand, movietweetings, ranklens, simulator, taobao_ad
 from model.data.config import DataConfig
 from model.data.decision_log import events_of_decisions
-from model.data.event_log import dataset_of, read_event_log
+from model.data.event_log import dataset_of
+from model.data.findings import Findings
 from model.data.location import DataUnavailableError
+from model.data.log_lines import read_values
 from model.data.slate import Dataset
 from model.progress import console
 
@@ -21,6 +21,14 @@ def open_dataset(config: DataConfig) -> Dataset:
         DataUnavailableError: the data is not here and cannot be downloaded.
         EventLogError, DecisionLogError, TableError: the log is malformed.
     """
+    dataset = read_dataset(config)
+    if dataset.findings is not None:
+        dataset.findings.refuse()
+    return dataset
+
+
+def read_dataset(config: DataConfig) -> Dataset:
+    """The same, whatever is wrong with an event log: its findings tell. Raises all but EventLogError."""
     if config.dataset == "ranklens":
         return ranklens.load()
     if config.dataset == "movietweetings":
@@ -30,17 +38,13 @@ def open_dataset(config: DataConfig) -> Dataset:
     if config.dataset in DIRECTORIES:
         return DIRECTORIES[config.dataset](config.directory, config.sessions)
     assert config.event_log is not None
-    path, positive_types = config.event_log, config.features.positive_types
-    if path.is_dir():
-        return _of_decisions(config, path)
-    if not path.is_file():
-        raise DataUnavailableError(f"{path}: no such log")
-    return read_event_log(path, path.stem, positive_types)
-
-
-def _of_decisions(config: DataConfig, directory: Path) -> Dataset:
+    path, found = config.event_log, Findings(config.largest_dirt_share)
+    if not path.is_dir():
+        if not path.exists():
+            raise DataUnavailableError(f"{path}: no such log")
+        return dataset_of(read_values(path, found), path.stem, found, config.features)
     tally = Tally()
-    events = events_of_decisions(directory, tally, config.item_records, config.feedback_window_s)
-    dataset = dataset_of(events, directory.name, config.features.positive_types)
-    console.print(f"{directory}: {tally}")
+    events = events_of_decisions(path, tally, found, config.item_records, config.feedback_window_s)
+    dataset = dataset_of(events, path.name, found, config.features)
+    console.print(f"{path}: {tally}")
     return dataset

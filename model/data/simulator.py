@@ -23,7 +23,7 @@ from bundle.features.history import UserContext
 from bundle.features.schema import Frozen
 from model.data.slate import Dataset, LoggedSlate, Split, split_of
 
-DIMENSIONS, GENRES = 8, 10
+DIMENSIONS, GENRES, ORACLE_BEAMS = 8, 10, 4
 Floats = NDArray[np.float64]
 
 
@@ -98,6 +98,10 @@ class World:
             beams = sorted(grown, key=lambda beam: -beam[0])[:width]
         return beams[0][1]
 
+    def best_of(self, slate: LoggedSlate, length: int) -> list[int]:
+        """The oracle's order of a logged list's candidates."""
+        return self.beam(slate.user_id, item_numbers(slate), length, ORACLE_BEAMS)
+
     def log(self) -> list[LoggedSlate]:
         """Lists shown by the logging policy, with sampled clicks; one list a user."""
         slates = []
@@ -140,7 +144,7 @@ def load(config: SimulatorConfig) -> Dataset:
         f"i{n}": {"embedding": world.vectors[n].tolist(), "quality": float(world.quality[n])}
         for n in range(config.items)
     }
-    return Dataset("simulator", items, slates, {}, world.value_of)
+    return Dataset("simulator", items, slates, {}, world.value_of, oracle=world.best_of)
 
 
 def item_numbers(slate: LoggedSlate) -> NDArray[np.int64]:

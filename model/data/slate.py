@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.features.history import UserContext
+from model.data.findings import Findings
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,6 +32,7 @@ class LoggedSlate:
         features: what was sent with each candidate, or None.
         propensity: chance of each shown item given those before it, under the policy that chose it,
             `[L] float64`; None where it is not known. Training does not weight by it.
+        anonymous: of somebody unknown; `user_id` is then of this list alone.
     """
 
     request_id: str
@@ -44,6 +46,7 @@ class LoggedSlate:
     context: Mapping[str, Any] = field(default_factory=dict)
     features: Sequence[Mapping[str, Any]] | None = None
     propensity: NDArray[np.float64] | None = None
+    anonymous: bool = False
 
 
 class Positive(NamedTuple):
@@ -64,6 +67,12 @@ class Dataset:
         dropped: lists left out of the slates, by reason.
         true_value: expected clicks of a slate of candidate indices, where it is known (the simulator).
         positives: all positive events, those of dropped lists too.
+        oracle: the best so many candidates of a slate, in order, as a search finds that knows the true value,
+            where that is known.
+        people: what is known of each person after the last list, by id; nobody for data that is not a log of
+            one's own.
+        interaction_types: how many interactions of each type an event log has.
+        findings: what is wrong with an event log; None for other logs.
     """
 
     name: str
@@ -72,6 +81,10 @@ class Dataset:
     dropped: Mapping[str, int]
     true_value: Callable[[LoggedSlate, Sequence[int]], float] | None = None
     positives: Sequence[Positive] = ()
+    oracle: Callable[[LoggedSlate, int], Sequence[int]] | None = None
+    people: Mapping[str, UserContext] = field(default_factory=dict)
+    interaction_types: Mapping[str, int] = field(default_factory=dict)
+    findings: Findings | None = None
 
     def summary(self) -> str:
         sizes = ", ".join(f"{split} {len(self.slates[split])}" for split in SPLITS)

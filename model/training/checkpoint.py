@@ -1,13 +1,14 @@
 """Weights, configuration and fitted features of a training run, in one directory.
 
     config.json, policy.pt, features.json, catalogue.npz
-    evaluator.pt, gate.json, summary.json
+    evaluator.pt (if one was trained and can be trusted), gate.json, summary.json
 
 A bundle holds the first four too, so what reads a run reads a bundle. Knows nothing of how training goes.
 """
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ from model.policy import Policy
 from model.sizes import feature_sizes
 from model.training.config import RunConfig
 
-GATE, SUMMARY = "gate.json", "summary.json"
+GATE, SUMMARY, METRICS, BOARD = "gate.json", "summary.json", "metrics.csv", "tensorboard"
+LOG_SHA256, REFUSED = "log.sha256", "refused.txt"
+"""Which log the run is of, and why it ended in nothing if it did."""
+STATES = "*.state.pt"
+"""Of phases after their last epoch."""
 
 
 class CheckpointError(RerankerError):
@@ -42,6 +47,46 @@ def save_text(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def claim(run: Path, config: RunConfig, log_sha256: str | None) -> None:
+    """Make a directory the place of a run, or find that it is. A run that was refused, or came to no epoch,
+    makes way for another.
+
+    Args:
+        log_sha256: of the log, None where it is not known.
+
+    Raises:
+        CheckpointError: it holds a run with another configuration, or of another log.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if fault := _of_another(run, config, log_sha256):
+        if (run / SUMMARY).exists() or (any(run.glob(STATES)) and not (run / REFUSED).exists()):
+            raise CheckpointError(f"{run} holds a run {fault}; give another --run or remove it")
+        _clear(run)
+    (run / REFUSED).unlink(missing_ok=True)
+    save_text(run / CONFIG, config.model_dump_json(indent=2))
+    if log_sha256 is not None:
+        save_text(run / LOG_SHA256, log_sha256)
+
+
+def _of_another(run: Path, config: RunConfig, log_sha256: str | None) -> str | None:
+    """In what the run that is there is another one, if there is one and it is."""
+    if not (run / CONFIG).exists():
+        return None
+    if load_config(run) != config:
+        return "with another configuration"
+    known = (run / LOG_SHA256).read_text() if (run / LOG_SHA256).exists() else None
+    if known is not None and log_sha256 is not None and known != log_sha256:
+        return f"of {config.event_log} as it was before it changed, and a changed log is a new run"
+    return None
+
+
+def _clear(run: Path) -> None:
+    names = (CONFIG, LOG_SHA256, FEATURES, CATALOGUE, METRICS)
+    for path in (*run.glob(STATES), *(run / name for name in names)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run / BOARD, ignore_errors=True)
 
 
 def save_features(run: Path, features: FeatureAssembler) -> None:
@@ -67,15 +112,20 @@ def load_policy(run: Path, features: FeatureAssembler) -> Policy:
     return policy.eval()
 
 
+def has_evaluator(run: Path) -> bool:
+    """Whether the run has one that can be trusted."""
+    return (run / EVALUATOR_WEIGHTS).exists()
+
+
 def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
-    """The evaluator of a run, in eval mode. Raises CheckpointError when the run has not come to it."""
+    """The evaluator of a run that has one, in eval mode."""
     config = load_config(run).evaluator
     evaluator = build_evaluator(config, config.members, feature_sizes(features))
     evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR_WEIGHTS), weights_only=True))
     return evaluator.eval()
 
 
-def load_start(run: Path, config: RunConfig) -> tuple[FittedFeatures, Policy, ClickModel]:
+def load_start(run: Path, config: RunConfig) -> tuple[FittedFeatures, Policy, ClickModel | None]:
     """What a run of this configuration can start from instead of nothing.
 
     Raises:
@@ -91,7 +141,8 @@ def load_start(run: Path, config: RunConfig) -> tuple[FittedFeatures, Policy, Cl
         if ours != earlier:
             raise CheckpointError(f"{run}: its {name} is configured otherwise, so no run can start from it")
     features = load_features(run)
-    return features.fitted, load_policy(run, features), load_evaluator(run, features)
+    evaluator = load_evaluator(run, features) if has_evaluator(run) else None
+    return features.fitted, load_policy(run, features), evaluator
 
 
 def load_gate(run: Path) -> Calibration:

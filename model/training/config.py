@@ -4,7 +4,6 @@ Read from TOML; the run's checkpoint and the bundle carry it. The networks' choi
 `model.config`, those of the data in `model.data.config`.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +13,7 @@ from pydantic import Field, model_validator
 from bundle.features.schema import Frozen
 from model.config import EvaluatorNetworkConfig, NonNegative, PolicyConfig, Positive, Rate, Share
 from model.data.config import DataConfig
+from model.data.toml_file import read_toml, validated
 
 
 class PhaseConfig(Frozen):
@@ -124,18 +124,32 @@ class RunConfig(DataConfig):
         return self
 
     @property
-    def learns_from_evaluator(self) -> bool:
-        """Whether the policy follows the evaluator anywhere, so that it must be one to trust."""
-        return bool(self.imitation.epochs or self.expert_iteration.rounds or self.reinforcement.epochs)
+    def learns_from_evaluator(self) -> tuple[str, ...]:
+        """The phases in which the policy follows the evaluator, so that it must be one to trust."""
+        lengths = {
+            "imitation": self.imitation.epochs,
+            "expert_iteration": self.expert_iteration.rounds,
+            "reinforcement": self.reinforcement.epochs,
+        }
+        return tuple(phase for phase, length in lengths.items() if length)
+
+    def without_evaluator(self) -> "RunConfig":
+        """The same but for the phases that follow the evaluator.
+
+        Raises:
+            pydantic.ValidationError: no other is left.
+        """
+        none = {"imitation": {"epochs": 0}, "expert_iteration": {"rounds": 0}, "reinforcement": {"epochs": 0}}
+        return with_changes(self, none)
 
 
 def read_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
     """Read a TOML file, with some of its values replaced as in `with_changes`.
 
     Raises:
-        pydantic.ValidationError: a key is unknown or a value out of range; the message names it.
+        ConfigError: no such file, no TOML, a key is unknown or a value out of range; the message names it.
     """
-    return RunConfig.model_validate(_merged(tomllib.loads(path.read_text()), changes or {}))
+    return validated(RunConfig, _merged(read_toml(path), changes or {}), path)
 
 
 def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
@@ -145,7 +159,8 @@ def with_changes(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
 
 def _merged(values: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     merged = {
-        name: {**values.get(name, {}), **change} if isinstance(change, dict) else change
+        name: {**own, **change} if isinstance(change, dict) and isinstance(own, dict) else change
         for name, change in changes.items()
+        for own in [values.get(name, {})]
     }
     return {**values, **merged}

@@ -54,10 +54,7 @@ class EvaluatorReport(Frozen):
         if self.order_gain <= 0.0:
             faults.append(f"two orders of the same items look alike (gain {self.order_gain:.5f} nats)")
         if faults:
-            raise EvaluatorRejectedError(
-                f"the evaluator cannot be trusted as a reward: {'; '.join(faults)}. Ways out: more training "
-                "lists, better features, or no reinforcement ([reinforcement] epochs = 0)"
-            )
+            raise EvaluatorRejectedError(f"the evaluator cannot be trusted as a reward: {'; '.join(faults)}")
 
 
 @torch.no_grad()

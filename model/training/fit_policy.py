@@ -29,7 +29,7 @@ def fit_policy(
     run: Path,
     log: RunLog,
     policy: Policy,
-    evaluator: ClickModel,
+    evaluator: ClickModel | None,
     train: list[Example],
     held_out: list[Example],
     score: Score,
@@ -40,6 +40,7 @@ def fit_policy(
     from an initial ranker's order, or from an earlier run's weights, keeps these until an epoch beats them.
 
     Args:
+        evaluator: None if no phase learns from one.
         taught: what `search_teachers` gives, where it is already known.
         warm: the policy has an earlier run's weights.
 
@@ -54,6 +55,9 @@ def fit_policy(
     if config.supervised.epochs:
         best = max(scores.values(), default=None)
         scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score, best)
+    if evaluator is None:
+        assert not config.learns_from_evaluator
+        return scores
     if config.imitation.epochs:
         taught, best = taught or search_teachers(config, evaluator, train), max(scores.values(), default=None)
         scores["imitation"] = imitate(config, run, log, policy, taught, held_out, score, best)

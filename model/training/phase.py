@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from model.progress import console, progress
-from model.training.checkpoint import save_tensors
+from model.training.checkpoint import BOARD, METRICS, STATES, save_tensors
 from model.training.config import PhaseConfig
 from model.training.examples import Batch, Example, batch_indices, batches
 
@@ -25,10 +25,10 @@ class RunLog:
     """Every metric of a run: one line an epoch on the console, rows in metrics.csv, and TensorBoard."""
 
     def __init__(self, run: Path) -> None:
-        self._path = run / "metrics.csv"
+        self._path = run / METRICS
         if not self._path.exists():
             self._path.write_text("phase,epoch,metric,value\n")
-        self._board = SummaryWriter(str(run / "tensorboard"))
+        self._board = SummaryWriter(str(run / BOARD))
 
     def epoch(self, phase: str, epoch: int, metrics: Mapping[str, float], mark: str = "") -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -70,7 +70,7 @@ class Phase:
         """`passes` is the number of updates that each batch serves; over all updates the learning rate
         rises for a tenth of them, then falls to nothing."""
         self.name, self.module, self._train, self._settings = name, module, train, settings
-        self._state_path, self._log = run / f"{name}.state.pt", log
+        self._state_path, self._log = run / STATES.replace("*", name), log
         self._steps = len(batch_indices(train, settings.batch, torch.Generator(), settings.batch_candidates))
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

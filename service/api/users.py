@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from bundle.features.history import Interaction, UserContext
+from bundle.features.history import UserContext
 from service.api.access import ACCESS_ERRORS, needs
 from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
@@ -28,6 +28,7 @@ from service.bodies.users import (
     FeedbackResponse,
     IgnoredEvent,
     IgnoredReason,
+    interaction,
 )
 from service.context.store import Appended, is_anonymous
 from service.context.store import Event as StoreEvent
@@ -42,7 +43,7 @@ from service.errors import (
 )
 from service.observe.tracing import current
 from service.serving import decisions
-from service.serving.request_features import check_profile, undeclared_of_profile
+from service.serving.request_features import check_profile, check_told, undeclared_of_profile
 
 USERS = b"/v1/users/"
 
@@ -91,7 +92,9 @@ UserId = Annotated[str, Depends(_valid_user_id)]
     summary="Report what became of a recommendation",
     status_code=202,
     dependencies=[needs("feedback")],
-    responses=declared(*ACCESS_ERRORS, UnknownRecommendationError, *BODY_ERRORS, StoreUnavailableError),
+    responses=declared(
+        *ACCESS_ERRORS, UnknownRecommendationError, *BODY_ERRORS, UnavailableError, StoreUnavailableError
+    ),
     openapi_extra=request_body(FeedbackRequest),
 )
 async def feedback(request: Request) -> FeedbackResponse:
@@ -104,7 +107,7 @@ async def feedback(request: Request) -> FeedbackResponse:
     contexts = service_of(request).contexts
     body = parse(FeedbackRequest, await read_body(request))
     request_id = identify(request, body)
-    check_events(body, service_of(request).settings)
+    _check(request, body)
     if is_anonymous(body.recommendation_id):
         ignored: Ignored = dict.fromkeys(range(len(body.events)), "anonymous")
         _count(request, body.events, ignored)
@@ -126,17 +129,25 @@ async def feedback(request: Request) -> FeedbackResponse:
     summary="Report what a user did outside any list",
     status_code=202,
     dependencies=[needs("feedback")],
-    responses=declared(*ACCESS_ERRORS, *BODY_ERRORS, StoreUnavailableError),
+    responses=declared(*ACCESS_ERRORS, *BODY_ERRORS, UnavailableError, StoreUnavailableError),
     openapi_extra=request_body(EventsRequest),
 )
 async def events(request: Request, user_id: UserId) -> EventsResponse:
     """Add events to the history of a user, known or not, with the guarantees of `/v1/feedback`."""
     body = parse(EventsRequest, await read_body(request))
     request_id = identify(request, body)
-    check_events(body, service_of(request).settings)
+    _check(request, body)
     ignored = await _apply(request, body.events, partial(service_of(request).contexts.add, user_id))
     applied = len(body.events) - len(ignored)
     return EventsResponse(request_id=request_id, applied=applied, ignored=_told(ignored))
+
+
+def _check(request: Request, body: FeedbackRequest | EventsRequest) -> None:
+    """Raises: InvalidRequestError."""
+    service = service_of(request)
+    check_events(body, service.settings)
+    if any(event.features for event in body.events):
+        check_told(service.models.get().model.features, "events", body.events)
 
 
 Ignored = dict[int, IgnoredReason]
@@ -158,7 +169,7 @@ async def _apply(
     ignored: Ignored = {n: "unknown_type" for n, event in enumerate(events) if event.type not in types}
     counting = [index for index in range(len(events)) if index not in ignored]
     known = [
-        StoreEvent(_interaction(events[index], received_at), events[index].event_id) for index in counting
+        StoreEvent(interaction(events[index], received_at), events[index].event_id) for index in counting
     ]
     appended = await append(known)
     if appended.applied:
@@ -208,9 +219,10 @@ async def put_context(request: Request, response: Response, user_id: UserId) -> 
     check_context(body, service.settings)
     features = service.models.get().model.features
     check_profile(features, body.profile)
+    check_told(features, "history", body.history)
     if ignored := undeclared_of_profile(features, body.profile)[: service.settings.max_ignored_fields]:
         response.headers["x-ignored-fields"] = ",".join(quote(f"profile.{name}") for name in ignored)
-    history = tuple(_interaction(event) for event in body.history[-service.settings.max_history :])
+    history = tuple(interaction(event) for event in body.history[-service.settings.max_history :])
     await service.contexts.replace(user_id, UserContext(body.profile, history))
 
 
@@ -225,7 +237,15 @@ async def get_context(request: Request, user_id: UserId) -> ContextBody:
     known = await service_of(request).contexts.read(user_id)
     if known is None:
         raise NotFoundError("nothing is known of this user")
-    history = [Event(item_id=e.item_id, type=e.type, timestamp=e.timestamp) for e in known.history]
+    history = [
+        Event(
+            item_id=event.item_id,
+            type=event.type,
+            timestamp=event.timestamp,
+            features=None if event.features is None else dict(event.features),
+        )
+        for event in known.history
+    ]
     return ContextBody(profile=dict(known.profile), history=history)
 
 
@@ -246,7 +266,3 @@ async def delete_context(request: Request, user_id: UserId) -> None:
     await service.contexts.forget(user_id)
     if service.decision_log is not None:
         await service.decision_log.forget(user_id)
-
-
-def _interaction(event: Event, received_at: float | None = None) -> Interaction:
-    return Interaction(event.item_id, event.type, received_at if event.timestamp is None else event.timestamp)

@@ -62,7 +62,7 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     yield from _feature_faults("context", request.context, settings)
     timestamp = request.context.get("timestamp")
     if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= MAX_TIMESTAMP):
-        yield Fault("context.timestamp", f"expected unix seconds, 0 to {MAX_TIMESTAMP:.0e}")
+        yield Fault("context.timestamp", f"expected unix time, 0 to {MAX_TIMESTAMP:.0e}")
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield Fault("reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}")
     if request.reasoning is not None and (lookahead := request.reasoning.lookahead or 0):
@@ -165,10 +165,23 @@ def _matrix_name_faults(names: Sequence[str], settings: Settings) -> Faults:
 
 
 def _event_faults(field: str, events: Sequence[Event], settings: Settings) -> Faults:
+    for index, event in enumerate(events):
+        if event.features:
+            yield from _told_faults(f"{field}.{index}.features", event.features, settings)
     if max((len(event.item_id) for event in events), default=0) <= settings.max_id_length:
         return  # nor is any empty, which their type sees to
     for index, event in enumerate(events):
         yield from _id_faults(f"{field}.{index}.item_id", event.item_id, settings)
+
+
+def _told_faults(field: str, features: Features, settings: Settings) -> Faults:
+    """Of features that come with an event, and are kept with it."""
+    yield from _feature_faults(field, features, settings)
+    if (
+        len(features) <= settings.max_features
+        and (size := len(encode_profile(features))) > settings.max_event_bytes
+    ):
+        yield Fault(field, f"at most {settings.max_event_bytes} bytes, got {size}")
 
 
 def _item_id_faults(ids: Sequence[str], settings: Settings) -> Faults:

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from bundle.timestamps import LARGEST
+
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -31,12 +33,11 @@ Values = Annotated[
 FeatureValue = Integer | Float | str | Values | None
 Features = dict[str, FeatureValue]
 
-MAX_TIMESTAMP = 1e11
-"""The largest timestamp, in unix seconds. Milliseconds sent by mistake are larger."""
+MAX_TIMESTAMP = LARGEST
+"""The largest timestamp, in nanoseconds. What unit one is in is told by its size."""
 
-Timestamp = Annotated[
-    float, Field(ge=0, le=MAX_TIMESTAMP, description="Unix seconds.", examples=[1700000000])
-]
+TIME = "Unix seconds; milliseconds, microseconds and nanoseconds are told by their size."
+Timestamp = Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, description=TIME, examples=[1700000000])]
 
 REQUEST_ID_PATTERN = r"^[\x21-\x7e]{1,128}$"
 """A request id, in a body or a header: printable ASCII without spaces."""

@@ -98,7 +98,7 @@ class RerankRequest(IdentifiedBody):
     context: Features = Field(
         default_factory=dict,
         description="Features of the request. `timestamp` is reserved for the time of the request in unix "
-        "seconds, from which ages are counted back; now if absent.",
+        "seconds, or a smaller unit, from which ages are counted back; now if absent.",
     )
     top_n: Positive | None = Field(
         None,

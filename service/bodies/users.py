@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bodies.common import Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
+from bundle.features.history import Interaction
+from bundle.timestamps import unix_seconds
+from service.bodies.common import TIME, Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
 
 IgnoredReason = Literal["anonymous", "duplicate", "not_in_list", "unknown_type"]
 
@@ -17,6 +19,15 @@ class Event(Body):
     item_id: Id
     type: EventType
     timestamp: Timestamp | None = None
+    features: Features | None = Field(
+        None, description="Raw features of an item that the model may lack. Of one that it has its own count."
+    )
+
+
+def interaction(event: Event, received_at: float | None = None) -> Interaction:
+    """What is kept of an event. `received_at` in unix seconds, for one that says no time."""
+    at = received_at if event.timestamp is None else unix_seconds(event.timestamp)
+    return Interaction(event.item_id, event.type, at, event.features or None)
 
 
 class ContextBody(Body):
@@ -46,7 +57,7 @@ class FeedbackEvent(Event):
     position: Natural | None = Field(
         None, description="Where the item was shown, from 0. Validated, but not stored in the user's history."
     )
-    timestamp: Timestamp | None = Field(None, description="Unix seconds. The time of receipt if absent.")
+    timestamp: Timestamp | None = Field(None, description=f"{TIME} The time of receipt if absent.")
     event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="Makes it safe to send the event again: it counts once for its user."
     )

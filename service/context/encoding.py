@@ -1,4 +1,5 @@
-"""A user's context as bytes: lines of JSON, the profile first, then an `[item_id, type, timestamp]` an event.
+"""A user's context as bytes: lines of JSON, the profile first, then an `[item_id, type, timestamp]` an event,
+and its item's features behind them if there are any.
 
 JSON holds no line feed, so that whoever adds or drops events, a script in Redis too, need not read them.
 """
@@ -11,11 +12,22 @@ import msgspec
 from bundle.features.history import Interaction, UserContext
 from service.context.store import StoreLimits
 
-_Profile = dict[str, int | float | str | list[str | int | float] | None]
+_Features = dict[str, int | float | str | list[str | int | float] | None]
+
+
+class _Told(msgspec.Struct, array_like=True, frozen=True):
+    """An event that may have features."""
+
+    item_id: str
+    type: str
+    timestamp: float | None
+    features: _Features | None = None
+
 
 encode = msgspec.json.Encoder().encode
-_profile = msgspec.json.Decoder(_Profile).decode
+_profile = msgspec.json.Decoder(_Features).decode
 _events = msgspec.json.Decoder(list[tuple[str, str, float | None]]).decode
+_told = msgspec.json.Decoder(list[_Told]).decode
 
 
 def encode_profile(profile: Mapping[str, Any]) -> bytes:
@@ -23,7 +35,8 @@ def encode_profile(profile: Mapping[str, Any]) -> bytes:
 
 
 def encode_event(event: Interaction) -> bytes:
-    return encode((event.item_id, event.type, event.timestamp))
+    known = event.item_id, event.type, event.timestamp
+    return encode((*known, dict(event.features)) if event.features else known)
 
 
 def encode_context(context: UserContext) -> bytes:
@@ -33,7 +46,13 @@ def encode_context(context: UserContext) -> bytes:
 def decode_context(value: bytes) -> UserContext:
     """Raises: ValueError: it is none."""
     profile, *events = value.split(b"\n")
-    history = tuple(Interaction(*event) for event in _events(b"[" + b",".join(events) + b"]"))
+    lines = b"[" + b",".join(events) + b"]"
+    try:
+        history = tuple(Interaction(*event) for event in _events(lines))
+    except msgspec.ValidationError:  # few have features, and without any it is quicker
+        history = tuple(
+            Interaction(one.item_id, one.type, one.timestamp, one.features) for one in _told(lines)
+        )
     return UserContext(_profile(profile), history)
 
 

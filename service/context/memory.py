@@ -6,7 +6,7 @@ and time.
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from sys import getsizeof
@@ -170,7 +170,18 @@ def _size(user_id: str, context: UserContext) -> int:
 
 
 def _size_of_events(events: Iterable[Interaction]) -> int:
-    return sum(getsizeof(event) + 56 + getsizeof(event.item_id) + getsizeof(event.type) for event in events)
+    return sum(
+        getsizeof(event)
+        + 56
+        + getsizeof(event.item_id)
+        + getsizeof(event.type)
+        + _size_of_features(event.features)
+        for event in events
+    )
+
+
+def _size_of_features(features: Mapping[str, Any] | None) -> int:
+    return getsizeof(features) + sum(map(_size_of_value, (*features, *features.values()))) if features else 0
 
 
 def _size_of_value(value: Any) -> int:

@@ -228,8 +228,31 @@ class RedisContextStore:
         return await self._context(user_id, found)
 
     async def replace(self, user_id: str, context: UserContext) -> None:
+        await self._command(*self._set(user_id, context))
+
+    async def fill(self, people: Sequence[tuple[str, UserContext]], replace: bool = False) -> int:
+        """Put the contexts of many people there in one round trip.
+
+        Args:
+            replace: what is known already, too; else it stays as it is.
+
+        Returns:
+            Of how many people.
+
+        Raises:
+            StoreUnavailableError: some may be there, others not.
+        """
+        only_new = () if replace else ("NX",)
+        commands = [(*self._set(user_id, context), *only_new) for user_id, context in people]
+        answers = await self._wire.exchange(lambda: self._ask(*commands))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise StoreUnavailableError("Redis refused a command") from answer
+        return sum(answer is not None for answer in answers)
+
+    def _set(self, user_id: str, context: UserContext) -> Command:
         kept = encode_context(UserContext(context.profile, newest(context.history, self._limits)))
-        await self._command("SET", self._user(user_id, "context"), kept, "PX", self._context_ttl_ms)
+        return "SET", self._user(user_id, "context"), kept, "PX", self._context_ttl_ms
 
     async def forget(self, user_id: str) -> None:
         await self._command("DEL", *(self._user(user_id, part) for part in ("context", "token", "events")))

@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import pack, unpack
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 from zlib import crc32
 
 from bundle.features.history import Interaction, UserContext
+from service.settings import Settings
 
 Fault = Literal["corrupt", "too_large", "refused_write"]
 """What may be wrong with what is kept of one user: it cannot be read, or is beyond the bounds, and is as good
@@ -42,6 +43,10 @@ class StoreLimits(NamedTuple):
     max_profile_bytes: int = 32_768
     max_event_ids: int = 1000
     max_listed_items: int = 500
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(**{name: getattr(settings, name) for name in cls._fields})
 
 
 IgnoredReason = Literal["duplicate", "not_in_list"]

@@ -81,6 +81,7 @@ def decision(
         profile=dict(user.profile),
         # As they are they would be encoded half as fast.
         history=tuple([Seen(one.item_id, one.type, one.timestamp) for one in user.history]),
+        told={one.item_id: dict(one.features) for one in user.history if one.features},
         probability=tuple([position.probability for position in positions]),
         propensity=tuple([position.propensity for position in positions]),
         reasoning_tokens=tuple([position.reasoning_tokens for position in positions]),

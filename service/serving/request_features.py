@@ -19,8 +19,10 @@ from bundle.features.assembly import Candidates, FeatureAssembler, Unknown
 from bundle.features.catalogue import UNKNOWN
 from bundle.features.fitting import Matrix, RecordEncoder
 from bundle.features.history import UserContext
+from bundle.timestamps import unix_seconds
 from service.bodies.common import Features
 from service.bodies.rerank import IgnoredReason, Item, RerankRequest
+from service.bodies.users import Event
 from service.errors import Fault, InvalidRequestError
 
 logger = logging.getLogger(__name__)
@@ -138,8 +140,8 @@ def assemble(
 
     `now`, in unix seconds, is the time of a request that does not say its own.
 
-    A stored profile that does not fit the model (it may have been written for another one) is left out:
-    it is no fault of this caller.
+    Where a stored profile, or features of stored events, do not fit the model (they may have been written
+    for another one), both are left out: it is no fault of this caller.
 
     Raises:
         InvalidRequestError: a feature is not of its declared kind, or numbers are beyond float32.
@@ -157,8 +159,8 @@ def assemble(
             faults = _request_faults(assembler, request, selection.candidates, timestamp)
             if (first := next(faults, None)) is not None:
                 raise InvalidRequestError(chain([first], faults)) from None
-            logger.warning("a stored profile does not fit the model and was left out")
-            arrays = assembler.request(listed, UserContext({}, user.history), request.context, timestamp)
+            logger.warning("what is stored of a user does not fit the model, and only ids of items counted")
+            arrays = assembler.request(listed, user.without_features(), request.context, timestamp)
     if listed.features is None and listed.matrix is None and not (user.profile or request.context):
         return arrays  # what comes from the catalogue alone is finite
     if not (np.isfinite(arrays["candidate_numeric"]).all() and np.isfinite(arrays["user_numeric"]).all()):
@@ -193,9 +195,16 @@ def check_profile(assembler: FeatureAssembler, profile: Features) -> None:
         raise InvalidRequestError(faults)
 
 
+def check_told(assembler: FeatureAssembler, field: str, events: Sequence[Event]) -> None:
+    """Raises: InvalidRequestError: a feature that came with an event is not of its declared kind."""
+    told = [(f"{field}.{index}.features", one.features) for index, one in enumerate(events) if one.features]
+    if told and (faults := list(_record_faults(assembler.catalogue.encoder, told, time()))):
+        raise InvalidRequestError(faults)
+
+
 def _timestamp(context: Mapping[str, Any], now: float) -> float:
     timestamp = context.get("timestamp")
-    return now if timestamp is None else float(timestamp)
+    return now if timestamp is None else unix_seconds(float(timestamp))
 
 
 def _request_faults(

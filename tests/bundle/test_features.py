@@ -203,6 +203,38 @@ def test_unknown_values_and_items_of_the_history_are_passed_over() -> None:
     assert stranger["candidate_tokens"][0, -1] == 0
 
 
+def test_an_unknown_item_of_the_history_counts_by_the_features_that_came_with_it() -> None:
+    features = assembler(item_ctr=False)  # rates are the catalogue's alone
+
+    def history(item_id: str, told: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        user = UserContext(
+            history=(Interaction("b", "click"), Interaction(item_id, "impression", None, told))
+        )
+        arrays = features.request(Candidates(["c"]), user, {}, 0.0)
+        return arrays["history_numeric"], arrays["history_tokens"], arrays["candidate_numeric"]
+
+    for known, told in zip(history("a", None), history("new", ITEMS["a"]), strict=True):
+        np.testing.assert_array_equal(known, told)
+    for known, told in zip(history("a", None), history("a", {"price": 99.0}), strict=True):
+        np.testing.assert_array_equal(known, told, err_msg="the catalogue's own go first")
+    assert len(history("new", {})[0]) == 1
+    with pytest.raises(ValueError, match="'price': expected a number"):
+        history("new", {"price": "dear"})
+
+
+def test_vectors_of_the_history_count_no_more_than_the_catalogues() -> None:
+    vector = FeatureSchema.model_validate(
+        {"fields": [{"name": "v", "kind": "vector", "size": 2, "affinity": True}], "item_ctr": False}
+    )
+    items = {"a": {"v": [1.0, -2.0]}, "b": {"v": [3.0, 0.0]}}
+    fitted = fit(vector, items.values(), [], [], timestamp=0.0, clicks=0, impressions=1)
+    features = FeatureAssembler(fitted, Catalogue.build(fitted, items, {}))
+    user = UserContext(history=(Interaction("new", "click", None, {"v": [9e18, -9e18]}),))
+    arrays = features.request(Candidates(["a", "b"]), user, {}, 0.0)
+    assert arrays["history_numeric"].tolist() == [[3.0, -2.0]]
+    assert np.isfinite(arrays["candidate_numeric"]).all()
+
+
 def test_fields_with_unknown_values_are_told() -> None:
     unknown = Unknown(set(), set())
     sent = [{"colour": "green", "price": 1.0}, {"genres": ["x", "opera"]}]
@@ -246,6 +278,21 @@ def test_out_of_fold_counts_leave_the_catalogue_as_it_is() -> None:
     assert less.clicks.tolist() == [5, 1, 0, 0]
     assert less.impressions.tolist() == [8, 10, 0, 0]
     assert catalogue.clicks.tolist() == [6, 1, 0, 0]
+
+
+def test_a_catalogue_that_grew_is_as_one_that_was_built_whole() -> None:
+    fitted = assembler().fitted
+    known = {"a": ITEMS["a"], "b": {**ITEMS["b"], "price": 9.0, "born": 5.0}}
+    grown = Catalogue.build(fitted, known, {"a": (4, 6), "b": (1, 10)}).extended(
+        {"c": ITEMS["c"], "b": {"price": ITEMS["b"]["price"], "born": ITEMS["b"]["born"]}}, {"a": (2, 4)}
+    )
+    whole = Catalogue.build(fitted, ITEMS, COUNTS)
+    assert grown.ids == whole.ids
+    for name in ("numbers", "tokens", "born", "clicks", "impressions"):
+        np.testing.assert_array_equal(getattr(grown, name), getattr(whole, name), err_msg=name)
+    assert grown.rows(["c", "nobody"]).tolist() == [2, UNKNOWN]
+    with pytest.raises(ValueError, match="'price': expected a number"):
+        grown.extended({"d": {"price": "dear"}}, {})
 
 
 def test_the_catalogue_and_the_fitted_features_survive_storage(tmp_path: Any) -> None:

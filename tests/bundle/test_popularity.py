@@ -52,6 +52,12 @@ def test_after_the_last_event_counts_stay() -> None:
     assert [row[:2] for row in read(5000)] == [[2, 3], [0, 0], [0, 1], [0, 0]]
 
 
+def test_events_are_added_in_their_order() -> None:
+    grown = PastEvents.build(2, EVENTS[:2]).extended(3, EVENTS[2:])
+    for name in ("offsets", "times", "totals"):
+        np.testing.assert_array_equal(getattr(grown, name), getattr(PAST, name), err_msg=name)
+
+
 def assembler() -> FeatureAssembler:
     lists = [(day * DAY_S, PAST.read(SCHEMA.past, np.arange(3), day * DAY_S)) for day in (4.0, 18.0)]
     items = {name: {"price": price} for name, price in (("a", 1.0), ("b", 2.0), ("c", 3.0))}

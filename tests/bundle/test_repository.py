@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bundle.manifest import MANIFEST, BundleError
-from bundle.repository import CURRENT, Repository, locate, main, point, publish, versions
+from bundle.repository import CURRENT, Repository, locate, main, marked, point, publish, versions
 
 
 def written(folder: Path) -> Path:
@@ -84,3 +84,9 @@ def test_the_command_tells_and_moves_the_current_version(
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["1"], ["2", "(current)"]]
     with pytest.raises(SystemExit, match="no version 9"):
         main([str(films), "--current", "9"])
+
+
+def test_a_version_tells_the_last_change_of_each_kind() -> None:
+    assert marked("7", "h", "0.4") == "7+h0.4"
+    assert marked("7+h0.4+c1f", "h", "0.5a2") == "7+c1f+h0.5a2"
+    assert marked("7+h0.5a2+c1f", "c", "2e") == "7+h0.5a2+c2e"

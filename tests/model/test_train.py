@@ -8,6 +8,7 @@ import torch
 from small_run import small_config
 
 from model import train
+from model.data.findings import EventLogError
 from model.data.location import DataUnavailableError
 from model.evaluator import EvaluatorEnsemble
 from model.training import expert_iteration, phase
@@ -145,8 +146,19 @@ def test_a_base_score_wants_lists_that_came_with_scores(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(event) + "\n" for event in events))
     config = small_config(dataset="event_log", event_log=log, policy={"base_score": True})
-    with pytest.raises(ValueError, match="no training list came with scores"):
+    with pytest.raises(EventLogError, match="initial_score: no list has scores"):
         train.train(config, tmp_path / "run")
+
+
+def test_quick_shortens_what_is_there_and_adds_nothing() -> None:
+    simulated = train.quick(small_config(supervised={"epochs": 0}, reinforcement={"epochs": 0}))
+    assert (simulated.supervised.epochs, simulated.reinforcement.epochs) == (0, 0)
+    assert (simulated.training_lists, simulated.evaluator.members) == (2000, 1)
+    assert not simulated.evaluator.context
+    assert (simulated.imitation.epochs, simulated.expert_iteration.rounds) == (1, 1)
+    shorter = train.quick(small_config(training_lists=100, reinforcement={"epochs": 9}))
+    assert (shorter.training_lists, shorter.reinforcement.epochs) == (100, 1)
+    assert shorter.features == simulated.features
 
 
 AGAIN = {

@@ -125,6 +125,15 @@ async def test_events_are_appended_in_order_and_seen_at_once(open_store: Stores)
     assert await context(store, "u") == UserContext(KNOWN.profile, (*KNOWN.history, *added))
 
 
+async def test_an_event_keeps_the_features_of_its_item(open_store: Stores) -> None:
+    store = open_store()
+    told = Interaction("new", "click", 5.0, {"price": 3.5, "genres": ["drama"], "embedding": [1.0, 2.0]})
+    await store.replace("u", UserContext({"a": 1}, (Interaction("i1", "click", 4.0),)))
+    await store.add("u", events(told, Interaction("i2", "click")))
+    known = await context(store, "u")
+    assert known == UserContext({"a": 1}, (Interaction("i1", "click", 4.0), told, Interaction("i2", "click")))
+
+
 async def test_events_of_a_stranger_make_a_context(open_store: Stores) -> None:
     store = open_store()
     await store.append(await recommended(store, "u"), events(*clicks("i1")))

@@ -12,7 +12,7 @@ from faulty_runners import Failing, put_runner
 from rerank_client import Serve
 
 from bundle.features.assembly import Candidates
-from bundle.features.history import UserContext
+from bundle.features.history import Interaction, UserContext
 from decisions.files import listed
 from decisions.lines import Decision, Feedback, Forgotten, Line, decode
 from decisions.pseudonyms import pseudonym
@@ -69,6 +69,7 @@ async def test_what_the_model_saw_can_be_made_again(serve: Serve, bundle: Path, 
     async with serve(decision_log=str(tmp_path)) as client:
         reasoning = {"entropy_threshold": 0.2, "max_tokens": 1}
         events = [{"item_id": "i4", "type": "click"}, {"item_id": "i7", "type": "impression"}]
+        events.append({"item_id": "new", "type": "click", "features": {"price": 3.5}})
         await client.put("/v1/users/u1/context", json={"profile": {}, "history": events})
         await client.rerank(ITEMS, user_id="u1", top_n=6, reasoning=reasoning)
     (line,) = lines(tmp_path)
@@ -79,7 +80,11 @@ async def test_what_the_model_saw_can_be_made_again(serve: Serve, bundle: Path, 
     nan = float("nan")
     scores = [nan if item.score is None else item.score for item in line.items]
     candidates = Candidates(ids, sent, scores, None, None)
-    inputs = model.features.request(candidates, UserContext({}, line.history), line.context, line.at)
+    history = tuple(
+        Interaction(one.item_id, one.type, None, line.told.get(one.item_id)) for one in line.history
+    )
+    inputs = model.features.request(candidates, UserContext({}, history), line.context, line.at)
+    assert len(inputs["history_numeric"]) == 3
     controls = Controls.default(model.manifest, 6)
     changed = {name: getattr(controls, name) for name in controls.__slots__} | line.controls
     (slate,) = model.generate([inputs], [Controls(**changed)])

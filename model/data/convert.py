@@ -1,0 +1,278 @@
+"""Tables as a log: rows of items that were shown become lists, rows of items and users lines of their own.
+
+What the columns are is said in a mapping file (`model.data.mapping`). A row that cannot be read is left out
+and counted, and too many of them refuse the whole, as in a log.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundle.features.fitting import as_token
+from model.data.findings import Effect, Findings
+from model.data.log_lines import open_for_writing
+from model.data.mapping import Impressions, Interactions, Mapping, Records
+from model.data.raw_table import RawTable, instant, split
+from model.data.toml_file import read_toml, validated
+
+TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y"})
+FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+
+
+@dataclass(slots=True)
+class Shown:
+    """An item in a list. `outcomes` are types of interactions."""
+
+    position: float
+    item: str
+    score: float | None
+    features: dict[str, Any]
+    outcomes: list[str]
+
+
+@dataclass(slots=True)
+class Listed:
+    """Rows that are one list; `timestamp` is the first's."""
+
+    id: str
+    user: str | None
+    timestamp: float
+    context: dict[str, Any]
+    shown: list[Shown] = field(default_factory=list)
+
+
+class Converted:
+    """How many events were written, and what is wrong with the tables."""
+
+    def __init__(self, counts: dict[str, int], found: Findings) -> None:
+        self._counts, self._found = counts, found
+
+    def __str__(self) -> str:
+        written = ", ".join(f"{count:,} {name}" for name, count in self._counts.items())
+        return "\n".join([written, *(f"  {self._found.told(finding)}" for finding in self._found)])
+
+
+def convert(mapping_file: Path, out: Path) -> Converted:
+    """Write the log of a mapping file's tables.
+
+    Raises:
+        ConfigError: the mapping is wrong, or names a column that is not there.
+        DataUnavailableError: a table is not there.
+        EventLogError: too many rows cannot be read; nothing is written.
+    """
+    mapping = validated(Mapping, read_toml(mapping_file), mapping_file)
+    found, partial = Findings(), out.with_name(f".part-{out.name}")
+    tables = _Tables(mapping, mapping_file.parent, found)
+    counts = dict.fromkeys(("items", "users", "rankings", "interactions"), 0)
+    try:
+        with open_for_writing(partial) as file:
+            for event in tables.events():
+                counts[f"{event['event']}s"] += 1
+                file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+        found.refuse()
+        partial.replace(out)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    return Converted(counts, found)
+
+
+class _Tables:
+    """The tables of a mapping, checked to have its columns before anything is read."""
+
+    def __init__(self, mapping: Mapping, directory: Path, found: Findings) -> None:
+        self._mapping, self._found = mapping, found
+        self._impressions = RawTable(directory, mapping.impressions.file, found, "impressions")
+        self._impressions.check(mapping.impressions.columns)
+        self._interactions = None
+        if mapping.interactions is not None:
+            self._interactions = RawTable(directory, mapping.interactions.file, found, "interactions")
+            self._interactions.check(mapping.interactions.columns)
+        self._records: list[tuple[str, Records, RawTable, list[str]]] = []
+        for kind, records in (("item", mapping.items), ("user", mapping.users)):
+            if records is not None:
+                table = RawTable(directory, records.file, found, f"{kind}s")
+                names = list(records.fields or [name for name in table.columns if name != records.id])
+                table.check([records.id, *names, *records.lists])
+                self._records.append((kind, records, table, names))
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        for kind, records, table, names in self._records:
+            yield from self._described(kind, records, table, names)
+        impressions = self._mapping.impressions
+        lists = self._by_id(impressions) if impressions.list else self._by_gap(impressions)
+        for listed in sorted(lists, key=lambda listed: listed.timestamp):
+            yield _ranking(listed)
+            for shown in listed.shown:
+                for kind in shown.outcomes:
+                    yield {"event": "interaction", "ranking": listed.id, "item": shown.item, "type": kind}
+        if self._interactions is not None and self._mapping.interactions is not None:
+            yield from self._done(self._mapping.interactions, self._interactions)
+
+    def _described(
+        self, kind: str, records: Records, table: RawTable, names: list[str]
+    ) -> Iterator[dict[str, Any]]:
+        typed = [name for name in names if name not in records.lists]
+        for where, row in table.rows([records.id, *names], typed):
+            if row[records.id] is None:
+                self._leave_out("row without an id", table, where, f"no `{records.id}`")
+                continue
+            values = {
+                name: split(value, records.lists[name]) if name in records.lists else value
+                for name, value in row.items()
+                if name != records.id and value is not None
+            }
+            yield {"event": kind, kind: as_token(row[records.id]), "fields": _fields(values)}
+
+    def _rows(self, mapping: Impressions) -> Iterator[tuple[str, str | None, Listed, Shown]]:
+        """Where each row stands, its list if it says so, and the row as a list of one item."""
+        typed = [*mapping.context, *mapping.features]
+        for where, row in self._impressions.rows(mapping.columns, typed):
+            try:
+                shown = Shown(
+                    position=float("nan") if mapping.position is None else _number(row, mapping.position),
+                    item=_text(row, mapping.item),
+                    score=None
+                    if not mapping.score or row[mapping.score] is None
+                    else _number(row, mapping.score),
+                    features=_some(row, mapping.features),
+                    outcomes=[kind for column, kind in mapping.outcomes.items() if _true(row, column)],
+                )
+                user = row[mapping.user] if mapping.user else None
+                listed = Listed(
+                    id="",
+                    user=None if user is None else as_token(user),
+                    timestamp=_instant(row, mapping.timestamp),
+                    context=_some(row, mapping.context),
+                )
+                list_id = _text(row, mapping.list) if mapping.list else None
+            except ValueError as error:
+                self._leave_out("row that cannot be read", self._impressions, where, str(error))
+                continue
+            yield where, list_id, listed, shown
+
+    def _by_id(self, mapping: Impressions) -> list[Listed]:
+        """Lists by their id; the earliest row says when."""
+        lists: dict[str, Listed] = {}
+        for where, list_id, row, shown in self._rows(mapping):
+            assert list_id is not None
+            listed = lists.setdefault(list_id, row)
+            listed.id = list_id
+            if listed.user != row.user:
+                message = f"list {list_id!r} is of user {listed.user!r}, and here of {row.user!r}"
+                self._leave_out("list of two users", self._impressions, where, message)
+                continue
+            listed.timestamp = min(listed.timestamp, row.timestamp)
+            if mapping.position is None:
+                shown.position = len(listed.shown)
+            listed.shown.append(shown)
+        for listed in lists.values():
+            listed.shown.sort(key=lambda shown: shown.position)
+        return list(lists.values())
+
+    def _by_gap(self, mapping: Impressions) -> Iterator[Listed]:
+        """Lists of what a user was shown in one go."""
+        by_user: dict[str, list[tuple[float, Listed, Shown]]] = {}
+        for where, _, row, shown in self._rows(mapping):
+            if row.user is None:
+                message = "no user, so it cannot be told which rows are a list: name the column `list`"
+                self._leave_out("row of nobody", self._impressions, where, message)
+            else:
+                by_user.setdefault(row.user, []).append((row.timestamp, row, shown))
+        for user, rows in by_user.items():
+            rows.sort(key=lambda row: row[0])
+            current, latest, number = None, 0.0, 0
+            items: dict[str, Shown] = {}
+            for timestamp, row, shown in rows:
+                goes_on = current is not None and timestamp - latest < mapping.gap_s
+                if current is None or not goes_on or len(current.shown) >= mapping.max_items:
+                    if current is not None:
+                        yield current
+                    current, items, number = row, {}, number + 1
+                    current.id = f"{user}-{number}"
+                latest = timestamp
+                if shown.item in items:
+                    known = items[shown.item]
+                    known.outcomes += [kind for kind in shown.outcomes if kind not in known.outcomes]
+                else:
+                    items[shown.item] = shown
+                    current.shown.append(shown)
+            if current is not None:
+                yield current
+
+    def _done(self, mapping: Interactions, table: RawTable) -> Iterator[dict[str, Any]]:
+        for where, row in table.rows(mapping.columns):
+            try:
+                event: dict[str, Any] = {
+                    "event": "interaction",
+                    "ranking": _text(row, mapping.list),
+                    "item": _text(row, mapping.item),
+                    "type": _text(row, mapping.type_column) if mapping.type_column else mapping.type,
+                }
+                if mapping.timestamp and row[mapping.timestamp] is not None:
+                    event["timestamp"] = _instant(row, mapping.timestamp)
+            except ValueError as error:
+                self._leave_out("row that cannot be read", table, where, str(error))
+                continue
+            yield event
+
+    def _leave_out(self, kind: str, table: RawTable, where: str, message: str) -> None:
+        self._found.add(kind, Effect.LEFT_OUT, table.rows_of, where, message, about=table.rows_of)
+
+
+def _ranking(listed: Listed) -> dict[str, Any]:
+    items = [
+        {
+            "id": shown.item,
+            "fields": _fields(
+                shown.features if shown.score is None else {**shown.features, "relevancy": shown.score}
+            ),
+        }
+        for shown in listed.shown
+    ]
+    return {
+        "event": "ranking",
+        "id": listed.id,
+        "user": listed.user,
+        "timestamp": listed.timestamp,
+        "items": items,
+        "fields": _fields(listed.context),
+    }
+
+
+def _fields(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _some(row: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+    return {name: row[name] for name in columns if row[name] is not None}
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    if row[column] is None:
+        raise ValueError(f"no `{column}`")
+    return as_token(row[column])
+
+
+def _number(row: dict[str, Any], column: str) -> float:
+    try:
+        return float(_text(row, column))
+    except ValueError:
+        raise ValueError(f"`{column}`: expected a number, got {row[column]!r}") from None
+
+
+def _instant(row: dict[str, Any], column: str) -> float:
+    try:
+        return instant(row[column])
+    except ValueError as error:
+        raise ValueError(f"`{column}`: {error}") from None
+
+
+def _true(row: dict[str, Any], column: str) -> bool:
+    value = "" if row[column] is None else str(row[column]).lower()
+    if value not in TRUE | FALSE:
+        raise ValueError(f"`{column}`: expected 0 or 1, got {row[column]!r}")
+    return value in TRUE

@@ -1,0 +1,242 @@
+"""A configuration for a log, by what its fields look like: kinds, vocabularies, ids, ages, embeddings.
+
+It is a place to begin at: what was guessed, and from what, stands beside each field.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.features.fitting import as_token
+from bundle.features.schema import Scope
+from bundle.timestamps import read_time
+from model.data.coverage import Fields, slates_of
+from model.data.declared_fields import is_number, separator
+from model.data.event_log import dataset_of
+from model.data.findings import Findings
+from model.data.log_events import EARLIEST_S
+from model.data.log_lines import read_values
+from model.data.slate import Dataset
+
+RECENT_S = (3e8, 2.5e9)
+"""1979 to 2049: whole numbers that are nearly all in it, in any unit, look like times."""
+
+FEW = 20
+"""Different whole numbers that may be names of something."""
+
+SKEWED = 20.0
+"""Largest number over the median, from which on a logarithm is taken."""
+
+LONG_TEXT = 40
+"""Characters in the mean: what is longer is prose, of which the length is read."""
+
+RARE = 1_000
+"""Records from which on values that only a few have are left to the unknown."""
+
+SEEN_ONLY = ("impression", "view", "show", "exposure", "hover")
+"""Interaction types that say that something was seen, not that it was liked."""
+
+TIME_NAME = re.compile(r"date|time|_at$|^at$|born|birth|created|released|published", re.IGNORECASE)
+ID_NAME = re.compile(r"(^|_)(id|uuid|guid|sku|ean|isbn|url|hash)$", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Seen:
+    """The values of one field."""
+
+    count: int = 0
+    numbers: list[float] = field(default_factory=list)
+    flags: int = 0
+    texts: list[str] = field(default_factory=list)
+    lists: list[list[Any]] = field(default_factory=list)
+    objects: int = 0
+
+    def add(self, value: Any) -> None:
+        self.count += 1
+        if isinstance(value, bool):
+            self.flags += 1
+        elif is_number(value):
+            self.numbers.append(value)
+        elif isinstance(value, str):
+            self.texts.append(value)
+        elif isinstance(value, list):
+            self.lists.append(value)
+        else:
+            self.objects += 1
+
+
+def propose(path: Path) -> str:
+    """TOML that `python -m model.train` takes, for a log in the event format.
+
+    Raises:
+        DataUnavailableError: there is no such log.
+        EventLogError: it cannot be read.
+    """
+    found = Findings()
+    dataset = dataset_of(read_values(path, found), path.stem, found)
+    found.refuse()
+    lines, left_out, item_fields = [], [], 0
+    fields = Fields(dataset)
+    people = {slate.user_id: slate.user.profile for slate in slates_of(dataset)}
+    for scope, records in {**fields.records, "user": list(people.values())}.items():
+        seen: defaultdict[str, Seen] = defaultdict(Seen)
+        for record in records:
+            for name, value in record.items():
+                if value is not None:
+                    seen[name].add(value)
+        for name, values in seen.items():
+            keys, why = guessed(name, values, scope)
+            told = f"{why}; {values.count:,} of {len(records):,}"
+            if keys is None:
+                left_out.append(f"# {scope} `{name}` is left out: {told}")
+                continue
+            item_fields += scope == "item"
+            own = {"name": name, **keys, **({} if scope == "item" else {"scope": scope})}
+            lines.append(f"  {_inline(own)},  # {told}")
+    if not item_fields:
+        lines.append('  { name = "popularity", kind = "popularity", log = true },  # clicks before the list')
+    scored = sum(slate.scores is not None for slate in slates_of(dataset))
+    return "\n".join(
+        [
+            f"# Proposed for {path.name}. Everything not said here has its default.",
+            "",
+            'dataset = "event_log"',
+            f"event_log = {json.dumps(str(path), ensure_ascii=False)}",
+            "",
+            "[features]",
+            *_positive_types(dataset),
+            *(["initial_score = true"] if scored else []),
+            "fields = [",
+            *lines,
+            "]",
+            *left_out,
+            "",
+        ]
+    )
+
+
+def guessed(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | None, str]:
+    """The keys of a field that has these values, None if it is of no use, and why."""
+    if seen.objects:
+        return None, "objects are of no kind"
+    kinds = [name for name in ("numbers", "flags", "texts", "lists") if getattr(seen, name)]
+    if len(kinds) > 1:
+        return None, f"{' and '.join(kinds)} at once"
+    liked = {"affinity": True} if scope == "item" else {}
+    if seen.flags:
+        return {"kind": "categorical", **liked}, "true and false"
+    if seen.lists:
+        return _of_lists(seen, liked)
+    return _of_numbers(name, seen, scope) if seen.numbers else _of_texts(name, seen, liked)
+
+
+def _of_numbers(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | None, str]:
+    values = np.array(seen.numbers, np.float64)
+    different = len(np.unique(values))
+    whole = bool((values == np.round(values)).all())
+    listed = {"list_rank": True, "affinity": True} if scope == "item" else {}
+    if different == 1 and seen.count > 1:
+        return None, f"always {seen.numbers[0]:g}"
+    if whole and (_like_times(values) or (TIME_NAME.search(name) and np.median(abs(values)) > EARLIEST_S)):
+        return {"kind": "age", **listed}, "looks like unix time"
+    if whole and ID_NAME.search(name):
+        return _id_or_words(different, seen.count, listed)
+    few = different <= min(FEW, seen.count // 10)
+    if whole and few and (scope == "context" or different < values.max()):
+        return {"kind": "categorical", **_affine(listed)}, f"{different} different whole numbers"
+    logarithm = values.min() >= 0 and values.max() > SKEWED * max(float(np.median(values)), 1.0)
+    told = f"{values.min():g} to {values.max():g}"
+    return {"kind": "numeric", **({"log": True} if logarithm else {}), **listed}, told
+
+
+def _of_texts(name: str, seen: Seen, liked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    different = len(set(seen.texts))
+    if sum(map(_is_date, seen.texts)) > 0.95 * seen.count:
+        return {"kind": "age", **({"list_rank": True, **liked} if liked else {})}, "looks like dates"
+    if different == 1 and seen.count > 1:
+        return None, f"always {seen.texts[0]!r:.40}"
+    joined = Counter(mark for text in seen.texts if (mark := separator(text)))
+    mark = joined.most_common(1)[0][0] if joined else ","
+    parts = {part.strip() for text in seen.texts for part in text.split(mark)}
+    if joined.total() > seen.count / 2 and len(parts) < different:
+        return None, f"looks like a list in a text, with {mark!r} between values: write it as a list"
+    mean = sum(map(len, seen.texts)) / seen.count
+    prose = mean > LONG_TEXT or sum(" " in text for text in seen.texts) > seen.count / 2
+    if different > 0.9 * seen.count and seen.count > FEW:
+        if prose:
+            return {"kind": "text_length", **({"log": True} if mean > LONG_TEXT else {})}, "prose"
+        return None, f"{different:,} different texts, looks like an id"
+    return _id_or_words(different, seen.count, liked)
+
+
+def _of_lists(seen: Seen, liked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    sizes = np.array([len(value) for value in seen.lists])
+    flat = [one for value in seen.lists for one in value]
+    if not flat:
+        return None, "empty lists"
+    if all(map(is_number, flat)) and not all(float(one).is_integer() for one in flat):
+        if sizes.min() < sizes.max():
+            return None, f"lists of {sizes.min()} to {sizes.max()} numbers, where a vector has one size"
+        return {"kind": "vector", "size": int(sizes[0]), **liked}, "looks like an embedding"
+    if not all(isinstance(one, (str, int, float)) for one in flat):
+        return None, "lists of something else than words or numbers"
+    counts = Counter(map(as_token, flat))
+    most = max(1, int(np.percentile(sizes, 90)))
+    told = f"{len(counts):,} different values, {sizes.min()} to {sizes.max()} each"
+    return {"kind": "multivalued", "max_values": most, **_rare(seen.count, counts), **liked}, told
+
+
+def _id_or_words(different: int, count: int, liked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    told = f"{different:,} different values"
+    if different > 0.9 * count and count > FEW:
+        return None, f"{told}, looks like an id"
+    rare = {"min_count": 3} if different > FEW and count >= RARE else {}
+    return {"kind": "categorical", **rare, **_affine(liked)}, told
+
+
+def _rare(count: int, counts: Counter[str]) -> dict[str, Any]:
+    return {"min_count": 3} if len(counts) > FEW and count >= RARE else {}
+
+
+def _affine(keys: dict[str, Any]) -> dict[str, Any]:
+    """Of keys of any field those that words may have, too."""
+    return {name: value for name, value in keys.items() if name == "affinity"}
+
+
+def _like_times(values: Any) -> bool:
+    """Whether nearly all are a time of late, in the same unit."""
+    low, high = RECENT_S
+    return any(
+        np.mean((values >= low * unit) & (values <= high * unit)) > 0.95 for unit in (1.0, 1e3, 1e6, 1e9)
+    )
+
+
+def _is_date(text: str) -> bool:
+    if not re.match(r"\d{4}-\d{2}", text):
+        return False
+    try:
+        read_time(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _positive_types(dataset: Dataset) -> list[str]:
+    counts = Counter(dataset.interaction_types)
+    likes = [kind for kind, _ in counts.most_common() if kind.lower() not in SEEN_ONLY]
+    there = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common()) or "none"
+    positive = ["click"] if "click" in likes or not likes else likes
+    return [f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {there}"]
+
+
+def _inline(keys: dict[str, Any]) -> str:
+    return (
+        "{ "
+        + ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in keys.items())
+        + " }"
+    )
