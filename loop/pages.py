@@ -203,7 +203,8 @@ def _provenance(kept: Kept) -> str:
         f"{share:.0%} of the lists sampled at {temperature:g}" for share, temperature in shares
     )
     return (
-        f"World{'s' * (len(worlds) > 1)} {', '.join(map(str, worlds))}; rounds of {', '.join(f'{one:,}' for one in lists)} lists, "
+        f"World{'s' * (len(worlds) > 1)} {', '.join(map(str, worlds))}; "
+        f"rounds of {', '.join(f'{one:,}' for one in lists)} lists, "
         f"{explored}; {', '.join(f'{one:,}' for one in judged)} held-out lists a world. {'. '.join(made)}."
     )
 
