@@ -1,4 +1,10 @@
+<<<<<<< HEAD
+.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients container-test clean
+||||||| 0207204
 .PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients container-test clean
+=======
+.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients client-types container-test clean
+>>>>>>> main
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -59,6 +65,9 @@ evidence: setup  ## every comparison of docs/results.md; hours, continues where 
 evidence-quick: setup  ## one data set, one seed, the comparisons that decide; minutes, written to reports/
 	$(RUN) -m evidence --quick
 
+loop: setup  ## people, service and training in a circle, in the simulator; hours, continues where it stopped; options in LOOP
+	$(RUN) -m loop $(LOOP)
+
 serve: setup  ## serve BUNDLE
 	$(RUN) -m service --bundle $(BUNDLE)
 
@@ -84,6 +93,9 @@ clients: setup  ## other APIs' public clients against the service, in an environ
 	build/clients/bin/pip install --quiet --editable '.[clients]'
 	build/clients/bin/python -c 'import cohere, llama_index.postprocessor.jinaai_rerank, tritonclient.http'
 	build/clients/bin/python -m pytest tests/service/api/test_other_clients.py
+
+client-types: setup  ## TypeScript types of the API of a service of BUNDLE, and their example run against it; Node.js
+	PYTHONPATH=. $(RUN) client/typescript/make_types.py --bundle $(BUNDLE)
 
 container-test: setup  ## build the images on a stand-in base and re-rank through them; root on Debian
 	$(RUN) -m deploy.container_test $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE))

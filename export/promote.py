@@ -86,7 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the report here")
     parser.add_argument("--html", type=Path, help="also write the report here, as a page")
     for one in fields(Limits):
-        parser.add_argument(f"--{one.name.replace('_', '-')}", type=type(one.default), default=one.default)
+        parser.add_argument(
+            f"--{one.name.replace('_', '-')}",
+            type=type(one.default),
+            default=one.default,
+            help=f"{one.metadata['help']} ({one.default})",
+        )
     given = parser.parse_args(arguments)
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
     try:

@@ -5,7 +5,7 @@ only if it is established, which is when its 95 % interval leaves zero out. Lege
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +31,32 @@ from model.metrics import ndcg, paired_difference
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
 
-BY_LOG = "value by the decision log"
+HELD_OUT, BY_LOG = "held-out lists", "value by the decision log"
 
 BINS = 10
 """Of a column, of equally many held-out candidates each."""
 
 
+def _limit(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class Limits:
-    """What still passes.
+    """What still passes; the help of `python -m export.promote` is made of this."""
 
-    Attributes:
-        parity_lists: random lists on which every exported path is compared with PyTorch.
-        trigger_rate: most by which the share of positions that reason may be off the calibrated one.
-        loss: most that may be lost where nothing is established, as a share of the live model's.
-        time: most milliseconds a list, in those of the live model.
-        effective_lists: of the log, below which its value is not judged.
-        unknown: most candidates of the log that the catalogue may not know.
-        drift: highest population stability index of a column, held-out lists to the log.
-        timed_lists: lists that are timed.
-    """
-
-    parity_lists: int = 200
-    trigger_rate: float = 0.05
-    loss: float = 0.01
-    time: float = 1.2
-    effective_lists: float = ENOUGH
-    unknown: float = 0.05
-    drift: float = 0.25
-    timed_lists: int = 100
+    parity_lists: int = _limit(200, "random lists on which every exported path is compared with PyTorch")
+    trigger_rate: float = _limit(
+        0.05, "most by which the share of positions that reason may be off the calibrated one"
+    )
+    loss: float = _limit(
+        0.01, "most that may be lost where nothing is established, as a share of the live model's"
+    )
+    time: float = _limit(1.2, "most milliseconds a list, in those of the live model")
+    effective_lists: float = _limit(ENOUGH, "of the log, below which its value is not judged")
+    unknown: float = _limit(0.05, "most candidates of the log that the catalogue may not know, as a share")
+    drift: float = _limit(0.25, "highest population stability index of a column, held-out lists to the log")
+    timed_lists: int = _limit(100, "lists that are timed")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def quality(
         f"{metric} {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] beside {lives:.4f}, {len(slates)} lists"
     )
     figures = {"metric": metric, "live": lives, "difference": gap._asdict(), "lists": len(slates)}
-    return Verdict("held-out lists", gap.high >= 0 and gap.mean >= -limits.loss * lives, told, figures)
+    return Verdict(HELD_OUT, gap.high >= 0 and gap.mean >= -limits.loss * lives, told, figures)
 
 
 def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], limits: Limits) -> Verdict:

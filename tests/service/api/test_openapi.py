@@ -1,6 +1,8 @@
 """The OpenAPI document is whole: every body, every error, and examples that are what they claim."""
 
 import re
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -171,3 +173,9 @@ async def test_the_request_example_is_answered(client: Client) -> None:
             response = await client.post(path, json=example)
             assert response.status_code == 200
             assert answer.model_validate_json(response.content)
+
+
+async def test_types_for_typescript_are_of_this_document(client: Client) -> None:
+    document = (await client.get("/openapi.json")).content
+    made = (Path(__file__).parents[3] / "client/typescript/eglr.d.ts").read_text().partition("\n")[0]
+    assert sha256(document).hexdigest() in made, "make client-types"

