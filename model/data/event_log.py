@@ -128,8 +128,8 @@ class _Log:
         self._responses: dict[str, list[Response]] = defaultdict(list)
         self._left_out: set[str] = set()  # rankings
         self._types: Counter[str] = Counter()
-        self._latest = float("-inf")
-        self._late: list[str] = []  # where rankings stand that are earlier than one before them
+        self._previous = float("-inf")
+        self._late: list[str] = []  # where rankings stand that are earlier than the one before them
 
     def add(self, event: Any, where: str) -> None:
         """Take one event in, or leave it out for what is wrong with it."""
@@ -166,9 +166,9 @@ class _Log:
 
     def _add_ranking(self, ranking: Ranking) -> None:
         found, where = self._found, ranking.where
-        if ranking.timestamp < self._latest:
+        if ranking.timestamp < self._previous:
             self._late.append(where)
-        self._latest = max(self._latest, ranking.timestamp)
+        self._previous = ranking.timestamp
         first = self._rankings.setdefault(ranking.id, ranking)
         if first is ranking:
             return

@@ -18,7 +18,7 @@ from bundle.timestamps import read_time
 from model.data.coverage import Fields, slates_of
 from model.data.declared_fields import is_number, separator
 from model.data.event_log import dataset_of
-from model.data.findings import Findings
+from model.data.findings import LARGEST_DIRT_SHARE, Findings
 from model.data.log_events import EARLIEST_S
 from model.data.log_lines import read_values
 from model.data.slate import Dataset
@@ -124,15 +124,21 @@ def guessed(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | None,
     """The keys of a field that has these values, None if it is of no use, and why."""
     if seen.objects:
         return None, "objects are of no kind"
-    kinds = [name for name in ("numbers", "flags", "texts", "lists") if getattr(seen, name)]
-    if len(kinds) > 1:
-        return None, f"{' and '.join(kinds)} at once"
+    counts = {
+        "numbers": len(seen.numbers),
+        "flags": seen.flags,
+        "texts": len(seen.texts),
+        "lists": len(seen.lists),
+    }
+    kind, most = max(counts.items(), key=lambda one: one[1])
+    if most < (1 - LARGEST_DIRT_SHARE) * seen.count:
+        return None, f"{' and '.join(name for name, count in counts.items() if count)} at once"
     liked = {"affinity": True} if scope == "item" else {}
-    if seen.flags:
+    if kind == "flags":
         return {"kind": "categorical", **liked}, "true and false"
-    if seen.lists:
+    if kind == "lists":
         return _of_lists(seen, liked)
-    return _of_numbers(name, seen, scope) if seen.numbers else _of_texts(name, seen, liked)
+    return _of_numbers(name, seen, scope) if kind == "numbers" else _of_texts(name, seen, liked)
 
 
 def _of_numbers(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | None, str]:

@@ -36,6 +36,7 @@ GUESSED: dict[str, tuple[str, list[Any], dict[str, Any] | None]] = {
     "a list in a text": ("genres", [f"{a}, {b}" for a in "abcdefghij" for b in "klmnopqrst"], None),
     "ranges": ("fans", ["[10,100)", "[100,1k)"] * 100, {"kind": "categorical"}),
     "mixed": ("size", [1, "large"] * 100, None),
+    "nearly all numbers": ("price", ["n/a", *(n / 7 for n in range(MANY))], {"kind": "numeric"}),
     "objects": ("maker", [{"name": "x"}] * MANY, None),
     "vectors of two sizes": ("look", [[0.5], [0.5, 0.1]] * 100, None),
 }
