@@ -25,6 +25,7 @@ OURS = (
     "faults",
     "bench",
     "deploy",
+    "reference",
     "tests",
 )
 SERVICE = ("service.errors", "service.settings")
@@ -65,6 +66,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "decisions",
     ),
     "deploy": ("launch",),
+    "reference": ("evidence.pages", "service"),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
     "service.context": ("bundle", *SERVICE),
@@ -227,6 +229,7 @@ def test_every_package_is_listed_for_installation() -> None:
         "launch",
         "faults",
         "bench",
+        "reference",
         "service",
     )
     found = {
