@@ -34,7 +34,7 @@ def kind(schema: dict[str, Any]) -> str:
         return f"list of {kind(items)}{_bounded(schema, LENGTHS, ' items')}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {kind(schema['additionalProperties'])}"
-    name = schema.get("type", "anything")
+    name: str = schema.get("type", "anything")
     if schema.get("format") in ("path", "binary"):
         return "path"
     return NAMES.get(name, name) + _bounded(schema, BOUNDS) + _bounded(schema, LENGTHS, " characters")
