@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -85,25 +86,29 @@ def split(shell: str) -> list[tuple[str, ...]]:
 
 
 def _parted(page: str) -> tuple[list[str], str]:
-    """Blocks of a page, and the rest."""
-    found: list[str] = []
+    """Blocks of a page but equations, and the rest. Within a list a block is indented by eight."""
+    found: list[list[str]] = []
     prose: list[str] = []
-    fenced = indented = False
+    fence = indented = listed = False
     before = ""
     for line in page.splitlines():
-        if line.startswith("```"):
-            fenced, indented = not fenced, False
-            found += [""] if fenced else []
-        elif fenced:
-            found[-1] += line + "\n"
-        elif line.startswith("    ") and (indented or not before):
-            found += [] if indented else [""]
+        width = 8 if listed else 4
+        if line.lstrip().startswith("```"):
+            fence, indented = not fence, False
+            found += [[line.strip()]] if fence else []
+        elif fence:
+            found[-1].append(line)
+        elif line.startswith(" " * width) and (indented or not before):
+            found += [] if indented else [[]]
             indented = True
-            found[-1] += line[4:] + "\n"
+            found[-1].append(line)
         elif indented and not line:
-            found[-1] += "\n"
+            found[-1].append(line)
         else:
-            indented = False
+            item = re.match(r"(-|\d+\.) ", line) is not None
+            indented, listed = False, item or (listed and (line[:1] in ("", " ") or bool(before)))
             prose.append(line)
         before = line
-    return [text.rstrip("\n") + "\n" for text in found], "\n".join(prose)
+    whole = [lines for lines in found if lines[0] != "```math"]
+    texts = [lines[1:] if lines[0].startswith("```") else lines for lines in whole]
+    return [dedent("\n".join(lines)).strip("\n") + "\n" for lines in texts], "\n".join(prose)

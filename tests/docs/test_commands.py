@@ -123,7 +123,7 @@ def test_every_command_is_known() -> None:
 def test_make_has_the_targets_and_variables() -> None:
     makefile = (ROOT / "Makefile").read_text()
     shown = [word for one in COMMANDS if one.words[0] == "make" for word in one.words[1:]]
-    assert {"demo", "test"} <= set(shown)
+    assert {"demo", "test", "docs"} <= set(shown)
     for word in shown:
         name, has_value, value = word.partition("=")
         assert f"$({name})" in makefile if has_value else re.search(rf"^{name}:", makefile, re.MULTILINE), (

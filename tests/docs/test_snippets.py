@@ -8,10 +8,12 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from snippets import ROOT, Block, blocks, commands
 
+from bundle.features.schema import FeatureSchema
 from decisions.lines import Decision, Feedback, Forgotten
 from decisions.lines import decode as decode_line
 from launch.service import ServiceProcess
@@ -45,6 +47,10 @@ def is_a_replayed_line(text: str) -> None:
     assert set(line["clicked"]) <= {item.id for item in body.items}
 
 
+def are_fields(text: str) -> None:
+    FeatureSchema.model_validate(tomllib.loads(text)["features"])
+
+
 def is_a_configuration(text: str) -> None:
     from model.training.config import read_config, with_changes
 
@@ -59,6 +65,7 @@ CHECKED: dict[tuple[str, str], Callable[[str], None] | str] = {
     ("docs/decision-log.md", "[INPUT]"): "Fluent Bit's",
     ("docs/decisions/micro-step-budget.md", "spare ="): "a formula",
     ("docs/deployment.md", "server {"): "nginx's",
+    ("docs/extending.md", "[[features.fields]]"): are_fields,
     ("docs/load-testing.md", '{"at_s"'): is_a_replayed_line,
     ("docs/own-logs.md", '{"event"'): "tests/docs/test_own_logs.py",
     ("docs/own-logs.md", "[impressions]"): "tests/docs/test_own_logs.py",
@@ -164,5 +171,6 @@ def test_python_runs(
     code = block.text.replace("http://localhost:8080", service.url).replace(
         "deadline_ms=50", "deadline_ms=9999"
     )
-    exec(compile(code, block.page, "exec"), {"__name__": "snippet"})
+    with patch.dict("model.policy.DECODERS"):  # a page registers one
+        exec(compile(code, block.page, "exec"), {"__name__": "snippet"})
     assert "print(" not in code or capsys.readouterr().out
