@@ -34,10 +34,10 @@ def kind(schema: dict[str, Any]) -> str:
         return f"list of {kind(items)}{_bounded(schema, LENGTHS, ' items')}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {kind(schema['additionalProperties'])}"
-    name: str = schema.get("type", "anything")
+    named: str = schema.get("type", "anything")
     if schema.get("format") in ("path", "binary"):
         return "path"
-    return NAMES.get(name, name) + _bounded(schema, BOUNDS) + _bounded(schema, LENGTHS, " characters")
+    return NAMES.get(named, named) + _bounded(schema, BOUNDS) + _bounded(schema, LENGTHS, " characters")
 
 
 def _bounded(schema: dict[str, Any], names: dict[str, str], unit: str = "") -> str:

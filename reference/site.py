@@ -73,5 +73,4 @@ def _lists_apart(markdown: str) -> str:
 
 def equation(source: str, language: str, css_class: str, *_: Any, **__: Any) -> str:
     """A fence of `math`, as MathML."""
-    lines = [convert(line, display="block") for line in source.strip().split("\n\n")]
-    return f'<div class="{escape(css_class)}">{"".join(lines)}</div>'
+    return f'<div class="{escape(css_class)}">{convert(source.strip(), display="block")}</div>'
