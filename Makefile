@@ -1,4 +1,4 @@
-.PHONY: help setup demo test docs slow faults soak conformance rules prometheus lint type train evidence evidence-quick serve load bench bench-peers check-deploy audit clients client-types container-test clean
+.PHONY: help setup demo test docs slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -64,6 +64,9 @@ evidence: setup  ## every comparison of docs/results.md; hours, continues where 
 
 evidence-quick: setup  ## one data set, one seed, the comparisons that decide; minutes, written to reports/
 	$(RUN) -m evidence --quick
+
+loop: setup  ## people, service and training in a circle, in the simulator; hours, continues where it stopped; options in LOOP
+	$(RUN) -m loop $(LOOP)
 
 serve: setup  ## serve BUNDLE
 	$(RUN) -m service --bundle $(BUNDLE)

@@ -27,9 +27,10 @@ from model.evaluator import ClickModel
 from model.metrics import diversity, ndcg, summary
 from model.policy import Policy
 from model.training.checkpoint import save_tensors, save_text
-from model.training.examples import Example, batches
+from model.training.examples import Example
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
+from model.training.selection import rewards
 
 Orders = list[NDArray[np.int64]]
 ROWS, VALUES, SLATES, IDENTITY = "rows.json", "values.npz", "slates.json", "identity.json"
@@ -157,7 +158,7 @@ def measure(cell: Cell, orders: Orders) -> tuple[dict[str, Any], NDArray[np.floa
     metrics = summary(orders, labels)
     vectors = (contents(cell, row) for row in rows)
     metrics["diversity"] = float(np.mean([diversity(*pair) for pair in zip(vectors, orders, strict=True)]))
-    metrics["evaluator_score"] = float(np.mean(_rewards(cell, orders)))
+    metrics["evaluator_score"] = float(rewards(cell.evaluator, rows, orders).mean())
     values = ndcg(orders, labels, 10)
     if cell.dataset.true_value is not None:
         pairs = zip(lists, orders, strict=True)
@@ -193,22 +194,6 @@ def reasoning(decoded: Decoded) -> dict[str, Any]:
         "entropy_after": by_position("entropy_after"),
         "tokens_by_position": by_position("tokens"),
     }
-
-
-def _rewards(cell: Cell, orders: Orders) -> list[float]:
-    """The evaluator's own score of each slate."""
-    rewards: list[float] = []
-    start = 0
-    for batch in batches(cell.test, 256):
-        part = orders[start : start + len(batch.labels)]
-        start += len(part)
-        padded = np.full((len(part), max(map(len, part))), -1, np.int64)
-        for index, order in enumerate(part):
-            padded[index, : len(order)] = order
-        rewards += cell.evaluator.reward(
-            cell.evaluator.encode(batch.inputs), torch.from_numpy(padded)
-        ).tolist()
-    return rewards
 
 
 def people(cell: Cell) -> NDArray[np.int32]:

@@ -142,12 +142,7 @@ class Simulated:
 
     def clicks(self, slate: LoggedSlate, order: NDArray[np.int64]) -> Floats:
         """True click probability at each position. `[K]`."""
-        items = item_numbers(slate)
-        relevance = self.world.relevance(slate.user_id, items)
-        places = [
-            self.world.next_click(relevance, items, order[:k].tolist())[order[k]] for k in range(len(order))
-        ]
-        return np.array(places)
+        return self.world.clicks(slate.user_id, item_numbers(slate), order.tolist())
 
     def lists_of(self, log: int) -> tuple[list[LoggedSlate], list[Example]]:
         """The people of a log."""

@@ -31,7 +31,7 @@ from model.metrics import ndcg, paired_difference
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
 
-BY_LOG = "value by the decision log"
+HELD_OUT, BY_LOG = "held-out lists", "value by the decision log"
 
 BINS = 10
 """Of a column, of equally many held-out candidates each."""
@@ -127,7 +127,7 @@ def quality(
         f"{metric} {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] beside {lives:.4f}, {len(slates)} lists"
     )
     figures = {"metric": metric, "live": lives, "difference": gap._asdict(), "lists": len(slates)}
-    return Verdict("held-out lists", gap.high >= 0 and gap.mean >= -limits.loss * lives, told, figures)
+    return Verdict(HELD_OUT, gap.high >= 0 and gap.mean >= -limits.loss * lives, told, figures)
 
 
 def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], limits: Limits) -> Verdict:

@@ -30,6 +30,7 @@ from model.training.checkpoint import (
     CheckpointError,
     claim,
     has_evaluator,
+    load_start,
     save_features,
     save_tensors,
     save_text,
@@ -41,7 +42,7 @@ from model.training.examples import examples
 from model.training.fit_evaluator import train_evaluator
 from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
-from model.training.selection import held_out_score
+from model.training.selection import evaluator_score, held_out_score
 
 QUICK = {
     "training_lists": 2000,
@@ -72,10 +73,12 @@ def at_most(values: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None:
+def train(config: RunConfig, run: Path, start: Path | None = None, require_evaluator: bool = False) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
     Args:
+        start: an earlier run, whose weights evaluators and policy start from, and whose vocabularies and
+            scales they keep.
         require_evaluator: have one, for lookahead, whether or not the policy learns from it.
 
     Raises:
@@ -83,7 +86,8 @@ def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None
         EventLogError: the log is not to be learned from.
         EvaluatorRejectedError: the evaluator failed its checks, and it is required or nothing else is to be
             learned.
-        CheckpointError: `run` holds a run with another configuration, or of another log.
+        CheckpointError: `run` holds a run with another configuration, or of another log; or none can start
+            from `start`.
         ValueError: the policy is to start from scores, and no training list came with any.
     """
     log_sha256 = fingerprint(config)
@@ -101,19 +105,20 @@ def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None
         raise ValueError(
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
         )
-    features = DatasetFeatures.fit(dataset, config.features)
+    fitted, policy, earlier = (None, None, None) if start is None else load_start(start, config)
+    features = DatasetFeatures.fit(dataset, config.features, fitted=fitted)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)
     training = examples(dataset.slates["train"][: config.training_lists], features, training=True)
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
-    score = held_out_score(dataset)
 
+    by_evaluator = config.selection == "evaluator"
     evaluator: ClickModel | None = None
     reports: list[EvaluatorReport] = []
     worth = rejected = None
-    if config.learns_from_evaluator or require_evaluator:
-        evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out)
+    if config.learns_from_evaluator or by_evaluator or require_evaluator:
+        evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
         if config.evaluator.context:
             columns = features.serving.candidate_columns
             worth = report_context(config, run, log, columns, sizes, evaluator, training, held_out, people)
@@ -131,9 +136,13 @@ def train(config: RunConfig, run: Path, require_evaluator: bool = False) -> None
     if rejected:
         log.say(f"{escape(rejected)}; going on with the warm start alone, without {', '.join(left_out)}")
 
+    score = held_out_score(dataset)
+    if by_evaluator and evaluator is not None:
+        score = evaluator_score(evaluator, held_out)
     torch.manual_seed(config.seed)
-    policy = Policy(config.policy, sizes)
-    scores = fit_policy(learned, run, log, policy, evaluator, training, held_out, score)
+    policy = policy or Policy(config.policy, sizes)
+    lists = training[-config.policy_lists :] if config.policy_lists else training
+    scores = fit_policy(learned, run, log, policy, evaluator, lists, held_out, score, warm=start is not None)
     kept = max(scores, key=lambda phase: scores[phase])
     gate = calibrate(policy, held_out, config.policy.reasoner.gate_quantile)
 
@@ -179,6 +188,11 @@ def main() -> None:
     parser.add_argument(
         "--event-log", type=Path, help="your own log in the event format, or the directory of a decision log"
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="a finished run, whose weights this one starts from and whose scales it keeps",
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
     parser.add_argument(
@@ -192,7 +206,8 @@ def main() -> None:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
     try:
         config = read_config(arguments.config, changes)
-        train(quick(config) if arguments.quick else config, arguments.run, arguments.require_evaluator)
+        config = quick(config) if arguments.quick else config
+        train(config, arguments.run, arguments.start, arguments.require_evaluator)
     except (RerankerError, ValueError) as error:
         raise SystemExit(str(error)) from None
 

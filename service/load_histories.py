@@ -13,19 +13,20 @@ import asyncio
 import gzip
 import sys
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import ValidationError
 
 from bundle.errors import RerankerError, in_a_line
-from bundle.features.history import Interaction, UserContext
+from bundle.features.history import UserContext
 from service.api.validation import check_context, check_user_id
 from service.bodies.common import Id
 from service.bodies.twins import twin
-from service.bodies.users import ContextBody
+from service.bodies.users import ContextBody, interaction
 from service.context.redis import RedisContextStore
 from service.context.store import StoreLimits
 from service.errors import InvalidRequestError, StoreUnavailableError
@@ -92,11 +93,11 @@ def _people(path: Path, settings: Settings) -> Iterator[tuple[str, UserContext]]
             except ValueError as error:  # msgspec's own are, and so is what is no UTF-8
                 raise HistoriesError(f"{path}:{line}: {error}") from None
             history = person.history[-settings.max_history :]
-            events = tuple(Interaction(e.item_id, e.type, e.timestamp, e.features or None) for e in history)
+            events = tuple(interaction(event) for event in history)
             yield person.user_id, UserContext(person.profile, events)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 

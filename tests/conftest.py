@@ -64,7 +64,7 @@ def trained_bundle(shared: Path) -> Path:
         small = {
             "simulator": {"items": 200, "lists": 600},
             "policy": {"width": 16, "encoder": {"token_width": 4}},
-            "evaluator": {"width": 16, "members": 1, "epochs": 1},
+            "evaluator": {"width": 16, "members": 1, "epochs": 4, "batch": 32, "learning_rate": 1e-2},
             "supervised": {"epochs": 2},
             "imitation": {"epochs": 0},
             "expert_iteration": {"rounds": 0},

@@ -23,6 +23,7 @@ OURS = (
     "launch",
     "loadtest",
     "faults",
+    "loop",
     "bench",
     "deploy",
     "reference",
@@ -52,6 +53,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "evidence.pages",
         "export.provenance",
         "model.progress",
+    ),
+    "loop": (
+        *("bundle", "decisions", "engine", "evidence", "export", "launch", "model"),
+        "faults.traffic.Caller",
     ),
     "bench": (
         "launch",
@@ -174,7 +179,10 @@ def test_every_error_has_one_root() -> None:
     """Whoever catches `bundle.errors.RerankerError` catches whatever is told to users."""
     bases = {
         node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for room in ("bundle", "constraints", "decisions", "engine", "model", "export", "evidence", "service")
+        for room in (
+            *("bundle", "constraints", "decisions", "engine", "model", "export", "evidence", "service"),
+            "loop",
+        )
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
@@ -228,6 +236,7 @@ def test_every_package_is_listed_for_installation() -> None:
         "evidence",
         "launch",
         "faults",
+        "loop",
         "bench",
         "reference",
         "service",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.features.assembly import Candidates, FeatureAssembler
 from bundle.features.catalogue import UNKNOWN, Catalogue
-from bundle.features.fitting import fit
+from bundle.features.fitting import FittedFeatures, fit
 from bundle.features.popularity import PastEvents
 from bundle.features.schema import FeatureSchema
 from model.data.slate import SPLITS, Dataset, LoggedSlate, bucket_of
@@ -40,12 +40,20 @@ class DatasetFeatures:
         self.serving, self._training, self._folds = serving, training or {}, folds
 
     @classmethod
-    def fit(cls, dataset: Dataset, schema: FeatureSchema, folds: int = FOLDS) -> Self:
+    def fit(
+        cls,
+        dataset: Dataset,
+        schema: FeatureSchema,
+        folds: int = FOLDS,
+        fitted: FittedFeatures | None = None,
+    ) -> Self:
         """Learn vocabularies, scales and click counts from the training split.
 
         Args:
             folds: of training users, for click rates out of fold; far more than there are users leaves one
                 user out.
+            fitted: vocabularies and scales learned earlier, which weights go by; items and their counts are
+                the dataset's all the same.
 
         Raises:
             ValueError: the training split is empty.
@@ -64,7 +72,7 @@ class DatasetFeatures:
         shown = sorted(total_impressions)
         items = {**dataset.items, **{item_id: {} for item_id in shown if item_id not in dataset.items}}
         past, in_lists = _past_events(dataset, schema, list(items))
-        fitted = fit(
+        fitted = fitted or fit(
             schema,
             items=[dataset.items[item_id] for item_id in shown if item_id in dataset.items],
             users=[slate.user.profile for slate in train],

@@ -70,7 +70,8 @@ def numbered_lines(path: Path, found: Findings) -> Iterator[tuple[int, str]]:
             encoding = json.detect_encoding(file.peek(4)[:4])  # of any text that begins with ASCII
             _say_encoding(path, encoding, found)
             if not encoding.startswith("utf-8"):
-                yield from enumerate(io.TextIOWrapper(file, encoding, newline="\n"), start=1)
+                with io.TextIOWrapper(file, encoding, newline="\n") as text:
+                    yield from enumerate(text, start=1)
                 return
             for number, line in enumerate(file, start=1):
                 try:

@@ -73,8 +73,12 @@ class World:
 
     def true_value(self, user_id: str, items: NDArray[np.int64], slate: Sequence[int]) -> float:
         """Expected clicks of a slate of candidate indices."""
+        return float(self.clicks(user_id, items, slate).sum())
+
+    def clicks(self, user_id: str, items: NDArray[np.int64], slate: Sequence[int]) -> Floats:
+        """Click probability at each position of a slate of candidate indices. `[K]`."""
         relevance = self.relevance(user_id, items)
-        return float(sum(self.next_click(relevance, items, slate[:k])[slate[k]] for k in range(len(slate))))
+        return np.array([self.next_click(relevance, items, slate[:k])[slate[k]] for k in range(len(slate))])
 
     def value_of(self, slate: LoggedSlate, order: Sequence[int]) -> float:
         """Expected clicks of an order of a logged list's candidates."""

@@ -19,6 +19,7 @@ from bundle.features.assembly import FeatureAssembler
 from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, CONFIG, EVALUATOR_WEIGHTS, FEATURES, POLICY, Calibration
+from model.config import EvaluatorNetworkConfig
 from model.evaluator import ClickModel, build_evaluator
 from model.policy import Policy
 from model.sizes import feature_sizes
@@ -122,6 +123,26 @@ def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
     evaluator = build_evaluator(config, config.members, feature_sizes(features))
     evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR_WEIGHTS), weights_only=True))
     return evaluator.eval()
+
+
+def load_start(run: Path, config: RunConfig) -> tuple[FittedFeatures, Policy, ClickModel | None]:
+    """What a run of this configuration can start from instead of nothing.
+
+    Raises:
+        CheckpointError: the run has not finished, or its networks or features are others.
+    """
+    theirs = load_config(run)
+    network = EvaluatorNetworkConfig.model_fields.keys() | {"members"}
+    for name, ours, earlier in (
+        ("features", config.features, theirs.features),
+        ("policy", config.policy, theirs.policy),
+        ("evaluator", *(one.evaluator.model_dump(include=network) for one in (config, theirs))),
+    ):
+        if ours != earlier:
+            raise CheckpointError(f"{run}: its {name} is configured otherwise, so no run can start from it")
+    features = load_features(run)
+    evaluator = load_evaluator(run, features) if has_evaluator(run) else None
+    return features.fitted, load_policy(run, features), evaluator
 
 
 def load_gate(run: Path) -> Calibration:

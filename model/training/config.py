@@ -6,7 +6,7 @@ Read from TOML; the run's checkpoint and the bundle carry it. The networks' choi
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,11 +36,13 @@ class EvaluatorConfig(EvaluatorNetworkConfig, PhaseConfig):
     """The reward model and its fit to the log. Beyond `largest_calibration_error` it is refused.
 
     With several `members`, fitted from different seeds, the reward is the mean of what they say. `context`
-    also fits one that is blind to order and neighbours, to say what these are worth."""
+    also fits one that is blind to order and neighbours, to say what these are worth. One that starts from an
+    earlier run's weights gets `warm_epochs`; with 0 it stays what it was."""
 
     members: Positive = 1
     context: bool = True
     epochs: Positive = 8
+    warm_epochs: NonNegative = 4
     patience: Positive = 3
     largest_calibration_error: Rate = 0.05
 
@@ -93,13 +95,18 @@ class ReinforcementConfig(PhaseConfig):
 class RunConfig(DataConfig):
     """A training run from data to checkpoint; what is said of the data stands beside the rest.
 
-    `training_lists` uses only the first so many of the training split; `weight_averaging` is the decay of
-    the moving average of weights that is kept.
+    `training_lists` uses only the first so many of the training split, and `policy_lists` lets the policy
+    learn from the last so many of these alone; `weight_averaging` is the decay of the moving average of
+    weights that is kept. `selection` is what weights of the policy are chosen by on held-out lists: `labels`
+    (the true value where it is known), or what the `evaluator` makes of the policy's lists, for a log whose
+    labels praise what an earlier policy has shown.
     """
 
     name: str = "eglr"
     seed: int = 0
     training_lists: Positive | None = None
+    policy_lists: Positive | None = None
+    selection: Literal["labels", "evaluator"] = "labels"
     weight_averaging: Share = 0.99
     policy: PolicyConfig = PolicyConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()

@@ -3,6 +3,8 @@
 Legend: B lists, L positions.
 """
 
+from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +30,26 @@ def train_evaluator(
     sizes: FeatureSizes,
     train: list[Example],
     held_out: list[Example],
+    start: ClickModel | None = None,
 ) -> tuple[ClickModel, list[EvaluatorReport]]:
     """Fit on the training lists, choose the epoch by log-loss on the held-out ones.
 
     Members of an ensemble start from other weights and see the lists in another order.
 
+    Args:
+        start: an earlier one with as many members, whose weights they start from instead.
+
     Returns:
         The evaluator and its report; after it those of the members, where there are several.
     """
     members = []
-    for number in range(config.evaluator.members):
+    networks: Iterable[Evaluator | None] = repeat(None, config.evaluator.members)
+    if start is not None:
+        networks = start.networks
+    for number, weights in enumerate(networks):
         name = f"evaluator_{number + 1}" if number else "evaluator"
         seeded = config.model_copy(update={"seed": config.seed + number * SEEDS_APART})
-        members.append(fit_one(seeded, name, run, log, sizes, train, held_out))
+        members.append(fit_one(seeded, name, run, log, sizes, train, held_out, start=weights))
     found: list[ClickModel] = [*members]
     if len(members) > 1:
         found.insert(0, EvaluatorEnsemble(members).eval())
@@ -59,13 +68,21 @@ def fit_one(
     train: list[Example],
     held_out: list[Example],
     blind: bool = False,
+    start: Evaluator | None = None,
 ) -> Evaluator:
-    """One evaluator, or its control that is `blind` to order and neighbours.
+    """One evaluator, or its control that is `blind` to order and neighbours. With the weights of `start` it
+    gets `warm_epochs`, and keeps them unless an epoch is better.
 
     Lists are cut at a random length, so that slates as short as the policy's are not new to it."""
     torch.manual_seed(config.seed)
-    evaluator = Evaluator(config.evaluator, sizes, blind)
-    phase = Phase(name, run, log, evaluator, train, config.evaluator, config.seed, config.weight_averaging)
+    evaluator, settings, before = Evaluator(config.evaluator, sizes, blind), config.evaluator, None
+    if start is not None:
+        evaluator.load_state_dict(start.state_dict())
+        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
+        if not settings.epochs:
+            return evaluator.eval()
+        before = -_held_out_log_loss(evaluator.eval(), held_out)
+    phase = Phase(name, run, log, evaluator, train, settings, config.seed, config.weight_averaging)
 
     def train_epoch() -> dict[str, float]:
         losses = []
@@ -81,10 +98,11 @@ def fit_one(
         loss = _held_out_log_loss(module, held_out)
         return -loss, {"held_out_loss": loss}
 
-    phase.run(train_epoch, validate)
+    phase.run(train_epoch, validate, before)
     return evaluator
 
 
+@torch.no_grad()
 def _held_out_log_loss(evaluator: Evaluator, held_out: list[Example]) -> float:
     total, count = 0.0, 0
     for batch in batches(held_out, 256):

@@ -34,21 +34,24 @@ def fit_policy(
     held_out: list[Example],
     score: Score,
     taught: list[Example] | None = None,
+    warm: bool = False,
 ) -> dict[str, float]:
     """Every configured phase in order; the policy ends with the best weights of them all. One that starts
-    from an initial ranker's order keeps it until an epoch beats it.
+    from an initial ranker's order, or from an earlier run's weights, keeps these until an epoch beats them.
 
     Args:
         evaluator: None if no phase learns from one.
         taught: what `search_teachers` gives, where it is already known.
+        warm: the policy has an earlier run's weights.
 
     Returns:
-        The best held-out score after each phase, before them the initial ranker's where there is one.
+        The best held-out score after each phase, before them that of what it starts from, if it is any good.
     """
     scores: dict[str, float] = {}
-    if config.policy.base_score:
-        scores["initial ranker"], _ = _validate(policy, held_out, score)
-        log.say(f"[bold]initial ranker[/] held-out score {scores['initial ranker']:.4f}")
+    if warm or config.policy.base_score:
+        name = "earlier weights" if warm else "initial ranker"
+        scores[name], _ = _validate(policy, held_out, score)
+        log.say(f"[bold]{name}[/] held-out score {scores[name]:.4f}")
     if config.supervised.epochs:
         best = max(scores.values(), default=None)
         scores["warm start"] = warm_start(config, run, log, policy, train, held_out, score, best)

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from bundle.features.history import Interaction, UserContext
-from bundle.timestamps import unix_seconds
+from bundle.features.history import UserContext
 from service.api.access import ACCESS_ERRORS, needs
 from service.api.answers import BODY_ERRORS, declared
 from service.api.decoding import parse
@@ -29,6 +28,7 @@ from service.bodies.users import (
     FeedbackResponse,
     IgnoredEvent,
     IgnoredReason,
+    interaction,
 )
 from service.context.store import Appended, is_anonymous
 from service.context.store import Event as StoreEvent
@@ -169,7 +169,7 @@ async def _apply(
     ignored: Ignored = {n: "unknown_type" for n, event in enumerate(events) if event.type not in types}
     counting = [index for index in range(len(events)) if index not in ignored]
     known = [
-        StoreEvent(_interaction(events[index], received_at), events[index].event_id) for index in counting
+        StoreEvent(interaction(events[index], received_at), events[index].event_id) for index in counting
     ]
     appended = await append(known)
     if appended.applied:
@@ -222,7 +222,7 @@ async def put_context(request: Request, response: Response, user_id: UserId) -> 
     check_told(features, "history", body.history)
     if ignored := undeclared_of_profile(features, body.profile)[: service.settings.max_ignored_fields]:
         response.headers["x-ignored-fields"] = ",".join(quote(f"profile.{name}") for name in ignored)
-    history = tuple(_interaction(event) for event in body.history[-service.settings.max_history :])
+    history = tuple(interaction(event) for event in body.history[-service.settings.max_history :])
     await service.contexts.replace(user_id, UserContext(body.profile, history))
 
 
@@ -238,8 +238,13 @@ async def get_context(request: Request, user_id: UserId) -> ContextBody:
     if known is None:
         raise NotFoundError("nothing is known of this user")
     history = [
-        Event(item_id=e.item_id, type=e.type, timestamp=e.timestamp, features=e.features and dict(e.features))
-        for e in known.history
+        Event(
+            item_id=event.item_id,
+            type=event.type,
+            timestamp=event.timestamp,
+            features=None if event.features is None else dict(event.features),
+        )
+        for event in known.history
     ]
     return ContextBody(profile=dict(known.profile), history=history)
 
@@ -261,8 +266,3 @@ async def delete_context(request: Request, user_id: UserId) -> None:
     await service.contexts.forget(user_id)
     if service.decision_log is not None:
         await service.decision_log.forget(user_id)
-
-
-def _interaction(event: Event, received_at: float | None = None) -> Interaction:
-    at = received_at if event.timestamp is None else unix_seconds(event.timestamp)
-    return Interaction(event.item_id, event.type, at, event.features or None)

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bundle.features.history import Interaction
+from bundle.timestamps import unix_seconds
 from service.bodies.common import TIME, Body, Features, Id, IdentifiedBody, Natural, Timestamp, example
 
 IgnoredReason = Literal["anonymous", "duplicate", "not_in_list", "unknown_type"]
@@ -20,6 +22,12 @@ class Event(Body):
     features: Features | None = Field(
         None, description="Raw features of an item that the model may lack. Of one that it has its own count."
     )
+
+
+def interaction(event: Event, received_at: float | None = None) -> Interaction:
+    """What is kept of an event. `received_at` in unix seconds, for one that says no time."""
+    at = received_at if event.timestamp is None else unix_seconds(event.timestamp)
+    return Interaction(event.item_id, event.type, at, event.features or None)
 
 
 class ContextBody(Body):

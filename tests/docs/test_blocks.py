@@ -14,6 +14,7 @@ from evidence import report as evidence_report
 from evidence.results import RESULTS, Results, load
 from evidence.tables import blocks as evidence_blocks
 from faults import tables as faults_tables
+from loop import pages as loop_pages
 
 PAGES = [
     path.relative_to(pages.ROOT).as_posix()
@@ -29,6 +30,7 @@ def made() -> dict[str, str]:
         off_policy_pages.blocks(off_policy_pages.stored()),
         bench_blocks(marks.stored()),
         faults_tables.blocks(),
+        loop_pages.blocks(loop_pages.stored()),
     )
     found = {name: text for part in parts for name, text in part.items()}
     assert len(found) == sum(map(len, parts))
@@ -49,6 +51,7 @@ def test_the_commands_write_every_page_with_blocks() -> None:
         *off_policy_pages.PAGES,
         *bench_report.PAGES,
         *faults_tables.PAGES,
+        *loop_pages.PAGES,
     }
 
 

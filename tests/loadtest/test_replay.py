@@ -17,7 +17,7 @@ def ranking(number: int, timestamp_ms: int, *items: str) -> dict[str, Any]:
         "event": "ranking",
         "id": f"r{number}",
         "user": "u1",
-        "timestamp": str(timestamp_ms),
+        "timestamp": str(1_700_000_000_000 + timestamp_ms),
         "items": listed,
     }
 

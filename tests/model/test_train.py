@@ -158,3 +158,39 @@ def test_quick_shortens_what_is_there_and_adds_nothing() -> None:
     shorter = train.quick(small_config(training_lists=100, reinforcement={"epochs": 9}))
     assert (shorter.training_lists, shorter.reinforcement.epochs) == (100, 1)
     assert shorter.features == simulated.features
+
+
+AGAIN = {
+    **{phase: {"epochs": 0} for phase in ("supervised", "imitation", "reinforcement")},
+    "expert_iteration": {"rounds": 1, "epochs": 1},
+    "selection": "evaluator",
+    "policy_lists": 300,
+}
+
+
+def test_a_run_starts_from_an_earlier_ones_weights(finished: Path, tmp_path: Path) -> None:
+    """Its evaluators' as well; without `warm_epochs` these stay what they were."""
+    for epochs in (0, 1):
+        changes = {"evaluator": {"warm_epochs": epochs, "context": False}}
+        train.train(small_config(**{**AGAIN, **changes}), tmp_path / str(epochs), finished)
+    same_evaluator, refitted = tmp_path / "0", tmp_path / "1"
+    before = load_evaluator(finished, load_features(finished)).state_dict()
+    for run, kept in ((same_evaluator, True), (refitted, False)):
+        assert same(before, load_evaluator(run, load_features(run)).state_dict()) == kept
+    assert load_features(refitted).fitted == load_features(finished).fitted
+    result = load_summary(same_evaluator)
+    assert list(result["held_out"]) == ["earlier weights", "expert iteration 1"]
+    assert result["held_out"]["expert iteration 1"] >= result["held_out"]["earlier weights"]
+    rows = [row.split(",") for row in (refitted / "metrics.csv").read_text().splitlines()]
+    assert {metric for phase, _, metric, _ in rows if phase == "expert_iteration_1"} >= {"evaluator_score"}
+    assert {phase for phase, *_ in rows[1:]} == {"evaluator", "evaluator_2", "expert_iteration_1"}
+
+
+def test_no_run_starts_from_one_of_other_networks(finished: Path, tmp_path: Path) -> None:
+    for name, changes in {
+        "policy": {"policy": {"width": 8}},
+        "evaluator": {"evaluator": {"members": 1}},
+        "features": {"features": {"initial_score": False}},
+    }.items():
+        with pytest.raises(CheckpointError, match=f"its {name} is configured otherwise"):
+            train.train(small_config(**changes), tmp_path / name, finished)

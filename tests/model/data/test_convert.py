@@ -224,10 +224,9 @@ MAPPINGS: dict[str, tuple[Callable[[str], str], type[Exception], str]] = {
         "impressions: FOLDER/shown.csv has no column `fim`; did you mean `film`?",
     ),
     "a column of items": (
-        lambda text: text.replace("genres =", "tastes ="),
+        lambda text: text.replace("genres =", "kind ="),
         ConfigError,
-        "items: FOLDER/films.csv has no column `tastes`; there are film, year, genres, code, title, "
-        "look, tags",
+        "items: FOLDER/films.csv has no column `kind`; there are film, year, genres, code, title, look, tags",
     ),
     "a table": (
         lambda text: text.replace("people.csv", "persons.csv"),

@@ -126,7 +126,7 @@ async def test_events_are_appended_in_order_and_seen_at_once(open_store: Stores)
 
 
 async def test_an_event_keeps_the_features_of_its_item(open_store: Stores) -> None:
-    store = await open_store()
+    store = open_store()
     told = Interaction("new", "click", 5.0, {"price": 3.5, "genres": ["drama"], "embedding": [1.0, 2.0]})
     await store.replace("u", UserContext({"a": 1}, (Interaction("i1", "click", 4.0),)))
     await store.add("u", events(told, Interaction("i2", "click")))

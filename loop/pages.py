@@ -1,0 +1,248 @@
+"""Results of the loop, and what docs/loop.md shows of them: `python -m loop.pages`.
+
+A row is a round of an arm in a world. Legend: W worlds.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import t as student
+
+from evidence import pages
+from evidence.figures import BLUE, GREY, RED
+from loop.config import ARMS, MAIN
+from loop.place import IDENTITY, RECORD, VALUES
+from loop.worth import Record
+from model.metrics import paired_difference
+from model.training.checkpoint import save_text
+
+STORED = pages.ROOT / "docs/results/loop.json"
+PAGES, FIGURE = ("docs/loop.md",), pages.ROOT / "docs/images/loop.png"
+MISSING = "Not measured yet."
+REFERENCES = ("random order", "initial order", "oracle")
+COLOURS = dict(zip(ARMS, (RED, BLUE, GREY, "#55a868", "#8172b2"), strict=True))
+Kept = dict[str, Any]
+"""`rows`, and `references`: the mean of each by world."""
+
+
+def collect(runs: Path, target: Path = STORED) -> None:
+    """Put all finished rounds into the stored results, in the place of those of the same arms and worlds."""
+    rows, references = [], {}
+    for path in sorted(runs.glob(f"world-*/*/round-*/{RECORD}")):
+        row: Record = json.loads(path.read_text())
+        arm = path.parents[1]
+        identity = json.loads((arm / IDENTITY).read_text())
+        main = arm.with_name(ARMS[MAIN].folder) / path.parent.name / VALUES
+        if main.exists() and row["arm"] != MAIN:
+            ahead = paired_difference([np.load(main) - np.load(path.with_name(VALUES))])
+            row["main_ahead"] = [round(one, 4) for one in ahead]
+        row |= {name: identity[name] for name in ("lists", "exploration_share", "exploration_temperature")}
+        rows.append(row)
+        with np.load(arm.with_name("references.npz")) as found:
+            references[str(row["world"])] = {name: round(float(found[name].mean()), 4) for name in REFERENCES}
+    fresh = {(row["world"], row["arm"]) for row in rows}
+    kept = stored(target)
+    others = [row for row in kept["rows"] if (row["world"], row["arm"]) not in fresh]
+    order = list(ARMS)
+    rows = sorted([*others, *rows], key=lambda row: (row["world"], order.index(row["arm"]), row["round"]))
+    whole = {"references": {**kept["references"], **references}, "rows": rows}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_text(target, json.dumps(whole, indent=1) + "\n")
+
+
+def stored(target: Path = STORED) -> Kept:
+    """Empty where there is nothing."""
+    if not target.exists():
+        return {"rows": [], "references": {}}
+    found: Kept = json.loads(target.read_text())
+    return found
+
+
+def of(kept: Kept, arm: str, number: int | None = None) -> list[Record]:
+    """The rows of an arm, or of its round `number`, one a world."""
+    return [row for row in kept["rows"] if row["arm"] == arm and number in (None, row["round"])]
+
+
+def over_worlds(rows: Iterable[Record], name: str) -> tuple[float, float, float]:
+    """The mean of a value, with its 95 % interval: over the lists of one world, Student's over several."""
+    found = [row[name] for row in rows]
+    if len(found) == 1:
+        return tuple(found[0])
+    means = np.array([one[0] for one in found])
+    half = student.ppf(0.975, len(means) - 1) * means.std(ddof=1) / len(means) ** 0.5
+    return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
+
+
+def blocks(kept: Kept) -> dict[str, str]:
+    if not of(kept, MAIN):
+        return dict.fromkeys(("loop-value", "loop-rounds", "loop-judged", "loop-provenance"), MISSING)
+    return {
+        "loop-value": _values(kept),
+        "loop-rounds": _rounds(kept),
+        "loop-judged": _judged(kept),
+        "loop-provenance": _provenance(kept),
+    }
+
+
+def _values(kept: Kept) -> str:
+    """A line an arm: by round, and how it ended."""
+    last = max(row["round"] for row in kept["rows"])
+    header = [
+        "lists by",
+        "before",
+        *(f"round {number}" for number in range(1, last + 1)),
+        "share of what is possible",
+        "gain [95 %]",
+        f"{MAIN} minus it [95 %]",
+    ]
+    lines = []
+    for arm in ARMS:
+        numbers = sorted({row["round"] for row in of(kept, arm)})
+        if not numbers:
+            continue
+        ended = of(kept, arm, numbers[-1])
+        ahead = _told(*over_worlds(ended, "main_ahead")) if all("main_ahead" in row for row in ended) else ""
+        values = [f"{over_worlds(of(kept, arm, number), 'value')[0]:.3f}" for number in numbers]
+        lines.append(
+            [
+                arm,
+                *values,
+                *[""] * (last + 1 - len(values)),
+                f"{np.mean([row['share'] for row in ended]):.0%}",
+                _told(*over_worlds(ended, "gain")),
+                ahead,
+            ]
+        )
+    for name, told in (("random order", "0%"), ("initial order", ""), ("oracle", "100%")):
+        value = np.mean([world[name] for world in kept["references"].values()])
+        lines.append([name, f"{value:.3f}", *[""] * last, told, "", ""])
+    return pages.table(header, lines)
+
+
+def _rounds(kept: Kept) -> str:
+    """A line a round of the main arm: means over worlds, and sums of what is counted."""
+    header = [
+        *(
+            "round",
+            "true value [95 %]",
+            "evaluator's score minus it",
+            "of the lists shown",
+            "exploration cost",
+        ),
+        *("requests", "failed", "unanswered", "while replaced", "failed or unanswered"),
+        *("clicks accepted", "in the log", "lost", "doubled", "sent twice", "minutes"),
+    ]
+    lines = []
+    for number in sorted({row["round"] for row in of(kept, MAIN)}):
+        rows = of(kept, MAIN, number)
+        value, low, high = over_worlds(rows, "value")
+        line: list[object] = [number, f"{value:.3f} [{low:.3f}, {high:.3f}]"]
+        line.append(f"{np.mean([row['hacking_gap'] for row in rows]):+.3f}")
+        if number:
+            total = _totals(rows)
+            line += [
+                f"{np.mean([row['served'][name] for row in rows]):.3f}" for name in ("true_value", "regret")
+            ]
+            line += [total("requests", name) for name in ("sent", "failed", "unanswered")]
+            line += [
+                total("promotion", "sent"),
+                total("promotion", "failed") + total("promotion", "unanswered"),
+            ]
+            line += [total("requests", "accepted")]
+            line += [total("feedback", name) for name in ("events", "lost", "doubled")]
+            line += [total("requests", "repeated")]
+        else:
+            line += [""] * 12
+        line.append(f"{np.mean([sum(row['seconds'].values()) for row in rows]) / 60:.1f}")
+        lines.append(line)
+    return pages.table(header, lines)
+
+
+def _totals(rows: list[Record]) -> Callable[[str, str], int]:
+    return lambda part, name: sum(row[part].get(name, 0) for row in rows)
+
+
+def _judged(kept: Kept) -> str:
+    """What the gate said of each new version, beside the truth."""
+    header = [
+        "world",
+        "arm",
+        "round",
+        "true value, new minus live",
+        "by the log, new minus its lists",
+        "refused for",
+    ]
+    lines = []
+    for arm in ARMS:
+        for row in of(kept, arm):
+            if "candidate" not in row:
+                continue
+            (before,) = (one for one in of(kept, arm, row["round"] - 1) if one["world"] == row["world"])
+            said = row["off_policy"].get("new", {}).get("minus_log")
+            told = _told(said["value"], said["low"], said["high"]) if said else ""
+            true = f"{row['candidate'] - before['value'][0]:+.3f}"
+            lines.append([row["world"], arm, row["round"], true, told, ", ".join(row["refused"])])
+    return pages.table(header, lines)
+
+
+def _provenance(kept: Kept) -> str:
+    rows = kept["rows"]
+    worlds = sorted({row["world"] for row in rows})
+    lists = sorted({row["lists"] for row in rows})
+    shares = sorted({(row["exploration_share"], row["exploration_temperature"]) for row in rows})
+    made = sorted({f"{row['hardware']}; commit {row['commit']}" for row in rows})
+    judged = sorted({row["lists_judged"] for row in rows})
+    explored = ", ".join(
+        f"{share:.0%} of the lists sampled at {temperature:g}" for share, temperature in shares
+    )
+    return (
+        f"Worlds {', '.join(map(str, worlds))}; rounds of {', '.join(f'{one:,}' for one in lists)} lists, "
+        f"{explored}; {', '.join(f'{one:,}' for one in judged)} held-out lists a world. {'. '.join(made)}."
+    )
+
+
+def _told(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def draw(kept: Kept, path: Path) -> None:
+    """True value by round of every arm, between random order and the oracle."""
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    for arm, colour in COLOURS.items():
+        numbers = sorted({row["round"] for row in of(kept, arm)})
+        if not numbers:
+            continue
+        found = np.array([over_worlds(of(kept, arm, number), "value") for number in numbers])  # [rounds, 3]
+        axes.plot(numbers, found[:, 0], "o-", color=colour, label=arm, lw=2.5 if arm == MAIN else 1.5)
+        axes.fill_between(numbers, found[:, 1], found[:, 2], color=colour, alpha=0.12, lw=0)
+    last = max(row["round"] for row in kept["rows"])
+    before = over_worlds(of(kept, MAIN, 0), "value")[0]
+    lines = {name: np.mean([world[name] for world in kept["references"].values()]) for name in REFERENCES[1:]}
+    for name, value in {**lines, f"{MAIN}, trained once": before}.items():
+        axes.axhline(value, color="black", lw=0.8, ls="--")
+        axes.annotate(
+            f"{name} {value:.2f}", (last, value), (0, 3), textcoords="offset points", ha="right", fontsize=8
+        )
+    axes.set(xlabel="round", ylabel="true value, expected clicks a list", xticks=range(last + 1))
+    axes.legend(fontsize=8, loc="center left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def write_pages() -> None:
+    kept = stored()
+    pages.write(PAGES, blocks(kept))
+    if of(kept, MAIN):
+        draw(kept, FIGURE)
+
+
+if __name__ == "__main__":
+    write_pages()
