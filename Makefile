@@ -1,4 +1,4 @@
-.PHONY: help setup demo test slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
+.PHONY: help setup demo test docs slow faults soak conformance rules prometheus lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -21,6 +21,12 @@ demo: setup  ## train quickly, export, serve and re-rank real lists
 
 test: setup prometheus  ## all tests, a real Redis included, file by file in two processes
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+
+docs: setup  ## the site of docs/ into build/docs, with its references made anew; a broken link fails
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[docs]'
+	$(RUN) -m reference
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+	$(RUN) -m pytest tests/reference
 
 slow: setup  ## tests that ask more of what others ask already, minutes
 	$(RUN) -m pytest -m slow

@@ -26,6 +26,7 @@ OURS = (
     "loop",
     "bench",
     "deploy",
+    "reference",
     "tests",
 )
 SERVICE = ("service.errors", "service.settings")
@@ -70,6 +71,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "decisions",
     ),
     "deploy": ("launch",),
+    "reference": ("evidence.pages", "service"),
     # Inside the service: `app` wires the rooms, `process` runs what it made.
     "service.bodies": ("bundle", "engine"),
     "service.context": ("bundle", *SERVICE),
@@ -236,6 +238,7 @@ def test_every_package_is_listed_for_installation() -> None:
         "faults",
         "loop",
         "bench",
+        "reference",
         "service",
     )
     found = {

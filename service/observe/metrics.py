@@ -153,6 +153,10 @@ class Metrics(Stages):
             make = self._instruments.labelled(model=name, version=version)
             make.remove(*get_args(Kind), retire=self._path is not None)
 
+    def families(self) -> Families:
+        """All families of this process as they are now, those without any series too."""
+        return decode(self._encoded())
+
     async def text(self) -> bytes:
         """The exposition format. Put together in a thread, for it takes milliseconds."""
         return await asyncio.to_thread(self._text, self._encoded())

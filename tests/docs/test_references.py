@@ -9,13 +9,13 @@ import pytest
 from service.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "client/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 KEPT = (*FOLDERS, "examples", "tests", "configs", "docs", "client")
 """Folders of the project; others, such as `bundles/` and `runs/`, are made by its commands."""
 
-NOT_OURS = {"service.name", "service.log"}
-"""An attribute of OpenTelemetry's and a file of the load test's, which only look like modules."""
+NOT_OURS = {"service.name", "service.log", "constraints.at_most.0"}
+"""An attribute of OpenTelemetry's, a file of the load test's and a place in a body only look like modules."""
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
