@@ -5,7 +5,8 @@ Legend: B requests, N candidates, M micro-steps, P noise positions.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Controls:
         reason_until: reason only before this time, `time.monotonic()` seconds.
         deadline: at this time the slate is left as it is, with fewer items than `slate_length`. The slate
             graph sees no clock, and heeds neither time.
+        trace_candidates: leading candidates whose probabilities are told of each micro-step.
         constraints: what the slate is to satisfy, planned for its length.
     """
 
@@ -56,6 +58,7 @@ class Controls:
     micro_step_budget: int = UNLIMITED_MICRO_STEPS
     reason_until: float = math.inf
     deadline: float = math.inf
+    trace_candidates: int = 0
     constraints: Plan | None = None
 
     @property
@@ -92,11 +95,21 @@ class Times(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """Slates that were begun for their writer, and what else could have stood at each position."""
+    """Slates that were begun for their writer, and which candidates each micro-step had beside the chosen."""
 
     records: dict[str, NDArray[Any]]  # as a runner's
     runners_up: NDArray[np.int64]  # [R, M, A], the most probable others, best first; NO_ITEM where none is
     chances: NDArray[np.float32]  # [R, M, A], their probability at temperature 1
+
+
+class MicroStep(NamedTuple):
+    """What the policy saw before it wrote a token: its entropy in nats, what the gate compared, and the most
+    probable candidates, best first, with their probability at temperature 1."""
+
+    entropy: float
+    uncertainty: float
+    candidates: list[int]
+    probabilities: list[float]
 
 
 @dataclass(slots=True)  # not frozen, which would make ten of them cost a list 10 microseconds
@@ -106,6 +119,7 @@ class Position:
     `probability` is the chosen candidate's at temperature 1 among those remaining; `propensity` its
     probability, given those before it, under the policy that chose: 1 when greedy for certain. Entropies in
     nats, before the first and after the last reasoning token; `uncertainty` is what the gate saw last.
+    `micro_steps` are those of its reasoning tokens, then its own, where they are traced.
     """
 
     index: int
@@ -115,6 +129,7 @@ class Position:
     entropy_before: float
     entropy_after: float
     uncertainty: float
+    micro_steps: tuple[MicroStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +199,36 @@ def _read_slate(request: Controls, *record: list[Any]) -> Slate:
         positions.append(Position(chosen, probability, propensity, tokens, before, entropy, uncertainty))
         tokens = 0
     return Slate(tuple(positions), why_reasoning_stopped(positions, request))
+
+
+def read_begun(requests: Sequence[Controls], begun: Begun) -> list[Slate]:
+    """Slates of a batch, with the micro-steps of those that are traced."""
+    slates = read_slates(requests, begun.records)
+    return [
+        _traced(slate, row, request.trace_candidates, begun) if request.trace_candidates else slate
+        for row, (slate, request) in enumerate(zip(slates, requests, strict=True))
+    ]
+
+
+def _traced(slate: Slate, row: int, count: int, begun: Begun) -> Slate:
+    """With the `count` leading candidates of each micro-step."""
+    entropy, uncertainty = (begun.records[name][:, row].tolist() for name in ("entropy", "uncertainty"))
+    others, chances = begun.runners_up[row].tolist(), begun.chances[row].tolist()
+    positions, step = [], 0
+    for position in slate.positions:
+        chosen_at = step + position.reasoning_tokens
+        micro_steps = []
+        for m in range(step, chosen_at + 1):
+            known = [(chance, i) for i, chance in zip(others[m], chances[m], strict=True) if i != NO_ITEM]
+            if m == chosen_at:
+                known.append((position.probability, position.index))
+                known.sort(key=itemgetter(0), reverse=True)
+            leading = known[:count]
+            shares, items = [chance for chance, _ in leading], [item for _, item in leading]
+            micro_steps.append(MicroStep(entropy[m], uncertainty[m], items, shares))
+        positions.append(replace(position, micro_steps=tuple(micro_steps)))
+        step = chosen_at + 1
+    return replace(slate, positions=tuple(positions))
 
 
 def _mixed(share: float, sampled: float, greedy: bool) -> tuple[float, float]:

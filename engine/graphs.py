@@ -2,11 +2,12 @@
 
 `SlateRunner` is one graph call a batch: whole slates, on the CPU. `StepRunner` drives the step graph from
 the host, one micro-step a call: the reference, and the path for accelerators. `StepWriter` and
-`EvaluatorGraphs` are what lookahead needs of them.
+`EvaluatorGraphs` are what lookahead and traces need of them.
 
 Legend: B requests, M micro-steps.
 """
 
+from copy import copy
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -51,7 +52,7 @@ class SlateRunner:
     decoding: Decoding = "graph"
 
     def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
-        self._stepwise = StepRunner(bundle, manifest, settings)
+        self.stepwise = StepRunner(bundle, manifest, settings)
         self._session = open_session(bundle / SLATE, settings)
         self._outputs = _reported(self._session)
         self.tells_greedy = len(self._outputs) == len(RECORD)
@@ -60,7 +61,7 @@ class SlateRunner:
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         constrained = is_constrained(controls[CONSTRAINTS])
         if constrained.all():
-            return self._stepwise.run(inputs, controls, times)
+            return self.stepwise.run(inputs, controls, times)
         if not constrained.any():
             feed = {name: array for name, array in controls.items() if name != CONSTRAINTS}
             records = self._session.run(self._outputs, {**inputs, **feed})
@@ -112,6 +113,12 @@ class StepRunner:
         self.tells_greedy = len(recorded) == len(RECORD)
         self._state = [spec.name for spec in manifest.state_specs()]
         self.provider = self._step.get_providers()[0]
+
+    def inspecting(self, *names: str) -> "StepRunner":
+        """This one, with further outputs of the step beside the record."""
+        other = copy(self)
+        other._reported = [*self._reported, *names]
+        return other
 
     def run(self, inputs: Named, controls: Named, times: Times | None = None) -> Arrays:
         device = "cuda" if self.provider == PROVIDERS["cuda"] else "cpu"
@@ -168,8 +175,8 @@ class StepWriter:
     """Slates that begin as they are told to, by the step graph: an item is given as noise that nothing can
     outweigh. What is given is reasoned about and encoded again each time."""
 
-    def __init__(self, bundle: Path, manifest: Manifest, settings: SessionSettings) -> None:
-        self._runner = StepRunner(bundle, manifest, settings, inspect=(LOGITS.name,))
+    def __init__(self, stepwise: StepRunner) -> None:
+        self._runner = stepwise.inspecting(LOGITS.name)
 
     def encode(self, inputs: Named) -> Named:
         return inputs
@@ -186,28 +193,32 @@ class StepWriter:
         inputs = {name: array[rows] for name, array in encoded.items()}
         mask, longest = inputs["candidate_mask"], int(controls["slate_length"].max())
         noise = np.zeros((len(rows), longest, mask.shape[1]), np.float32)
+        drawn = controls[NOISE.name]
+        noise[:, : drawn.shape[1]] = drawn
         row, place = np.nonzero(prefix != NO_ITEM)
         noise[row, place, prefix[row, place]] = CERTAIN
         records = self._runner.run(inputs, {**controls, NOISE.name: noise}, times)
         logits, tracker = records.pop(LOGITS.name), Tracker(controls[CONSTRAINTS])
-        return Begun(records, *_runners_up(logits, records["chosen"], mask, tracker, alternatives))
+        return Begun(records, *_runners_up(logits, records, mask, tracker, alternatives))
 
 
 def _runners_up(
     logits: NDArray[np.float32],
-    chosen: NDArray[np.int64],
+    records: Named,
     mask: NDArray[np.bool_],
     tracker: Tracker,
     alternatives: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """As in `Begun`, from `[M, B, N]`, `[M, B]` and the candidate mask `[B, N]`."""
+    """As in `Begun`, from `[M, B, N]`, the records and the candidate mask `[B, N]`."""
     steps, batch, n = logits.shape
+    chosen = records["chosen"]
+    written = (chosen != NO_ITEM) | records["reasoned"]
     items = np.full((batch, steps, alternatives), NO_ITEM, np.int64)
     chances = np.zeros((batch, steps, alternatives), np.float32)
     left = mask.copy()
     kept = min(alternatives, n)
     for step in range(steps):
-        rows = np.flatnonzero(chosen[step] != NO_ITEM)
+        rows = np.flatnonzero(written[step])
         shown = np.where(tracker.narrowed(left)[rows], logits[step, rows], -np.inf)
         shares = np.exp(shown - shown.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from pydantic import ValidationError
 
 from bundle.arrays import Arrays
@@ -14,9 +15,9 @@ from bundle.features.catalogue import Catalogue
 from bundle.features.fitting import FittedFeatures
 from bundle.manifest import CATALOGUE, FEATURES, BundleError, Manifest, read_manifest
 from bundle.repository import locate
-from engine.generation import Controls, Slate, Times, read_slates, stack_controls
+from engine.generation import Controls, Slate, Times, read_begun, read_slates, stack_controls
 from engine.lookahead import Lookahead
-from engine.runner import Runner, open_lookahead, open_runner
+from engine.runner import Runner, open_lookahead, open_runner, writer_of
 from engine.settings import SessionSettings
 
 
@@ -56,12 +57,16 @@ class LoadedModel:
             inputs: one `FeatureAssembler.request` result a request, of any N.
             controls: one a request, its slate length at most the request's N, and that of its constraints.
         """
-        ahead = [row for row, control in enumerate(controls) if self.lookahead and control.looks_ahead]
-        if not ahead:
+        straight: list[int] = []
+        traced: list[int] = []
+        ahead: list[int] = []
+        for row, control in enumerate(controls):
+            looks = self.lookahead is not None and control.looks_ahead
+            (ahead if looks else traced if control.trace_candidates else straight).append(row)
+        if len(straight) == len(controls):
             return self._write(inputs, controls)
-        straight = sorted({*range(len(inputs))} - {*ahead})
         slates: dict[int, Slate] = {}
-        for rows, write in ((straight, self._write), (ahead, self._look_ahead)):
+        for rows, write in ((straight, self._write), (traced, self._trace), (ahead, self._look_ahead)):
             if rows:
                 written = write([inputs[row] for row in rows], [controls[row] for row in rows])
                 slates.update(zip(rows, written, strict=True))
@@ -70,6 +75,20 @@ class LoadedModel:
     def _write(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
         stacked = stack_controls(controls, _candidates(inputs, controls))
         return read_slates(controls, self.runner.run(collate(inputs), stacked, Times.of(controls)))
+
+    def _trace(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
+        """As `_write`, with the micro-steps."""
+        writer, stacked = writer_of(self.runner), stack_controls(controls, _candidates(inputs, controls))
+        rows = np.arange(len(controls))
+        begun = writer.write(
+            writer.encode(collate(inputs)),
+            rows,
+            stacked,
+            Times.of(controls),
+            prefix=np.empty((len(rows), 0), np.int64),
+            alternatives=max(control.trace_candidates for control in controls),
+        )
+        return read_begun(controls, begun)
 
     def _look_ahead(self, inputs: Sequence[Arrays], controls: Sequence[Controls]) -> list[Slate]:
         assert self.lookahead is not None

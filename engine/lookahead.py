@@ -25,7 +25,7 @@ from engine.generation import (
     Position,
     Slate,
     Times,
-    read_slates,
+    read_begun,
     stack_controls,
     why_reasoning_stopped,
 )
@@ -57,7 +57,7 @@ class Writer(Protocol):
             controls, times: `[R]` each, none of them to sample.
             prefix: `[R, P]`, candidate indices, NO_ITEM where a slate goes on by itself. What is recorded of
                 these positions, but for `chosen`, means nothing.
-            alternatives: A of what is returned.
+            alternatives: A of what is returned, for every micro-step of the rest.
         """
         ...
 
@@ -131,7 +131,7 @@ class _Batch:
         self._writer, self._evaluator, self._inputs, self._requests = writer, evaluator, inputs, requests
         self._controls = stack_controls(requests, candidates)
         self._encoded = writer.encode(inputs)
-        self._alternatives = max(request.lookahead for request in requests)
+        self._alternatives = max(max(request.lookahead, request.trace_candidates) for request in requests)
         self._longest = max(request.slate_length for request in requests)
         self._thresholds = [float(np.float32(request.entropy_threshold)) for request in requests]
         self._judged = [0] * len(requests)
@@ -219,8 +219,7 @@ class _Batch:
     ) -> list[_Draft]:
         begun = self._writer.write(self._encoded, rows, controls, times, prefix, self._alternatives)
         drafts = []
-        slates = read_slates([self._requests[row] for row in rows], begun.records)
-        for row, slate in enumerate(slates):
+        for row, slate in enumerate(read_begun([self._requests[row] for row in rows], begun)):
             steps = np.flatnonzero(begun.records["chosen"][:, row] != NO_ITEM)
             items, chances = begun.runners_up[row, steps].tolist(), begun.chances[row, steps].tolist()
             others = tuple(

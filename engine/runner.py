@@ -13,7 +13,7 @@ from bundle.manifest import EVALUATE, Manifest
 from engine.allocator import keep_freed
 from engine.generation import Times
 from engine.graphs import EvaluatorGraphs, SlateRunner, StepRunner, StepWriter
-from engine.lookahead import Lookahead
+from engine.lookahead import Lookahead, Writer
 from engine.native.evaluator import NativeEvaluator
 from engine.native.runner import NativeRunner, decodes_natively
 from engine.settings import Decoding, SessionSettings
@@ -69,6 +69,15 @@ def open_runner(
     return SlateRunner(bundle, manifest, settings)
 
 
+def writer_of(runner: Runner) -> Writer:
+    """What writes the runner's slates, with its sessions, and tells what else could have stood in them."""
+    if isinstance(runner, NativeRunner):
+        return runner
+    stepwise = runner.stepwise if isinstance(runner, SlateRunner) else runner
+    assert isinstance(stepwise, StepRunner)
+    return StepWriter(stepwise)
+
+
 def open_lookahead(
     bundle: Path, manifest: Manifest, features: FeatureAssembler, settings: SessionSettings, runner: Runner
 ) -> Lookahead | None:
@@ -79,8 +88,7 @@ def open_lookahead(
     """
     if not manifest.has_evaluator:
         return None
-    native = isinstance(runner, NativeRunner)
-    writer = runner if isinstance(runner, NativeRunner) else StepWriter(bundle, manifest, settings)
-    if native and EVALUATE in manifest.hashes and settings.provider == "cpu":
+    writer = writer_of(runner)
+    if isinstance(runner, NativeRunner) and EVALUATE in manifest.hashes and settings.provider == "cpu":
         return Lookahead(writer, NativeEvaluator(bundle / EVALUATE, features, settings.intra_op_threads))
     return Lookahead(writer, EvaluatorGraphs(bundle, settings))

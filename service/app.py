@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from bundle.repository import Repository
-from service.api import documents, open_inference, openapi, rerank, status, users
+from service.api import console, documents, open_inference, openapi, rerank, status, users
 from service.api import models as admin
 from service.api.access import Access
 from service.api.answers import HANDLERS
@@ -114,6 +114,10 @@ def create_app(
     app.include_router(users.router)
     app.include_router(status.router)
     app.include_router(open_inference.router)
+    if settings.serves_console:
+        page = console.router(settings)
+        app.include_router(page)
+        _declare(metrics, page)
     inside = app if settings.admin_port is None else _application(service)
     inside.include_router(status.inside)
     if not (settings.allow_anonymous and service.access.open):  # else strangers may reach it

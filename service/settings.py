@@ -128,6 +128,15 @@ class Settings(BaseSettings):
         None, description="port for /metrics, which `port` then does not answer; if absent, it does"
     )
 
+    console: bool | None = Field(
+        None, description="serve /console; if absent, it is served where only this machine reaches it"
+    )
+    console_lists: Path | None = Field(
+        None,
+        description="file of lists that /console offers, see docs/console.md; if absent, some are drawn from "
+        "the catalogue",
+    )
+
     api_keys_file: Path | None = Field(
         None, description="file of API keys, see service/keys.py; read again when it changes"
     )
@@ -312,6 +321,9 @@ class Settings(BaseSettings):
     max_lookahead: Annotated[int, Field(ge=0)] = Field(
         4, description="most other items per position that a request may have tried by lookahead"
     )
+    max_trace_candidates: Annotated[int, Field(ge=0)] = Field(
+        10, description="most leading candidates whose probabilities a trace may tell"
+    )
 
     context_ttl_s: PositiveFloat = Field(
         30 * DAY_S, description="how long a user's context is kept after its last write"
@@ -436,6 +448,17 @@ class Settings(BaseSettings):
                 raise ValueError("there is an api_keys_file, too; give one of the two")
             read_grants(None, keys.get_secret_value())
         return keys
+
+    @property
+    def serves_console(self) -> bool:
+        return (self.uds is None and is_loopback(self.host)) if self.console is None else self.console
+
+    @field_validator("console_lists")
+    @classmethod
+    def _has_lists(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            import_module("service.api.console").read_lists(file)
+        return file
 
     @field_validator("redis_url")
     @classmethod

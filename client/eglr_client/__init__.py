@@ -13,6 +13,7 @@ from eglr_client.bodies import (
     Reasoning,
     Result,
     TracePosition,
+    TraceStep,
     UsedSampling,
     UserContext,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Reasoning",
     "Result",
     "TracePosition",
+    "TraceStep",
     "UnreachableError",
     "UsedSampling",
     "UserContext",

@@ -74,6 +74,14 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceStep:
+    entropy: float
+    uncertainty: float
+    candidates: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TracePosition:
     position: int
     id: str
@@ -82,6 +90,7 @@ class TracePosition:
     entropy_before: float
     entropy_after: float
     uncertainty: float
+    steps: tuple[TraceStep, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

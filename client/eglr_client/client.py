@@ -54,6 +54,7 @@ class RerankOptions(TypedDict, total=False):
     return_all: bool
     deadline_ms: float
     explain: bool
+    trace_candidates: int
     strict: bool
     reasoning: ReasoningOptions
     sampling: SamplingOptions

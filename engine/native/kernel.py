@@ -59,7 +59,7 @@ WEIGHTS_END = CONTROLS_END + len(DecodeWeights._fields)
 
 @compiled
 def _rank_others(shares, total, left, count, place, runners_up, chances):  # type: ignore[no-untyped-def]
-    """The candidates with the largest shares but the one at `place`, `[A]` each."""
+    """The candidates with the largest shares but the one at `place`, if any, `[A]` each."""
     most = runners_up.shape[0]
     if most == 0:
         return
@@ -89,8 +89,8 @@ def decode(  # type: ignore[no-untyped-def]
         rows: `[R] int64`, whose request each slate is written for.
         prefix: `[R, P] int64`, how slates begin, NO_ITEM where they go on by themselves. Of what is given
             only `chosen` is recorded.
-        runners_up, chances: `[R, M, A]` int64 and float32, to be written: where an item is chosen, the most
-            probable others, best first, NO_ITEM where there are fewer, and their probability.
+        runners_up, chances: `[R, M, A]` int64 and float32, to be written: the most probable candidates but
+            the chosen one, best first, NO_ITEM where there are fewer, and their probability.
         constraints: `[R, S] int64`, what each slate is to satisfy: `constraints.tracking.stack`.
         reason_until, deadlines: `[R] float64`, seconds of `monotonic`, as in `engine.generation.Controls`.
         arrays: those of `StepMemory`, `[B]`, `StepControls`, `[R]`, `DecodeWeights`, and `StepRecord`,
@@ -194,6 +194,7 @@ def decode(  # type: ignore[no-untyped-def]
                         for_user[:] = 0.0
                         add_product(memory.user[source], weights.mix_weights[3 * width :], for_user)
                         knows_user = True
+                    _rank_others(shares, total, open_to, count, -1, runners_up[row, step], chances[row, step])
                     seen[:width] = readout
                     query[:] = weights.query_bias
                     add_product(readout, weights.query_weights, query)

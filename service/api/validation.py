@@ -63,6 +63,11 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     timestamp = request.context.get("timestamp")
     if timestamp is not None and not (isinstance(timestamp, int | float) and 0 <= timestamp <= MAX_TIMESTAMP):
         yield Fault("context.timestamp", f"expected unix time, 0 to {MAX_TIMESTAMP:.0e}")
+    if traced := request.trace_candidates or 0:
+        if traced > settings.max_trace_candidates:
+            yield Fault("trace_candidates", f"at most {settings.max_trace_candidates}")
+        if not request.explain:
+            yield Fault("trace_candidates", "goes with `explain`")
     if request.reasoning is not None and (request.reasoning.max_tokens or 0) > settings.max_reasoning_tokens:
         yield Fault("reasoning.max_tokens", f"at most {settings.max_reasoning_tokens}")
     if request.reasoning is not None and (lookahead := request.reasoning.lookahead or 0):

@@ -112,6 +112,11 @@ class RerankRequest(IdentifiedBody):
         "reasoning is cut first; past the deadline the caller's order is returned.",
     )
     explain: bool = Field(False, description="Return a trace of every position.")
+    trace_candidates: Natural | None = Field(
+        None,
+        description="With `explain`: tell the probabilities of so many leading candidates at each position, "
+        "before its first reasoning token and after each, up to a limit of the service. None if absent.",
+    )
     strict: bool = Field(
         False, description="Answer 429, 503 or 504 instead of falling back to the caller's order."
     )
@@ -137,6 +142,7 @@ class RerankRequest(IdentifiedBody):
             "return_all": True,
             "deadline_ms": 40,
             "explain": True,
+            "trace_candidates": 2,
             "reasoning": {"entropy_threshold": 0.8, "max_tokens": 3},
             "sampling": {"temperature": 1.0, "seed": 7},
             "constraints": {
@@ -169,6 +175,15 @@ class Result(Body):
     )
 
 
+class TraceStep(Body):
+    """What the model saw before it wrote a token."""
+
+    entropy: float = Field(description="Nats, over the remaining items.")
+    uncertainty: float = Field(description="What the gate compared with the threshold.")
+    candidates: list[int] = Field(description="The most probable items, best first, by index in the request.")
+    probabilities: list[float] = Field(description="Of each of these, at temperature 1.")
+
+
 class TracePosition(Body):
     """What happened at one position."""
 
@@ -179,6 +194,11 @@ class TracePosition(Body):
     entropy_before: float = Field(description="Nats, over the remaining items, before any reasoning.")
     entropy_after: float = Field(description="Nats, after the last reasoning token.")
     uncertainty: float = Field(description="What the gate last compared with the threshold.")
+    steps: list[TraceStep] | None = Field(
+        default=None,
+        description="With `trace_candidates` only: before the first reasoning token and after each, so one "
+        "more than there are tokens. The item was chosen by the last, unless lookahead put another there.",
+    )
 
 
 class Reasoning(Body):

@@ -94,7 +94,7 @@ def _controls(
     """The bundle's defaults with the request's overrides."""
     manifest = model.manifest
     default = Controls.default(manifest, slate_length)
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {"trace_candidates": request.trace_candidates}
     if request.reasoning is not None:
         overrides["entropy_threshold"] = request.reasoning.entropy_threshold
         if manifest.reasoning_budget:  # else it was trained without, and has no step to think with

@@ -272,12 +272,12 @@ class Reranker:
         return user
 
     def _show(self, shadowing: Shadowing, rerank: _Rerank, slate: Slate) -> None:
-        request, limits, patience_s = rerank.request, self._rule_limits, self._default_deadline_ms / 1000
+        request, seed, patience_s = rerank.request, rerank.controls.seed, self._default_deadline_ms / 1000
 
         def write(model: LoadedModel) -> tuple[list[str], int]:
-            selection, _, controls, _ = prepare(model, request, limits, rerank.explored)
+            selection, _, controls, _ = prepare(model, request, self._rule_limits, rerank.explored)
             inputs = assemble(model.features, request, selection, rerank.user, rerank.at)
-            controls = replace(controls, seed=rerank.controls.seed, deadline=monotonic() + patience_s)
+            controls = replace(controls, seed=seed, deadline=monotonic() + patience_s, trace_candidates=0)
             (written,) = model.generate([inputs], [controls])
             if len(written.positions) < controls.slate_length:
                 raise DeadlineExceededError("infer")

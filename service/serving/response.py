@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from engine.generation import Slate
+from engine.generation import Position, Slate
 from service.bodies import rerank as bodies
 from service.bodies.rerank import RerankRequest
 from service.bodies.twins import twin
 from service.serving.request_features import Selection
 from service.serving.rules import Completion, Rules
 
-Result, Reasoning, TracePosition = twin(bodies.Result), twin(bodies.Reasoning), twin(bodies.TracePosition)
+Result, Reasoning = twin(bodies.Result), twin(bodies.Reasoning)
+TracePosition, TraceStep = twin(bodies.TracePosition), twin(bodies.TraceStep)
 
 
 def complete(request: RerankRequest, rules: Rules | None, placed: Sequence[int], wanted: int) -> Completion:
@@ -58,7 +59,21 @@ def reasoning(request: RerankRequest, selection: Selection, slate: Slate) -> bod
             entropy_before=position.entropy_before,
             entropy_after=position.entropy_after,
             uncertainty=position.uncertainty,
+            steps=_steps(position, candidates),
         )
         for place, position in enumerate(slate.positions)
     ]
     return Reasoning(tokens=slate.reasoning_tokens, judged=slate.judged, stop=slate.stop, trace=trace)
+
+
+def _steps(position: Position, candidates: Sequence[int]) -> list[bodies.TraceStep] | None:
+    """`candidates`: index in the request of each the model had. None where nothing was traced."""
+    return [
+        TraceStep(
+            entropy=step.entropy,
+            uncertainty=step.uncertainty,
+            candidates=[candidates[index] for index in step.candidates],
+            probabilities=step.probabilities,
+        )
+        for step in position.micro_steps
+    ] or None

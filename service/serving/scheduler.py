@@ -284,8 +284,9 @@ class Scheduler:
         ]
 
     def _learn(self, lane: Lane, batch: list[Job], slates: Sequence[Slate], seconds: float) -> None:
-        """What the batch took, if it was written to its end, and if its prices are no mere bounds."""
-        if any(job.price.searched_s for job in batch):
+        """What the batch took, if it was written to its end, and if its prices are no mere bounds and know of
+        all that was done."""
+        if any(job.price.searched_s or job.controls.trace_candidates for job in batch):
             return
         if any(len(s.positions) < job.controls.slate_length for job, s in zip(batch, slates, strict=True)):
             return

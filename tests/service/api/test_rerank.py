@@ -130,6 +130,25 @@ async def test_explain_traces_every_position(client: Client) -> None:
             assert t["entropy_before"] == t["entropy_after"]
 
 
+async def test_a_trace_tells_the_leading_candidates_of_each_step_when_asked(client: Client) -> None:
+    items = ["nobody", *ITEMS]  # so that places among the candidates are not those in the request
+    plain = (await client.rerank(items, explain=True)).json()
+    answer = (await client.rerank(items, explain=True, trace_candidates=3)).json()
+    assert answer["results"] == plain["results"]
+    for told, position in zip(answer["reasoning"]["trace"], plain["reasoning"]["trace"], strict=True):
+        steps = told.pop("steps")
+        assert told == position
+        assert len(steps) == position["reasoning_tokens"] + 1
+        assert (steps[0]["entropy"], steps[-1]["entropy"]) == (
+            position["entropy_before"],
+            position["entropy_after"],
+        )
+        told_of = min(3, len(ITEMS) - position["position"])
+        assert all(len(step["candidates"]) == len(step["probabilities"]) == told_of for step in steps)
+        assert items[steps[-1]["candidates"][0]] == position["id"], "greedy: the most probable"
+        assert steps[-1]["probabilities"][0] == position["probability"]
+
+
 async def test_reasoning_overrides(client: Client) -> None:
     async def reasoning(**overrides: float) -> dict[str, Any]:
         answer = (await client.rerank(ITEMS, reasoning=overrides, explain=True)).json()
