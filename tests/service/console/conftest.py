@@ -16,7 +16,7 @@ from service.keys import new
 ALL = ["rerank", "feedback", "users", "metrics"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("console")
     (key, lines), (weak, more) = new("all", ALL), new("weak", ["rerank"])
@@ -29,8 +29,9 @@ def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield Served(service.url, key, weak)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """As long as it is there, Playwright's event loop runs in this thread, and no async test can."""
     try:
         path = chromium()
     except BrowserMissingError as error:
