@@ -11,9 +11,9 @@ help:  ## this list
 
 setup: .venv/installed  ## create .venv and install everything needed without an accelerator
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,dev]'
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,dev]' --editable ./client
 	touch $@
 
 demo: setup  ## train quickly, export, serve and re-rank real lists
