@@ -131,8 +131,10 @@ def compare(reference: Runner, runner: Runner, requests: Sequence[Request]) -> P
         same = (chosen == found["chosen"][:steps]) & (
             expected["reasoned"][:steps] == found["reasoned"][:steps]
         )  # [M, B]
-        apart = np.abs(expected["propensity"][:steps] - found["propensity"][:steps])
-        as_drawn = apart < LARGEST_PROPENSITY_DIFFERENCE
+        placed = (chosen != NO_ITEM) & (found["chosen"][:steps] != NO_ITEM)  # elsewhere nothing was written
+        propensities = expected["propensity"][:steps], found["propensity"][:steps]
+        apart = np.subtract(*propensities, out=np.zeros_like(propensities[0]), where=placed)
+        as_drawn = np.abs(apart) < LARGEST_PROPENSITY_DIFFERENCE
         if GREEDY in found:
             as_drawn &= expected[GREEDY][:steps] == found[GREEDY][:steps]
         alike = same & ((chosen == NO_ITEM) | as_drawn)

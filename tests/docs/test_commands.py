@@ -96,6 +96,9 @@ def in_block(command: Command) -> bool:
     )
 
 
+FILES = {"console_lists"}
+"""Settings that name a file which another command is to write."""
+
 MODULES = [one for one in COMMANDS if one.words[:2] == ("python", "-m")]
 
 
@@ -107,10 +110,12 @@ def test_modules_take_the_arguments_that_are_shown(module: str) -> None:
     assert shown
     for command in shown:
         arguments = [word.strip("[]") for word in command.words[3:]]
-        if "|" in arguments:
-            arguments = arguments[: arguments.index("|")]
+        ends = [place for place, word in enumerate(arguments) if word in ("|", ">")]
+        arguments = arguments[: ends[0]] if ends else arguments
         namespace = parsed(module, arguments, in_block(command))
         if module == "service" and namespace is not None and "bundle" in namespace:
+            for name in FILES & vars(namespace).keys():
+                setattr(namespace, name, None)
             Settings(**vars(namespace))
 
 

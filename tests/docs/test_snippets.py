@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from bundle.features.schema import FeatureSchema
 from decisions.lines import Decision, Feedback, Forgotten
 from decisions.lines import decode as decode_line
 from launch.service import ServiceProcess
+from service.api.console import read_lists
 from service.bodies.rerank import RerankRequest
 
 COMMANDS = commands()
@@ -41,6 +43,13 @@ def is_part_of_a_request(text: str) -> None:
     RerankRequest.model_validate({"items": [{"id": "i1"}], **matrix})
 
 
+def is_a_list_of_the_console(text: str) -> None:
+    with NamedTemporaryFile("w") as file:
+        file.write(json.dumps(json.loads(text)))
+        file.flush()
+        assert read_lists(Path(file.name))
+
+
 def is_a_replayed_line(text: str) -> None:
     line = json.loads(text)
     body = RerankRequest.model_validate(line["body"])
@@ -58,6 +67,7 @@ def is_a_configuration(text: str) -> None:
 
 
 CHECKED: dict[tuple[str, str], Callable[[str], None] | str] = {
+    ("docs/console.md", '{"name"'): is_a_list_of_the_console,
     ("docs/decision-log.md", '{"event":"decision"'): is_decision,
     ("docs/decision-log.md", '{"event":"feedback"'): is_feedback,
     ("docs/decision-log.md", '{"event":"forgotten"'): is_forgotten,

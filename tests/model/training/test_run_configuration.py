@@ -39,7 +39,8 @@ def test_an_earlier_runs_configuration_is_read_as_it_was_written() -> None:
     written = json.loads(read_config(CONFIGS / "simulator.toml").model_dump_json())
     of_the_data = {"dataset", "event_log", "item_records", "feedback_window_s", "directory", "sessions"}
     of_the_data |= {"simulator", "features", "largest_dirt_share"}
-    of_the_run = {"name", "seed", "training_lists", "weight_averaging", "policy", "evaluator", "supervised"}
+    of_the_run = {"name", "seed", "training_lists", "policy_lists", "selection", "weight_averaging"}
+    of_the_run |= {"policy", "evaluator", "supervised"}
     phases = {"imitation", "expert_iteration", "reinforcement"}
     assert of_the_data | of_the_run | phases == set(written)
     assert RunConfig.model_validate(written) == read_config(CONFIGS / "simulator.toml")
