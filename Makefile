@@ -13,7 +13,7 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 
 .venv/installed: pyproject.toml client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,dev]' --editable ./client
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,docs,dev]' --editable ./client
 	touch $@
 
 demo: setup  ## train quickly, export, serve and re-rank real lists
@@ -23,7 +23,6 @@ test: setup prometheus chromium  ## all tests, a real Redis included, file by fi
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 docs: setup  ## the site of docs/ into build/docs, with its references made anew; a broken link fails
-	.venv/bin/pip install --quiet -c constraints.txt --editable '.[docs]'
 	$(RUN) -m reference
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 	$(RUN) -m pytest tests/reference

@@ -49,7 +49,7 @@ QUICK = {
     "evaluator": {"members": 1, "epochs": 4, "context": False},
     "supervised": {"epochs": 3},
     "imitation": {"epochs": 3},
-    "expert_iteration": {"rounds": 1, "epochs": 2},
+    "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
 }
 """The most that `--quick` leaves of each: a run of a minute or two that shows the whole path, not the best

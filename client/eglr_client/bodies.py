@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 FeatureValue = str | float | Sequence[str] | Sequence[float] | None
 Features = Mapping[str, FeatureValue]
@@ -195,7 +195,7 @@ Read = TypeVar("Read")
 
 def from_json(kind: type[Read], data: Any) -> Read:
     """What a dataclass says of an answer. Keys that it does not know, of a later service, are left out."""
-    return _read(kind, data)  # type: ignore[no-any-return]
+    return cast(Read, _read(kind, data))
 
 
 def _read(kind: Any, data: Any) -> Any:
@@ -206,7 +206,8 @@ def _read(kind: Any, data: Any) -> Any:
     if get_origin(kind) is tuple:
         return tuple(_read(get_args(kind)[0], one) for one in data)
     if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        known = (one.name for one in fields(kind) if one.name in data)
-        return kind(**{name: _read(hints[name], data[name]) for name in known})  # type: ignore[operator]
+        make, hints = cast(type[Any], kind), get_type_hints(kind)
+        return make(
+            **{one.name: _read(hints[one.name], data[one.name]) for one in fields(kind) if one.name in data}
+        )
     return data

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 import httpx
 
@@ -174,7 +174,7 @@ class Client(_Base):
             try:
                 step = call.send(came)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return cast(Made, end.value)
             if isinstance(step, Send):
                 came = self._send(step)
             else:
@@ -252,7 +252,7 @@ class AsyncClient(_Base):
             try:
                 step = call.send(came)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return cast(Made, end.value)
             if isinstance(step, Send):
                 came = await self._send(step)
             else:

@@ -1,4 +1,7 @@
-"""Features, recomputed by hand."""
+"""Features, recomputed by hand.
+
+Long, because every kind of field has its arithmetic, on one small catalogue.
+"""
 
 import json
 import math

@@ -155,7 +155,7 @@ def test_quick_shortens_what_is_there_and_adds_nothing() -> None:
     assert (simulated.supervised.epochs, simulated.reinforcement.epochs) == (0, 0)
     assert (simulated.training_lists, simulated.evaluator.members) == (2000, 1)
     assert not simulated.evaluator.context
-    assert (simulated.imitation.epochs, simulated.expert_iteration.rounds) == (1, 1)
+    assert (simulated.imitation.epochs, simulated.expert_iteration.rounds) == (1, 0)
     shorter = train.quick(small_config(training_lists=100, reinforcement={"epochs": 9}))
     assert (shorter.training_lists, shorter.reinforcement.epochs) == (100, 1)
     assert shorter.features == simulated.features

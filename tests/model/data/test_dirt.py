@@ -1,4 +1,7 @@
-"""Every kind of dirt in a log: what is said of it, and whether the log is refused."""
+"""Every kind of dirt in a log: what is said of it, and whether the log is refused.
+
+Long, because every kind has its row, and the rows are read beside the table in docs/own-logs.md.
+"""
 
 import gzip
 import json

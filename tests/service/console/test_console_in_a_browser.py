@@ -1,4 +1,7 @@
-"""What a visitor sees and does at /console, in a real browser before a real service."""
+"""What a visitor sees and does at /console, in a real browser before a real service.
+
+Long, because every control has its test, and all of them share one service and one browser.
+"""
 
 import json
 import math
