@@ -1,17 +1,17 @@
 """What a log knows of people after its last list, one line a person, as `python -m service.load_histories`
 and the body of `PUT /v1/users/{id}/context` have it."""
 
-import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.features.history import Interaction, UserContext
+from model.data.log_lines import open_for_writing
 
 
 def write_histories(people: Mapping[str, UserContext], out: Path) -> None:
     """Write them, gzip if the file's name says so."""
-    with gzip.open(out, "wt") if out.suffix == ".gz" else out.open("w", encoding="utf-8") as file:
+    with open_for_writing(out) as file:
         for user_id, known in people.items():
             person = {
                 "user_id": user_id,
