@@ -60,7 +60,7 @@ class Moody(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        answers: list[int] = self.server.answers  # type: ignore[attr-defined]
+        answers: list[int] = self.server.answers
         status = answers.pop(0)
         if status:
             self.send_response(status)
@@ -95,7 +95,7 @@ def moody() -> Iterator[ThreadingHTTPServer]:
 def test_every_try_is_counted(
     moody: ThreadingHTTPServer, answers: list[int], got: bool, counted: dict[str, int]
 ) -> None:
-    moody.answers = [*answers]  # type: ignore[attr-defined]
+    moody.answers = [*answers]
     callers = Callers(moody.server_port, 1)
     caller = Caller([moody.server_port])
     assert (callers._ask(caller, "POST", "/", {}, 200) is not None) == got
