@@ -2,7 +2,7 @@
 
 Features, evaluators, supervised warm start, imitation, expert iteration, GRPO, threshold: in that order, each
 resumed if the run was killed. The run directory then holds everything `python -m export` needs.
-`torchrun --standalone --nproc-per-node 2 -m model.train ...` does the same in two processes (`ranks`).
+`torchrun --standalone --nproc-per-node 2 -m -- model.train ...` does the same in two processes.
 """
 
 import argparse

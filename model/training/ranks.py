@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.overrides import TorchFunctionMode
 
 from bundle.errors import RerankerError
@@ -66,7 +67,7 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         return
     timeout = timedelta(seconds=timeout_s)
     try:
-        store, own, count = next(dist.rendezvous("env://", timeout=timeout))
+        store, own, count = next(rendezvous("env://", timeout=timeout))
         dist.init_process_group(store=store, rank=own, world_size=count, timeout=timeout)
     except (RuntimeError, ValueError) as error:  # DistError among them
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
@@ -84,7 +85,7 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _fails_first(store: dist.Store) -> bool:
+def _fails_first(store: Any) -> bool:
     try:
         return store.add("failed", 1) == 1
     except RuntimeError:  # who kept the store is gone
