@@ -68,6 +68,9 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     timeout = timedelta(seconds=timeout_s)
     try:
         store, own, count = next(rendezvous("env://", timeout=timeout))
+        # torchrun's store outlives a restart, and would answer with addresses of processes that are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt {attempt} of {count}", store)
         dist.init_process_group(store=store, rank=own, world_size=count, timeout=timeout)
     except (RuntimeError, ValueError) as error:  # DistError among them
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
@@ -76,8 +79,7 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if _fails_first(store):
-            _tell(error)
+        _tell(error, store)
         sys.stderr.flush()
         os._exit(1)  # what waits for the others in the background would hold the interpreter's own end up
     finally:
@@ -85,15 +87,15 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _fails_first(store: Any) -> bool:
-    try:
-        return store.add("failed", 1) == 1
-    except RuntimeError:  # who kept the store is gone
-        return True
-
-
-def _tell(error: BaseException) -> None:
+def _tell(error: BaseException, store: Any) -> None:
+    """On stderr, unless another process fails already."""
     where = f"process {rank()} of {world()}, on {socket.gethostname()}"
+    try:
+        if store.add("failed", 1) > 1:
+            return
+    except RuntimeError:
+        print(f"{where}: ends, because the first has ended", file=sys.stderr)
+        return
     if isinstance(error, KeyboardInterrupt):
         print(f"{where}: {STOPPED}", file=sys.stderr)
     elif isinstance(error, (RerankerError, ValueError)):

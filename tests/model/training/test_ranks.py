@@ -139,9 +139,8 @@ def policy_of(run: Path) -> dict[str, Tensor]:
 
 
 def came_to(run: Path, phase: str) -> bool:
-    """Whether an epoch of the phase is done."""
-    metrics = run / "metrics.csv"
-    return metrics.exists() and f"\n{phase},0," in metrics.read_text()
+    """Whether an epoch of the phase is done, and stored."""
+    return (run / f"{phase}.state.pt").exists()
 
 
 def worker(launch: int, number: int) -> psutil.Process:
