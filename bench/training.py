@@ -1,7 +1,8 @@
 """Training in one process and in two, beside each other: `python -m bench.training`.
 
 Every process has one thread. Each round trains an epoch of every phase and searches once, in one process and
-then in two, from the same weights; the table in docs/training.md has the quickest of each.
+then in two, from the same weights; the table in docs/training.md (`python -m bench.report`) has the quickest
+of each.
 """
 
 import argparse
@@ -12,13 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from bench.machine import ROOT, keep
-from evidence import pages
 from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.evaluator import Evaluator
@@ -35,7 +34,6 @@ from model.training.fit_policy import imitate, reinforce, warm_start
 from model.training.phase import RunLog
 from model.training.selection import held_out_score
 
-PAGE = "docs/training.md"
 LISTS = 3000
 ONE_EPOCH = {
     **{phase: {"epochs": 1} for phase in ("evaluator", "supervised", "imitation", "reinforcement")},
@@ -86,15 +84,6 @@ def launched(processes: int) -> dict[str, float]:
         return dict(json.loads((Path(name) / "seconds.json").read_text()))
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Of stored seconds by number of processes."""
-    one, two = found["1"], found["2"]
-    rows = [(name, f"{one[name]:.1f}", f"{two[name]:.1f}", f"{one[name] / two[name]:.2f}x") for name in one]
-    total = [sum(of.values()) for of in (one, two)]
-    rows.append(("all of it", *(f"{seconds:.1f}" for seconds in total), f"{total[0] / total[1]:.2f}x"))
-    return pages.table(("", "1 process, s", "2 processes, s", ""), rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="of which the quickest count")
@@ -110,8 +99,7 @@ def main() -> None:
         for count in ("1", "2")
     }
     keep("training", {"lists": LISTS, "seconds": found}, "torch", command="python -m bench.training")
-    pages.write([PAGE], {"training-processes": table(found)})
-    console.print(table(found))
+    console.print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
