@@ -12,9 +12,11 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from bundle.errors import RerankerError
@@ -36,8 +38,7 @@ Fit = Callable[[Task, Path], None]
 
 
 def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool, fit: Fit = fit_alone) -> int:
-    """Run the fits that are not finished yet, `jobs` at a time. Returns the number of fits that
-    failed."""
+    """Run the fits that are not finished yet, `jobs` at a time. Returns how many failed."""
     known = load(results)
     missing = [
         task
@@ -46,7 +47,8 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool, fit
     ]
     console.print(f"{len(todo) - len(missing)} of {len(todo)} fits are finished")
     started, failed = time.monotonic(), 0
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(max(jobs, 1))
+    try:
         running: dict[Future[None], Task] = {pool.submit(fit, task, root): task for task in missing}
         for done, future in enumerate(as_completed(running), start=1):
             task = running[future]
@@ -56,10 +58,12 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool, fit
             left = elapsed / done * (len(missing) - done)
             console.print(
                 f"{done}/{len(missing)}  {task.data}, {task.model}, seed {task.seed}, training seed "
-                f"{task.training_seed}: {'done' if error is None else f'FAILED {error}'}  "
+                f"{task.training_seed}: {'done' if error is None else escape(f'FAILED {error}')}  "
                 f"({elapsed / 60:.0f} min, about {left / 60:.0f} min left)"
             )
             collect(root, results)
+    finally:  # Ctrl-C begins no more of them
+        pool.shutdown(wait=False, cancel_futures=True)
     collect(root, results)
     return failed
 
@@ -82,6 +86,15 @@ def show(results: Results, names: list[str]) -> None:
                 f"{np.mean([row['tokens_per_list'] for row in runs]):.1f}",
             )
         console.print(table)
+
+
+def on_ray(address: str) -> AbstractContextManager[Fit]:
+    """Raises: SystemExit: Ray is not installed."""
+    try:
+        from evidence.on_ray import fitting_on
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error}: install the extra `ray`") from None
+    return fitting_on(address)
 
 
 def main() -> None:
@@ -116,16 +129,13 @@ def main() -> None:
         for task in tasks(arguments.data, range(arguments.seeds), arguments.training_seeds)
         if not arguments.models or task.model in arguments.models
     ]
-    fit: Fit = fit_alone
-    jobs = arguments.jobs
-    if arguments.ray:
-        from evidence.on_ray import fitting_on  # an extra of its own
-
-        try:
-            fit, jobs = fitting_on(arguments.ray), len(todo)  # Ray says which of them run
-        except RerankerError as error:
-            raise SystemExit(str(error)) from None
-    failed = run(todo, arguments.runs, jobs, results, arguments.again, fit)
+    fitting = nullcontext(fit_alone) if arguments.ray is None else on_ray(arguments.ray)
+    jobs = arguments.jobs if arguments.ray is None else len(todo)  # Ray says which of them run
+    try:
+        with fitting as fit:
+            failed = run(todo, arguments.runs, jobs, results, arguments.again, fit)
+    except RerankerError as error:
+        raise SystemExit(str(error)) from None
     show(Results(load(results)), arguments.data)
     raise SystemExit(1 if failed else 0)
 

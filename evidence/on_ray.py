@@ -2,7 +2,8 @@
 brought to where the grid was started, whether the machines share a disk or not."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -26,7 +27,8 @@ class FitError(RerankerError):
     """A fit failed on a machine of the cluster; the message ends as its output does."""
 
 
-def fitting_on(address: str) -> Callable[[Task, Path], None]:
+@contextmanager
+def fitting_on(address: str) -> Iterator[Callable[[Task, Path], None]]:
     """Fits a task on the cluster, one processor each. A fit whose machine is lost is begun again on another,
     and goes on there if the disk is the same; one that fails is not.
 
@@ -41,12 +43,18 @@ def fitting_on(address: str) -> Callable[[Task, Path], None]:
 
     def fit(task: Task, root: Path) -> None:
         directory = (root / task.directory).resolve()
-        files = ray.get(remote.remote(command(task, root.resolve()), directory))
+        try:
+            files = ray.get(remote.remote(command(task, root.resolve()), directory))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():  # the rows last: they say that the fit is finished
             (directory / name).write_bytes(content)
 
-    return fit
+    try:
+        yield fit
+    finally:
+        ray.shutdown()
 
 
 def _fit_there(arguments: list[str], directory: Path) -> dict[str, bytes]:

@@ -80,6 +80,7 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         _tell(error, store)
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # what waits for the others in the background would hold the interpreter's own end up
     finally:
@@ -139,7 +140,7 @@ def same(value: T, what: str) -> T:
         if other != found[0][1]:
             raise RanksError(
                 f"{what}: process 0 on {found[0][0]} and process {number} on {host} do not have the same "
-                f"({found[0][1]} and {other}); every machine needs its own copy at the same path"
+                f"({found[0][1]!s:.64} and {other!s:.64}); every machine needs its own copy at the same path"
             )
     return value
 

@@ -42,25 +42,19 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_grid_on_ray_has_the_rows_of_the_grid_here(
     tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import ray
-
     from evidence.on_ray import LOCAL, fitting_on
 
     todo = [Task("tiny", model, 0) for model in ("without reasoning", "LambdaMART", "random order")]
     here, there = tmp_path / "here", tmp_path / "there"
     assert runner.run(todo, here, 1, tmp_path / "results here", again=False) == 0
-    fit = fitting_on(LOCAL)
-    try:
-        broken = Task("broken", "EGLR", 0)
+    broken = Task("broken", "EGLR", 0)
+    with fitting_on(LOCAL) as fit:
         assert runner.run([broken, *todo], there, 9, tmp_path / "results there", again=False, fit=fit) == 1
         told = capsys.readouterr().out
-        assert "FAILED" in told
-        assert "exit status 2: " in told
+        assert "FAILED exit status 2: " in told
         assert "invalid choice: 'broken'" in " ".join(told.split())
         assert runner.run(todo, there, 9, tmp_path / "results there", again=False, fit=fit) == 0
         assert "3 of 3 fits are finished" in capsys.readouterr().out
-    finally:
-        ray.shutdown()
     for task in todo:
         first, second = (json.loads((root / task.directory / ROWS).read_text()) for root in (here, there))
         assert [{**row, "cpu_s": 0} for row in first] == [{**row, "cpu_s": 0} for row in second]
@@ -70,3 +64,11 @@ def test_the_grid_on_ray_has_the_rows_of_the_grid_here(
         ):
             assert set(one) == set(other)
             assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_is_not_there_is_told() -> None:
+    from evidence.on_ray import RayError, fitting_on
+
+    with pytest.raises(RayError, match=r"no Ray at 127\.0\.0\.1:1"), fitting_on("127.0.0.1:1"):
+        pass
