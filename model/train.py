@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import EVALUATOR_WEIGHTS, POLICY
 from model.data.check import open_checked
 from model.data.features import DatasetFeatures
@@ -204,12 +204,10 @@ def main() -> None:
     changes: dict[str, object] = {"seed": arguments.seed} if arguments.seed is not None else {}
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
-    try:
+    with faults_told(ValueError):
         config = read_config(arguments.config, changes)
         config = quick(config) if arguments.quick else config
         train(config, arguments.run, arguments.start, arguments.require_evaluator)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
