@@ -88,6 +88,10 @@ async def test_every_route_but_health_needs_a_key_and_its_scope(serve: Serve) ->
             ({"x-api-key": key[:-1]}, 401),
             ({"x-api-key": ""}, 401),
             ({"authorization": f"Basic {key}"}, 401),
+            # A gateway's own beside what its caller showed it, in whatever order.
+            ({"authorization": "Bearer of the gateway", "x-api-key": key}, 200),
+            ({"x-api-key": key, "authorization": "Bearer of the gateway"}, 200),
+            ({"authorization": f"Bearer {key}", "x-api-key": "none of ours"}, 401),
         ):
             assert (await client.post("/v1/rerank", json=BODY, headers=header)).status_code == code
         assert (await client.get("/nowhere")).status_code == 404
