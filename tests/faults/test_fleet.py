@@ -56,9 +56,10 @@ class Fleet:
         return found.count("1")
 
 
-@pytest.fixture
-def fleet(bundle: Path, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def fleet(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
+        tmp_path = tmp_path_factory.mktemp("fleet")
         redis = stack.enter_context(RedisServer())
         told = ("--redis-url", redis.url, "--drain-s", "2")
         replicas = [ServiceProcess(bundle, *told, log=tmp_path / f"{n}.log") for n in range(2)]
@@ -72,36 +73,6 @@ def fleet(bundle: Path, tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(replicas, port, status, checks_ports)
         for replica in replicas:
             replica.process.send_signal(signal.SIGCONT)
-
-
-async def test_a_replica_hangs_then_the_other_is_killed(fleet: Fleet) -> None:
-    """Nobody fails in an open loop; events without an id, sent meanwhile, count at most once."""
-    assert ask(fleet.port, "GET", "/metrics")[0] == 404
-    assert ask(fleet.port, "POST", "/v1/models:reload")[0] == 404
-    assert ask(fleet.port, "GET", "/v1/models")[0] == 200
-    assert (fleet.up(fleet.status), fleet.up(fleet.checks_ports)) == (2, 2)
-    hung, killed = fleet.replicas
-    ask(fleet.port, "PUT", "/v1/users/u/context", {})
-    listed = [ask(fleet.port, "POST", "/v1/rerank", {"user_id": "u", "items": items(n)})[1] for n in range(8)]
-    with Traffic([fleet.port], [f"i{n}" for n in range(9)], callers=24, rate=30.0) as traffic:
-        hung.process.send_signal(signal.SIGSTOP)
-        with ThreadPoolExecutor(8) as threads:
-            told = list(threads.map(lambda n: feedback(fleet.port, listed[n], n), range(8)))
-        await eventually(lambda: fleet.up(fleet.status) == 1)
-        assert fleet.up(fleet.checks_ports) == 2, "its port takes connections"
-        hung.process.send_signal(signal.SIGCONT)
-        await eventually(lambda: fleet.up(fleet.status) == 2)
-        killed.process.kill()
-        await eventually(lambda: fleet.up(fleet.status) == 1)
-    tally = traffic.tally
-    assert (tally.failed, tally.lost, tally.doubled) == (0, 0, 0), tally
-    assert tally.sent > 30
-    assert {status for status, _ in told} <= {202, 504}
-    history = ask(fleet.port, "GET", "/v1/users/u/context")[1]["history"]
-    clicks = Counter(event["item_id"] for event in history if event["type"] == "click")
-    assert set(clicks.values()) == {1}, clicks
-    accepted = {f"mine-{n}" for n, (status, _) in enumerate(told) if status == 202}
-    assert accepted <= clicks.keys()
 
 
 def items(number: int) -> list[dict[str, str]]:
@@ -131,3 +102,36 @@ async def test_a_long_list_gets_its_time(fleet: Fleet) -> None:
         short, default, long = threads.map(unanswered_s, (20, 1000, 2400.0))
     assert min(short, default) > 0.74
     assert long > 1.79
+    for replica in fleet.replicas:
+        replica.process.send_signal(signal.SIGCONT)
+    await eventually(lambda: fleet.up(fleet.status) == 2)
+
+
+async def test_a_replica_hangs_then_the_other_is_killed(fleet: Fleet) -> None:
+    """Nobody fails in an open loop; events without an id, sent meanwhile, count at most once."""
+    assert ask(fleet.port, "GET", "/metrics")[0] == 404
+    assert ask(fleet.port, "POST", "/v1/models:reload")[0] == 404
+    assert ask(fleet.port, "GET", "/v1/models")[0] == 200
+    assert fleet.up(fleet.checks_ports) == 2
+    hung, killed = fleet.replicas
+    ask(fleet.port, "PUT", "/v1/users/u/context", {})
+    listed = [ask(fleet.port, "POST", "/v1/rerank", {"user_id": "u", "items": items(n)})[1] for n in range(8)]
+    with Traffic([fleet.port], [f"i{n}" for n in range(9)], callers=24, rate=30.0) as traffic:
+        hung.process.send_signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(8) as threads:
+            told = list(threads.map(lambda n: feedback(fleet.port, listed[n], n), range(8)))
+        await eventually(lambda: fleet.up(fleet.status) == 1)
+        assert fleet.up(fleet.checks_ports) == 2, "its port takes connections"
+        hung.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: fleet.up(fleet.status) == 2)
+        killed.process.kill()
+        await eventually(lambda: fleet.up(fleet.status) == 1)
+    tally = traffic.tally
+    assert (tally.failed, tally.lost, tally.doubled) == (0, 0, 0), tally
+    assert tally.sent > 30
+    assert {status for status, _ in told} <= {202, 504}
+    history = ask(fleet.port, "GET", "/v1/users/u/context")[1]["history"]
+    clicks = Counter(event["item_id"] for event in history if event["type"] == "click")
+    assert set(clicks.values()) == {1}, clicks
+    accepted = {f"mine-{n}" for n, (status, _) in enumerate(told) if status == 202}
+    assert accepted <= clicks.keys()
