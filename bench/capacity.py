@@ -96,6 +96,8 @@ def calibrated(alone: Row, many: Row, quiet: Run) -> Row:
     one. CPU time is that of the event loop, which is all that the server does."""
     batch = many["batch"]
     one, each = (row["cpu_us"] - row["infer_us"] / row["batch_of"] for row in (alone, many))
+    if min(one, each) <= 0:
+        raise RuntimeError("inference took longer by the clock than the process had the core: not alone here")
     round_us = min(max(0.0, (one - each) / (1 - 1 / batch)), 0.9 * one)
     quiet_us = 1000 * np.array(quiet.latencies_ms)
     middle = float(np.median(quiet_us))

@@ -36,8 +36,8 @@ def test_lists_are_those_of_the_step_path(
 ) -> None:
     """In batches of several sizes, with rules for the list and without."""
     sizes = (1, 5, 16, 17, 100)
-    plain = random_requests(model.features, model.manifest, 120, seed=7, sizes=sizes)
-    for requests in (plain, constrained_requests(model.features, model.manifest, 80)):
+    plain = random_requests(model.features, model.manifest, 90, seed=7, sizes=sizes)
+    for requests in (plain, constrained_requests(model.features, model.manifest, 50)):
         found = compare(stepwise, runner, requests)
         assert found.identical == found.lists
     batches, lengths = ({getattr(bucket, axis) for bucket in runner.buckets} for axis in "BN")
