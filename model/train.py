@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import EVALUATOR_WEIGHTS, POLICY
 from model.data.check import open_checked
 from model.data.features import DatasetFeatures
@@ -221,12 +221,10 @@ def main() -> None:
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
     try:
-        with ranks.joined(arguments.timeout_s):
+        with faults_told(ValueError), ranks.joined(arguments.timeout_s):
             config = read_config(arguments.config, changes)
             config = quick(config) if arguments.quick else config
             train(config, arguments.run, arguments.start, arguments.require_evaluator)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(ranks.STOPPED) from None
 

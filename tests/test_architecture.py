@@ -61,7 +61,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "bench": (
         "launch",
         "evidence.pages",
+        "loadtest.capacity",
         "loadtest.payloads",
+        "loadtest.simulation",
         "service",
         "export",
         "engine",

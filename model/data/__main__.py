@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from decisions.reading import WINDOW_S
 from model.data.check import check
 from model.data.convert import convert
@@ -62,10 +62,8 @@ def main() -> None:
     known.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
     known.set_defaults(run=_histories)
     arguments = parser.parse_args()
-    try:
+    with faults_told(ValueError):
         arguments.run(arguments)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -258,10 +259,11 @@ def _text(row: dict[str, Any], column: str) -> str:
 
 
 def _number(row: dict[str, Any], column: str) -> float:
-    try:
-        return float(_text(row, column))
-    except ValueError:
-        raise ValueError(f"`{column}`: expected a number, got {row[column]!r}") from None
+    text = _text(row, column)
+    with suppress(ValueError):
+        if isfinite(number := float(text)):
+            return number
+    raise ValueError(f"`{column}`: expected a number, got {row[column]!r}")
 
 
 def _instant(row: dict[str, Any], column: str) -> float:

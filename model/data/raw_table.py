@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,25 @@ class RawTable:
 
     Raises:
         DataUnavailableError: no file is there.
-        ConfigError: a column is missing; `key` is the place in the mapping that asks for it.
+        ConfigError: one of the files lacks a column; `key` is the place in the mapping that asks for it.
     """
 
     def __init__(self, directory: Path, pattern: str, found: Findings, key: str) -> None:
-        self.paths = sorted(directory.glob(pattern))
+        self.paths = sorted(directory / name for name in glob(pattern, root_dir=directory, recursive=True))
         self._found, self._key = found, key
         self.rows_of = f"rows of {key}"  # as `Findings.totals` has them
         if not self.paths:
             raise DataUnavailableError(f"{directory / pattern}: no such file ({key}.file)")
         self.columns = self._header(self.paths[0])
+        for path in self.paths[1:]:
+            if missing := set(self.columns).difference(self._header(path)):
+                raise ConfigError(f"{key}: {path} has no column `{min(missing)}`, which {self.paths[0]} has")
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raises: ConfigError: the table does not have them all."""
+        """Raises: ConfigError: the table does not have each of them once."""
         for column in columns:
+            if self.columns.count(column) > 1:
+                raise ConfigError(f"{self._key}: {self.paths[0]} has more than one column `{column}`")
             if column not in self.columns:
                 near = difflib.get_close_matches(column, self.columns, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(self.columns)}"
@@ -162,8 +168,8 @@ def _value(cell: str, typed: bool, number: bool) -> Any:
         return int(cell) if value.is_integer() and cell.lstrip("+-").isdigit() else value
     if typed and cell.startswith("["):
         try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
+            return _plain(json.loads(cell))
+        except (json.JSONDecodeError, RecursionError):
             return cell
     return cell
 

@@ -240,7 +240,8 @@ def _feature_faults(field: str, features: Features, settings: Settings) -> Fault
             continue
         value = cast(str | list[Any], value)
         if len(value) > settings.max_feature_values:
-            yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}")
+            of = "characters" if isinstance(value, str) else "values"
+            yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} {of}, got {len(value)}")
         elif type(value) is list and value and (fault := _mixed_or_long(value, settings.max_feature_bytes)):
             yield Fault(f"{field}.{name}", fault)
 

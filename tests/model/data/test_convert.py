@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -195,6 +196,10 @@ ROWS: dict[str, tuple[str, str]] = {
         "r9,ann,f1,1636993862,1,,maybe,0,web,",
         "LINE: `clicked`: expected 0 or 1, got 'maybe'",
     ),
+    "no finite number": (
+        "r9,ann,f1,1636993862,1,1e999,0,0,web,",
+        "LINE: `score`: expected a number, got '1e999'",
+    ),
     "two users": (
         "r1,bob,f1,1636993862,1,,0,0,web,",
         "LINE: list 'r1' is of user 'ann', and here of 'bob'",
@@ -254,6 +259,40 @@ def test_a_mistake_in_the_mapping_is_one_line(
     with pytest.raises(error) as mistake:
         convert(folder / "map.toml", folder / "log.jsonl")
     assert str(mistake.value).replace(str(folder), "FOLDER") == expected
+
+
+def test_a_file_is_found_wherever_it_is(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By its whole path too, and whatever the mapping's folder is called."""
+    odd = tmp_path_factory.mktemp("of") / "films [2021]"
+    folder.rename(odd)
+    mapping = MAPPING.replace("people.csv", f"{odd}/people.csv".replace("[", "[[]"))
+    (odd / "map.toml").write_text(mapping)
+    assert "1 users, 3 rankings" in str(convert(odd / "map.toml", odd / "log.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "expected"),
+    [
+        ("shown.csv", SHOWN.replace("device,price", "price,price"), "has more than one column `price`"),
+        ("shown-2.csv", SHOWN.replace("clicked", "klicked"), "shown-2.csv has no column `clicked`, which"),
+    ],
+)
+def test_a_column_that_is_there_twice_or_not_in_every_file_is_told(
+    folder: Path, name: str, header: str, expected: str
+) -> None:
+    (folder / name).write_text(header)
+    mapping = MAPPING.replace("shown.csv", "shown*.csv").replace('context = ["device"]', "")
+    (folder / "map.toml").write_text(mapping)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        convert(folder / "map.toml", folder / "log.jsonl")
+
+
+@pytest.mark.parametrize("cell", ["[" * 5000, '"[1, NaN]"', '"[1e999, 2]"'], ids=["deep", "NaN", "infinite"])
+def test_what_looks_like_a_list_of_json_breaks_nothing(folder: Path, cell: str) -> None:
+    films = (folder / "films.csv").read_text()
+    (folder / "films.csv").write_text(f"{films}f4;1;;1;Four;;{cell}\n")
+    assert str(convert(folder / "map.toml", folder / "log.jsonl")).startswith("4 items")
+    read_event_log(folder / "log.jsonl", "log")
 
 
 def test_the_command_says_what_it_wrote(
