@@ -12,7 +12,10 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", ROOT / "client/README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-OURS, OTHERS = {"python", "make", "curl", "pip"}, {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir"}
+OURS, OTHERS = (
+    {"python", "make", "curl", "pip"},
+    {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir"},
+)
 INLINE = re.compile(r"`((?:python -m|make) [^`]+)`")
 VARIABLE = re.compile(r"[A-Z_]+=")
 
