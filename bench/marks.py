@@ -28,6 +28,7 @@ COMMANDS = {
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
+    "training": "python -m bench.training",
     "large_lists": "python -m evidence.large_lists",
 }
 

@@ -265,6 +265,14 @@ def decisions_table(decisions: Results) -> str:
     )
 
 
+def training_table(found: Results) -> str:
+    """Training in one process and in two."""
+    one, two = ({**of, "all of it": sum(of.values())} for of in found["seconds"].values())
+    rows = [(name, one[name], two[name]) for name in one]
+    header = (f"{found['lists']:,} simulated lists", "1 process, s", "2 processes, s", "times as fast")
+    return table(header, [(name, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}") for name, a, b in rows])
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
@@ -279,6 +287,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "rates": ("peers", rates_table),
     "memory": ("memory", memory_table),
     "tracing": ("tracing", tracing_table),
+    "training": ("training", training_table),
 }
 """Block -> the results it is made of, and how."""
 

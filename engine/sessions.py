@@ -1,5 +1,6 @@
 """ONNX Runtime sessions: how they are set up, and how a graph is opened."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime as ort
@@ -31,20 +32,39 @@ def session_options(settings: SessionSettings) -> ort.SessionOptions:
     return options
 
 
-def open_session(path: Path, settings: SessionSettings) -> ort.InferenceSession:
+def open_session(
+    path: Path,
+    settings: SessionSettings,
+    *,
+    axes: Mapping[str, int] | None = None,
+    captured: bool = False,
+) -> ort.InferenceSession:
     """Load a graph.
+
+    Args:
+        axes: sizes of axes that would be free; what computes shapes is then computed once.
+        captured: on CUDA, the first run of each `gpu_graph_id` is captured as a CUDA graph, which the others
+            replay. Inputs and outputs must then be where they were.
 
     Raises:
         BundleError: ONNX Runtime cannot load it.
         ProviderUnavailableError: the provider is not active and `require_provider` is set.
     """
     options = session_options(settings)
+    for axis, size in (axes or {}).items():
+        options.add_free_dimension_override_by_name(axis, size)
     wanted = PROVIDERS[settings.provider]
     providers = [p for p in (wanted, PROVIDERS["cpu"]) if p in ort.get_available_providers()]
     slower = SLOWER_ON_CPU if wanted == PROVIDERS["cpu"] else ()
+    with_graphs = {"enable_cuda_graph": "1"} if captured else {}
+    told = [with_graphs if name == PROVIDERS["cuda"] else {} for name in dict.fromkeys(providers)]
     try:
         session = ort.InferenceSession(
-            path, options, providers=list(dict.fromkeys(providers)), disabled_optimizers=slower
+            path,
+            options,
+            providers=list(dict.fromkeys(providers)),
+            provider_options=told,
+            disabled_optimizers=slower,
         )
     except Exception as error:
         raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error

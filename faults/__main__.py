@@ -13,7 +13,7 @@ from typing import Any
 
 from evidence import pages
 from export.provenance import commit, hardware
-from faults import callers, processes, store, tables
+from faults import callers, fleet, processes, store, tables
 from faults.processes import NotInstalledError
 from faults.scene import Scene
 from faults.traffic import Tally
@@ -22,7 +22,7 @@ from model.progress import console
 Fault = Callable[[Scene], None]
 
 FAULTS: dict[str, Fault] = {
-    fault.__name__: fault for fault in (*processes.FAULTS, *callers.FAULTS, *store.FAULTS)
+    fault.__name__: fault for fault in (*processes.FAULTS, *callers.FAULTS, *store.FAULTS, *fleet.FAULTS)
 }
 LOGS = pages.ROOT / "build/faults"
 

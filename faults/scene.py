@@ -52,9 +52,11 @@ class Scene:
         return self.start(made)
 
     @contextmanager
-    def traffic(self, *ports: int, callers: int = 8, pause_s: float = 0.02) -> Iterator[Traffic]:
+    def traffic(
+        self, *ports: int, callers: int = 8, pause_s: float = 0.02, rate: float | None = None
+    ) -> Iterator[Traffic]:
         """Callers ask before the block, during it and after it, for `seconds` on both sides."""
-        with Traffic(ports, self.items, callers, pause_s) as traffic:
+        with Traffic(ports, self.items, callers, pause_s, rate) as traffic:
             sleep(self.seconds)
             yield traffic
             sleep(self.seconds)

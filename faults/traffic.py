@@ -1,8 +1,9 @@
 """Callers of the service, what became of everything they sent, and what their users' histories then hold.
 
 A caller is a thread with one keep-alive connection of its own, which checks nothing and repeats no rerank: it
-only leaves when an answer asks it to. Feedback is repeated until it is accepted, with the same `event_id`, as
-callers are told to do. Knows the API, but nothing of what is being broken.
+only leaves when an answer asks it to. In a closed loop it pauses after each; in an open loop requests are due
+as a Poisson process, and whoever is free sends the next. Feedback is repeated until it is accepted, with the
+same `event_id`, as callers are told to do. Knows the API, but nothing of what is being broken.
 """
 
 import json
@@ -35,7 +36,7 @@ class Tally:
         degraded: 200 as well, but with the caller's order (`fallback`), or without the history.
         failed: any other answer, or none.
         reasons: of what was degraded or failed, by reason.
-        seconds: of every answer, the failed ones too.
+        seconds: of every answer, the failed ones too; in an open loop since it was due.
         accepted: events whose feedback was answered with 202.
         repeated: feedback that was sent again.
         lost, doubled: accepted events that are not in the user's history, or more than once.
@@ -117,10 +118,21 @@ class Traffic:
     """
 
     def __init__(
-        self, ports: Sequence[int], items: Sequence[str], callers: int = 8, pause_s: float = PAUSE_S
+        self,
+        ports: Sequence[int],
+        items: Sequence[str],
+        callers: int = 8,
+        pause_s: float = PAUSE_S,
+        rate: float | None = None,
     ) -> None:
-        """`items` that the model knows."""
-        self._ports, self._items, self._pause_s = ports, items, pause_s
+        """
+        Args:
+            items: that the model knows.
+            pause_s: of a caller after each request, in a closed loop.
+            rate: of requests a second in an open loop, for which there must be callers enough.
+        """
+        self._ports, self._items, self._pause_s, self._rate = ports, items, pause_s, rate
+        self._due, self._random = 0.0, random.Random(0)
         self._over, self._lock = threading.Event(), threading.Lock()
         self.tally = Tally()
         self._clicked: dict[str, list[str]] = {f"caller-{number}": [] for number in range(callers)}
@@ -134,6 +146,7 @@ class Traffic:
             answer = caller.ask("PUT", f"/v1/users/{user_id}/context", {})
             assert answer[0] == 204, f"nothing is broken yet: {answer}"
             caller.close()
+        self._due = monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -150,16 +163,25 @@ class Traffic:
             if self._over.is_set():
                 break
             item_id = f"{user_id}-{number}"
-            recommendation_id = self._rerank(caller, user_id, item_id)
+            recommendation_id = self._rerank(caller, user_id, item_id, self._wait())
             if recommendation_id is not None and self._accepted(caller, recommendation_id, item_id):
                 self._clicked[user_id].append(item_id)
-            sleep(self._pause_s)
         caller.close()
 
-    def _rerank(self, caller: Caller, user_id: str, item_id: str) -> str | None:
+    def _wait(self) -> float:
+        """Until the next request is due; returns when that was."""
+        if self._rate is None:
+            sleep(self._pause_s)
+            return monotonic()
+        with self._lock:
+            self._due += self._random.expovariate(self._rate)
+            due = self._due
+        sleep(max(0.0, due - monotonic()))
+        return due
+
+    def _rerank(self, caller: Caller, user_id: str, item_id: str, since: float) -> str | None:
         """Ask for a list, and return its id if feedback on it is possible."""
         items = [{"id": one} for one in (item_id, *self._items[: CANDIDATES - 1])]
-        started = monotonic()
         try:
             status, body = caller.ask(
                 "POST", "/v1/rerank", {"user_id": user_id, "items": items, "deadline_ms": DEADLINE_MS}
@@ -169,7 +191,7 @@ class Traffic:
             status, body, reason = 0, {}, type(error).__name__
         with self._lock:
             self.tally.sent += 1
-            self.tally.seconds.append(monotonic() - started)
+            self.tally.seconds.append(monotonic() - since)
             self.tally.answered += reason is None
             self.tally.degraded += reason is not None and status == 200
             self.tally.failed += status != 200

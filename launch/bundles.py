@@ -8,12 +8,15 @@ from typing import Any
 MANIFEST, CURRENT = "manifest.json", "current"
 
 
+def located(path: Path) -> Path:
+    """The bundle itself, where a model's folder is given: its current version."""
+    return path / CURRENT if (path / CURRENT).is_dir() else path
+
+
 def copied(bundle: Path, models: Path, name: str, version: str, **changes: Any) -> Path:
     """A bundle as this version of that model, in a folder of models. Changes are of its manifest."""
-    if (bundle / CURRENT).is_dir():
-        bundle = bundle / CURRENT
     target = models / name / version
-    shutil.copytree(bundle, target)
+    shutil.copytree(located(bundle), target)
     manifest = json.loads((bundle / MANIFEST).read_text()) | {"name": name, "version": version}
     (target / MANIFEST).write_text(json.dumps(manifest | changes))
     return target

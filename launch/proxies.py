@@ -1,5 +1,6 @@
 """Load balancers before several replicas, as docs/deployment.md says they are set up."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -8,22 +9,8 @@ from pathlib import Path
 
 from launch.waiting import answers_ok, free_port, until_ready
 
-HAPROXY = """\
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  timeout check 10s
-frontend all
-  bind 127.0.0.1:{port}
-  default_backend rerank
-backend rerank
-  option httpchk
-  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host rerank
-  default-server check inter 200ms fall 1 rise 1
-{replicas}
-"""
+HAPROXY = Path(__file__).parents[1] / "deploy/haproxy/haproxy.cfg"
+"""What production has; here only the replicas are others."""
 
 NGINX = """\
 daemon off;
@@ -55,12 +42,23 @@ http {{
 
 
 @contextmanager
-def haproxy(folder: Path, ports: Sequence[int]) -> Iterator[int]:
-    """The port where HAProxy passes on to these, which it checks."""
-    replicas = "\n".join(f"  server r{port} 127.0.0.1:{port}" for port in ports)
-    configuration, port = folder / "haproxy.cfg", free_port()
-    configuration.write_text(HAPROXY.format(port=port, replicas=replicas))
-    with _running(["haproxy", "-db", "-f", str(configuration)], port):
+def haproxy(folder: Path, ports: Sequence[int], *lines: str, status: int | None = None) -> Iterator[int]:
+    """The port where HAProxy passes on to these, which it checks.
+
+    Args:
+        lines: of the backend, which go before what it inherits.
+        status: the port of its own metrics, instead of a free one.
+    """
+    servers = (f"server r{port} 127.0.0.1:{port}" for port in ports)
+    replicas = folder / "replicas.cfg"
+    replicas.write_text("\n  ".join(["backend replicas from replicas", *lines, *servers]) + "\n")
+    port = free_port()
+    places = {
+        "RERANK_PROXY": f"127.0.0.1:{port}",
+        "RERANK_PROXY_STATUS": f"127.0.0.1:{status or free_port()}",
+    }
+    command = ["haproxy", "-db", "-f", str(HAPROXY), "-f", str(replicas)]
+    with _running(command, port, folder / "haproxy.log", **places):
         yield port
 
 
@@ -71,7 +69,7 @@ def nginx(folder: Path, ports: Sequence[int]) -> Iterator[int]:
     configuration, port = folder / "nginx.conf", free_port()
     configuration.write_text(NGINX.format(folder=folder, port=port, replicas=replicas))
     command = ["nginx", "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(configuration)]
-    with _running(command, port):
+    with _running(command, port, folder / "nginx.log"):
         yield port
 
 
@@ -83,10 +81,11 @@ def installed(name: str) -> bool:
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def _running(command: list[str], port: int, log: Path, **environment: str) -> Iterator[None]:
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
     try:
-        until_ready(command[0], lambda: answers_ok(f"http://127.0.0.1:{port}/readyz"), process)
+        until_ready(command[0], lambda: answers_ok(f"http://127.0.0.1:{port}/readyz"), process, log=log)
         yield
     finally:
         process.terminate()

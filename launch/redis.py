@@ -69,6 +69,12 @@ class RedisServer:
             self._folder.cleanup()
             self._folder = None
 
+    @property
+    def pid(self) -> int:
+        """Of its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     @contextmanager
     def hung(self) -> Iterator[None]:
         """It takes connections and commands meanwhile, and answers nothing."""

@@ -19,7 +19,15 @@ from model.decoders.lstm import LSTMDecoder
 from model.decoders.protocol import Decoder, DecoderState
 from model.decoders.transformer import TransformerDecoder
 from model.encoder import Encoder, FeatureSizes, Memory
-from model.reasoning import REASONERS, Moment, Reasoner, entropy_nats, log_probabilities, uncertainty
+from model.reasoning import (
+    REASONERS,
+    Moment,
+    Reasoner,
+    at_most,
+    entropy_nats,
+    log_probabilities,
+    uncertainty,
+)
 
 DECODERS: dict[str, Callable[[int], Decoder]] = {
     "gru": GRUDecoder,
@@ -135,7 +143,7 @@ class Policy(nn.Module):
         if not thinks:  # trained without reasoning it has no step to think with, whatever a request allows
             reasons = torch.zeros_like(reasons)
         positions = controls.noise.shape[1]
-        drawn = state.position.clamp(max=positions - 1).view(-1, 1, 1)
+        drawn = at_most(state.position, positions - 1).view(-1, 1, 1)
         noise = controls.noise.gather(1, drawn.expand(-1, 1, controls.noise.shape[2])).squeeze(1)
         log_q = log_probabilities(logits, state.selectable, controls.selection_temperature.unsqueeze(1))
         best = (log_q + noise).argmax(-1)

@@ -51,6 +51,11 @@ def uncertainty(log_p: Tensor, entropy: Tensor, selectable: Tensor, gate: GateKi
     return entropy / torch.log(remaining)
 
 
+def at_most(counts: Tensor, most: int) -> Tensor:
+    """`[B] int64`, none above it: as `clamp`, which TensorRT has for floats alone."""
+    return torch.minimum(counts, torch.full_like(counts, most))
+
+
 class Moment(NamedTuple):
     """Where the policy stands when it spends a reasoning token."""
 
@@ -112,7 +117,7 @@ class DeepReasoner(nn.Module):
         recalled = (scores.softmax(-1) @ values).flatten(1)  # [B, D]
         token = (now.weights.unsqueeze(1) @ memory.candidates).squeeze(1)  # [B, D]
         mixed = self.mix(torch.cat([now.readout, recalled, token, memory.user], dim=-1))
-        mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        mixed = mixed + self.step_embedding(at_most(now.step, STEP_EMBEDDINGS - 1))
         return now.readout + self.residual_scale * self.write(torch.relu(mixed)), now.state
 
 
@@ -136,7 +141,7 @@ class PaperReasoner(nn.Module):
     def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         aggregate = (now.weights.unsqueeze(1) @ memory.reasoning_memory.squeeze(1)).squeeze(1)  # W_r m, once
         token = aggregate + self.user(memory.user)
-        token = token + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        token = token + self.step_embedding(at_most(now.step, STEP_EMBEDDINGS - 1))
         read = decoder.step(token, now.state)
         carried = decoder.blend(now.state, read, self.residual_scale)
         return carried[0], carried
@@ -159,7 +164,7 @@ class PauseReasoner(nn.Module):
 
     def forward(self, now: Moment, memory: Memory, decoder: Decoder) -> tuple[Tensor, DecoderState]:
         mixed = self.mix(torch.cat([now.readout, memory.user], dim=-1))
-        mixed = mixed + self.step_embedding(now.step.clamp(max=STEP_EMBEDDINGS - 1))
+        mixed = mixed + self.step_embedding(at_most(now.step, STEP_EMBEDDINGS - 1))
         return now.readout + self.residual_scale * self.write(torch.relu(mixed)), now.state
 
 

@@ -2,6 +2,7 @@
 
 Features, evaluators, supervised warm start, imitation, expert iteration, GRPO, threshold: in that order, each
 resumed if the run was killed. The run directory then holds everything `python -m export` needs.
+`torchrun --standalone --nproc-per-node 2 -m -- model.train ...` does the same in two processes.
 """
 
 import argparse
@@ -22,12 +23,14 @@ from model.data.fingerprint import fingerprint
 from model.evaluator import ClickModel
 from model.policy import Policy
 from model.sizes import feature_sizes
+from model.training import ranks
 from model.training.calibration import calibrate
 from model.training.checkpoint import (
     GATE,
     REFUSED,
     SUMMARY,
     CheckpointError,
+    alone_in,
     claim,
     has_evaluator,
     load_start,
@@ -86,15 +89,22 @@ def train(config: RunConfig, run: Path, start: Path | None = None, require_evalu
         EventLogError: the log is not to be learned from.
         EvaluatorRejectedError: the evaluator failed its checks, and it is required or nothing else is to be
             learned.
-        CheckpointError: `run` holds a run with another configuration, or of another log; or none can start
-            from `start`.
+        CheckpointError: `run` holds a run with another configuration, or of another log, or one that is
+            going on; or none can start from `start`.
+        RanksError: other processes that train with this one have another configuration or log, or are lost.
         ValueError: the policy is to start from scores, and no training list came with any.
     """
-    log_sha256 = fingerprint(config)
+    with ranks.directory(run) as own, alone_in(own):
+        _train(config, own, start, require_evaluator)
+
+
+def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: bool) -> None:
+    ranks.same(config.model_dump_json(), "the configuration")
+    log_sha256 = ranks.same(fingerprint(config), f"the log {config.event_log}")
     claim(run, config, log_sha256)
     log = RunLog(run)
-    if (run / SUMMARY).exists():
-        if require_evaluator and not has_evaluator(run):
+    if ranks.from_first((run / SUMMARY).exists()):
+        if require_evaluator and not ranks.from_first(has_evaluator(run)):
             raise CheckpointError(f"{run} is already trained, without an evaluator; give another --run")
         log.say(f"{run} is already trained")
         return
@@ -200,14 +210,23 @@ def main() -> None:
         action="store_true",
         help="train one, for lookahead, even if no phase learns from it; an error if it fails its checks",
     )
+    parser.add_argument(
+        "--timeout-s",
+        type=float,
+        default=ranks.TIMEOUT_S,
+        help="how long a process of several waits for the others before it takes them for lost",
+    )
     arguments = parser.parse_args()
     changes: dict[str, object] = {"seed": arguments.seed} if arguments.seed is not None else {}
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
-    with faults_told(ValueError):
-        config = read_config(arguments.config, changes)
-        config = quick(config) if arguments.quick else config
-        train(config, arguments.run, arguments.start, arguments.require_evaluator)
+    try:
+        with faults_told(ValueError), ranks.joined(arguments.timeout_s):
+            config = read_config(arguments.config, changes)
+            config = quick(config) if arguments.quick else config
+            train(config, arguments.run, arguments.start, arguments.require_evaluator)
+    except KeyboardInterrupt:
+        raise SystemExit(ranks.STOPPED) from None
 
 
 if __name__ == "__main__":

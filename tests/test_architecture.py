@@ -61,7 +61,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "bench": (
         "launch",
         "evidence.pages",
+        "loadtest.capacity",
         "loadtest.payloads",
+        "loadtest.simulation",
         "service",
         "export",
         "engine",
@@ -162,6 +164,7 @@ def test_the_networks_know_nothing_of_data_and_training() -> None:
         *("__init__", "metrics", "progress"),
         "first_stage",  # a baseline's scores for a log that has none
         "train",  # the run from top to bottom: the only one that knows all of them
+        "tune",  # many such runs
     }
 
 

@@ -44,6 +44,12 @@ class Batch(NamedTuple):
         """`[B, N] bool, True = a real candidate`."""
         return self.inputs["candidate_mask"]
 
+    def cut(self, rows: slice) -> "Batch":
+        """Some of the lists, padded as before."""
+        inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(inputs, self.labels[rows], self.shown[rows], targets)
+
     def clicks(self, slate: Tensor) -> Tensor:
         """Labels in the order of a slate `[B, L] int64`; mean nothing where it is NO_ITEM. `[B, L]`."""
         return self.labels.gather(1, slate.clamp(min=0))

@@ -1,12 +1,13 @@
 """One phase of training: epochs, validation, the best weights kept, and resuming after a kill.
 
 Knows nothing of what is learned. After every epoch the whole state is on disk, so a killed run that is
-started again ends with the same weights as one that was not.
+started again ends with the same weights as one that was not. Where several processes train, each batch is
+shared out over them (`ranks`).
 """
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from model.progress import console, progress
 from model.training.checkpoint import BOARD, METRICS, STATES, save_tensors
 from model.training.config import PhaseConfig
 from model.training.examples import Batch, Example, batch_indices, batches
+from model.training.ranks import Share, align, from_first
 
 
 class RunLog:
@@ -89,20 +91,31 @@ class Phase:
         self._best = {name: value.clone() for name, value in module.state_dict().items()}
         self._resume()
 
-    def batches(self) -> Iterable[Batch]:
-        """The training lists once, shuffled, behind a progress bar."""
+    def batches(self) -> Iterator[Batch]:
+        """The training lists once, shuffled, behind a progress bar; of each batch this process's share."""
         settings = self._settings
         cut = batches(self._train, settings.batch, self.generator, settings.batch_candidates)
-        return progress(cut, self.name, self._steps)
+        for batch in progress(cut, self.name, self._steps):
+            self._share = Share(len(batch.labels))
+            with self._share.draws():
+                yield batch.cut(self._share.rows)
 
-    def update(self, loss: torch.Tensor) -> None:
-        """One step of the optimiser."""
+    def mean(self, value: Tensor, weight: Tensor | float) -> float:
+        """Over the whole batch, of what this process's share of it has as its mean over so much weight."""
+        return self._share.mean(value, weight)[0]
+
+    def update(self, loss: Tensor, weight: Tensor | float = 1.0) -> float:
+        """One step of the optimiser down a loss that is a mean over so much weight. Returns the whole
+        batch's loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        mean, part = self._share.mean(loss, weight)
+        (loss * part).backward()
+        self._share.add_up(self.module.parameters())
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         self._schedule.step()
         self.average.update_parameters(self.module)
+        return mean
 
     def run(
         self,
@@ -124,10 +137,11 @@ class Phase:
             self.best_score = score_before
         while self.epoch < self._settings.epochs and self._patient():
             started = time.monotonic()
+            align(self.module)
             self.module.train()
             metrics = dict(train())
             with torch.no_grad():
-                score, validation = validate(self.average.module.eval())
+                score, validation = from_first(validate(self.average.module.eval()))
             better = score > self.best_score
             if better:
                 self.best_score, self._best_epoch = score, self.epoch
@@ -159,9 +173,10 @@ class Phase:
         )
 
     def _resume(self) -> None:
-        if not self._state_path.exists():
+        there = self._state_path.exists()
+        state = from_first(torch.load(self._state_path, weights_only=True) if there else None)
+        if state is None:
             return
-        state = torch.load(self._state_path, weights_only=True)
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -118,3 +118,53 @@ def test_a_pod_that_stops_answers_until_nobody_sends_to_it(kubernetes: dict[str,
     assert pod["terminationGracePeriodSeconds"] > drain_s + settings.shutdown_timeout_s
     probe = pod["containers"][0]["readinessProbe"]
     assert drain_s > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_keda_scales_the_deployment_instead_of_the_autoscaler(kubernetes: dict[str, Any]) -> None:
+    folder = ROOT / "deploy/kubernetes/keda"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (patch,) = (yaml.safe_load(one["patch"]) for one in kustomization["patches"])
+    replaced = kubernetes["HorizontalPodAutoscaler"]
+    assert patch == {
+        "$patch": "delete",
+        **{key: replaced[key] for key in ("apiVersion", "kind")},
+        "metadata": {"name": replaced["metadata"]["name"]},
+    }
+    assert set(kustomization["resources"]) == {"..", "scaled-object.yaml"}
+    scaled = yaml.safe_load((folder / "scaled-object.yaml").read_text())
+    assert scaled["spec"]["scaleTargetRef"]["name"] == kubernetes["Deployment"]["metadata"]["name"]
+    limits = [scaled["spec"][name] for name in ("minReplicaCount", "maxReplicaCount")]
+    assert limits == [replaced["spec"][name] for name in ("minReplicas", "maxReplicas")]
+    assert limits[0] <= scaled["spec"]["fallback"]["replicas"] <= limits[1]
+
+
+def test_the_scaled_object_is_what_keda_reads() -> None:
+    """By its CustomResourceDefinition (keda.sh/v1alpha1) and its scalers, which nothing offline checks."""
+    scaled = yaml.safe_load((ROOT / "deploy/kubernetes/keda/scaled-object.yaml").read_text())
+    assert (scaled["apiVersion"], scaled["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    spec = scaled["spec"]
+    assert {"scaleTargetRef", "triggers"} <= spec.keys()
+    assert spec.keys() <= {
+        *("scaleTargetRef", "triggers", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod"),
+        *("idleReplicaCount", "minReplicaCount", "maxReplicaCount", "fallback", "advanced"),
+    }
+    assert spec["fallback"].keys() <= {"failureThreshold", "replicas", "behavior"}
+    autoscaler = spec["advanced"].pop("horizontalPodAutoscalerConfig")
+    assert spec["advanced"] == {}
+    (policy,) = autoscaler["behavior"]["scaleDown"]["policies"]
+    assert policy.keys() == {"type", "value", "periodSeconds"}
+    asked = {
+        "prometheus": {"serverAddress", "query", "threshold"},
+        "cpu": {"value"},
+    }
+    may = {"prometheus": {"activationThreshold", "namespace", "customHeaders", "ignoreNullValues", "timeout"}}
+    for trigger in spec["triggers"]:
+        given, kind = trigger["metadata"], trigger["type"]
+        assert asked[kind] <= given.keys() <= asked[kind] | may.get(kind, set())
+        assert all(isinstance(value, str) for value in given.values()), "the definition takes texts alone"
+        allowed = {"prometheus": {"AverageValue", "Value"}, "cpu": {"Utilization", "AverageValue"}}
+        assert trigger["metricType"] in allowed[kind]
+    (prometheus,) = (one for one in spec["triggers"] if one["type"] == "prometheus")
+    assert prometheus["metricType"] == "AverageValue", "what `fallback` is for"
+    milli = 1000 * float(prometheus["metadata"]["threshold"])
+    assert milli == round(milli) >= 1, "KEDA hands it on in thousandths"

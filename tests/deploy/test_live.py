@@ -148,6 +148,16 @@ async def test_an_alert_compares_what_there_is(watched: Watched, rule: dict[str,
     assert {one["metric"].get("job") for one in watched.prometheus.query(outcome)} == {"rerank"}
 
 
+async def test_keda_gets_one_number(watched: Watched) -> None:
+    """More than one element, or none, is an error to its scaler."""
+    scaled = yaml.safe_load((FOLDER.parent / "kubernetes/keda/scaled-object.yaml").read_text())
+    (asked,) = (one["metadata"] for one in scaled["spec"]["triggers"] if one["type"] == "prometheus")
+    await watched.has_data(asked["query"])
+    (wait,) = watched.prometheus.query(asked["query"])
+    assert wait["metric"] == {}
+    assert 0.0 <= float(wait["value"][1]) < 10.0
+
+
 async def test_what_is_drawn_into_every_panel_has_data(watched: Watched) -> None:
     for one in json.loads((DASHBOARDS / "service.json").read_text())["annotations"]["list"]:
         await watched.has_data(everything(one["expr"], RATE_INTERVAL))

@@ -1,0 +1,261 @@
+"""One worker of the service as a discrete-event simulation: arrivals, admission, batches, deadlines.
+
+An event loop does one thing at a time, in rounds: answers of the last batch go out, whoever has arrived is
+read and admitted, for a few turns, then the next batch is in inference. What each of these takes was measured
+(`Times`); when they happen is here. Departs from the service in that nobody's share is fairer than another's,
+all lists are of like lengths, and whoever is refused is so at once.
+
+Knows no HTTP, and none of the service's code: `Rules` repeats its settings.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import simpy
+
+TURNS = 3
+"""Of the event loop between two batches."""
+
+READING = 0.7
+"""Share of a request's time on the event loop that is spent before inference."""
+
+Events = Generator[simpy.Event, None, None]
+
+
+@dataclass(frozen=True)
+class Times:
+    """What was measured of one worker on one core, in seconds.
+
+    Attributes:
+        wire_s: outside the worker: the client, and the network between them.
+        wake_s: that the first request after a pause takes longer, caches being cold.
+        round_s: of a round with a batch, however large.
+        request_s: of the event loop for each request, besides inference.
+        alone_s: inference of a list alone; one of these by chance, where lists differ.
+        marginal: what one more list adds to a batch, over what it takes alone.
+        extras_s: by how much lone requests took longer than the median one, or shorter: a sample. An event
+            loop that is busy for longer has as many more of them.
+    """
+
+    wire_s: float
+    wake_s: float
+    round_s: float
+    request_s: float
+    alone_s: tuple[float, ...]
+    marginal: float
+    extras_s: tuple[float, ...] = (0.0,)
+
+    @property
+    def mean_alone_s(self) -> float:
+        return sum(self.alone_s) / len(self.alone_s)
+
+    @property
+    def lone_s(self) -> float:
+        """A request that comes alone, on the worker."""
+        return self.wake_s + self.round_s + self.request_s + self.mean_alone_s
+
+    @property
+    def each_s(self) -> float:
+        """A request among many."""
+        return self.request_s + self.marginal * self.mean_alone_s
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings of the service, by their names, but for the unit."""
+
+    max_batch_size: int = 16
+    batch_s: float = 0.003
+    deadline_s: float = 1.0
+
+
+@dataclass
+class Outcome:
+    """Attributes:
+    seconds: of each answer of the model, since it was due.
+    late: requests whose deadline passed in the queue.
+    refused: requests that were not admitted.
+    until_s: when the last was answered.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    late: int = 0
+    refused: int = 0
+    until_s: float = 0.0
+
+    def quantile_ms(self, share: float) -> float:
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+@dataclass(slots=True)
+class _Request:
+    due_s: float
+    alone_s: float
+
+
+class Worker:
+    """Takes what is put into its socket, and records what becomes of it."""
+
+    def __init__(
+        self,
+        world: simpy.Environment,
+        times: Times,
+        rules: Rules,
+        seed: int,
+        on_answer: Callable[[float], None] = lambda after_s: None,
+    ) -> None:
+        self._world, self._times, self._rules, self._random = world, times, rules, random.Random(seed)
+        self._socket, self._queue = deque[_Request](), deque[_Request]()
+        self._answers: list[_Request] = []
+        self._arrived = world.event()
+        self._busy_s, self._on_answer = 0.0, on_answer
+        self.outcome = Outcome()
+        world.process(self._work())
+
+    def send(self, due_s: float) -> None:
+        self._socket.append(_Request(due_s, self._random.choice(self._times.alone_s)))
+        if not self._arrived.triggered:
+            self._arrived.succeed()
+
+    def _work(self) -> Events:
+        while True:
+            if not (self._socket or self._queue or self._answers):
+                self._arrived = self._world.event()
+                yield self._arrived
+                yield self._spend(self._times.wake_s)
+            for _ in range(TURNS):
+                yield from self._answer()
+                yield from self._read()
+            self._answers = self._next_batch()
+            if self._answers:
+                yield self._spend(self._times.round_s + self._batch_s(one.alone_s for one in self._answers))
+            yield self._world.timeout(self._interruptions_s())
+
+    def _spend(self, seconds: float) -> simpy.Event:
+        self._busy_s += seconds
+        return self._world.timeout(seconds)
+
+    def _interruptions_s(self) -> float:
+        """Of as much time as was spent since they were last asked for."""
+        count, left = divmod(self._busy_s / self._times.lone_s, 1.0)
+        draws = int(count) + (self._random.random() < left)
+        self._busy_s = 0.0
+        return max(0.0, sum(self._random.choice(self._times.extras_s) for _ in range(draws)))
+
+    def _answer(self) -> Iterator[simpy.Event]:
+        """One after the other, as one event."""
+        going, self._answers = self._answers, []
+        each_s = (1 - READING) * self._times.request_s
+        for place, one in enumerate(going, start=1):
+            self.outcome.until_s = self._world.now + place * each_s
+            self.outcome.seconds.append(self.outcome.until_s - one.due_s + self._times.wire_s)
+            self._on_answer(place * each_s)
+        if going:
+            yield self._spend(len(going) * each_s)
+
+    def _read(self) -> Iterator[simpy.Event]:
+        """Whoever is there now, as one event."""
+        there, each_s = len(self._socket), READING * self._times.request_s
+        for place in range(1, there + 1):
+            one = self._socket.popleft()
+            if self._admitted(one, self._world.now + place * each_s):
+                self._queue.append(one)
+            else:
+                self.outcome.refused += 1
+                self._on_answer(place * each_s)
+        if there:
+            yield self._spend(there * each_s)
+
+    def _admitted(self, one: _Request, now: float) -> bool:
+        """As far as it is predicted to be answered in time; one that nobody is before is tried."""
+        room = one.due_s + self._rules.deadline_s - now
+        there = len(self._queue) + len(self._answers)
+        return there == 0 or (there + 1) * self._times.each_s <= room
+
+    def _next_batch(self) -> list[_Request]:
+        batch: list[_Request] = []
+        only = len(self._queue) == 1
+        while self._queue and len(batch) < self._rules.max_batch_size:
+            one, deadline_s = self._queue[0], self._queue[0].due_s + self._rules.deadline_s
+            least_s = 0.0 if only else one.alone_s
+            if deadline_s <= self._world.now + least_s:
+                self._queue.popleft()
+                self.outcome.late += 1
+                self._on_answer(0.0)
+                continue
+            longer = [*(other.alone_s for other in batch), one.alone_s]
+            if batch and self._batch_s(iter(longer)) > self._rules.batch_s:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _batch_s(self, alone_s: Iterator[float]) -> float:
+        seconds = list(alone_s)
+        share = self._times.marginal
+        return share * sum(seconds) + (1 - share) * max(seconds, default=0.0)
+
+
+def open_loop(times: Times, rules: Rules, rate: float, count: int, seed: int = 0) -> Outcome:
+    """So many requests, as a Poisson process of `rate` a second."""
+    world = simpy.Environment()
+    worker = Worker(world, times, rules, seed)
+    arrivals = random.Random(seed + 1)
+
+    def arrive() -> Events:
+        for _ in range(count):
+            yield world.timeout(arrivals.expovariate(rate))
+            worker.send(world.now)
+
+    world.process(arrive())
+    world.run()
+    return worker.outcome
+
+
+def closed_loop(times: Times, rules: Rules, connections: int, count: int, seed: int = 0) -> Outcome:
+    """So many requests on connections that each send the next once they are answered."""
+    world = simpy.Environment()
+    left = [count - connections]
+
+    def send(after_s: float) -> Events:
+        yield world.timeout(after_s)
+        worker.send(world.now)
+
+    def again(after_s: float) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            world.process(send(after_s + times.wire_s))
+
+    worker = Worker(world, times, rules, seed, again)
+    for _ in range(connections):
+        worker.send(0.0)
+    world.run()
+    return worker.outcome
+
+
+@cache
+def rate_within(
+    times: Times, rules: Rules, p99_ms: float, count: int = 5000, seeds: tuple[int, ...] = (0,)
+) -> float:
+    """The highest rate a second, to within 2 %, at which all but one in a hundred take no longer.
+
+    Raises:
+        ValueError: there is none: one that comes alone takes longer.
+    """
+
+    def holds(rate: float) -> bool:
+        found = [open_loop(times, rules, rate, count, seed) for seed in seeds]
+        return all(
+            one.quantile_ms(0.99) <= p99_ms and one.late + one.refused <= 0.001 * count for one in found
+        )
+
+    low, high = 0.02 / times.each_s, 1.1 / times.each_s
+    if not holds(low):
+        raise ValueError(f"p99_ms: a list that comes alone takes longer than {p99_ms:g} ms now and then")
+    while high > 1.02 * low:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
