@@ -1,4 +1,4 @@
-.PHONY: help setup demo test docs slow faults soak conformance rules prometheus chromium lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
+.PHONY: help setup demo test docs slow faults soak conformance rules ray prometheus chromium lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -42,6 +42,10 @@ conformance: setup  ## ten thousand generated requests to every route, held agai
 
 rules: setup  ## a hundred thousand generated requests with rules for the list, every answer checked; minutes
 	$(RUN) -m pytest -s -m rules
+
+ray: setup  ## what runs on Ray, on one it starts; installs the extra `ray`
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[ray]'
+	$(RUN) -m pytest -m ray
 
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local
