@@ -28,6 +28,7 @@ COMMANDS = {
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
+    "bulk": "python -m bench.bulk --bundle DIR",
     "large_lists": "python -m evidence.large_lists",
 }
 
