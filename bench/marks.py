@@ -29,6 +29,7 @@ COMMANDS = {
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
     "training": "python -m bench.training",
+    "bulk": "python -m bench.bulk --bundle DIR",
     "large_lists": "python -m evidence.large_lists",
 }
 

@@ -216,6 +216,19 @@ def tracing_table(tracing: Results) -> str:
     return table(("requests traced", "CPU µs a request", "cost"), rows)
 
 
+def bulk_table(bulk: Results) -> str:
+    rows = (
+        (
+            row["candidates"],
+            row["engine_per_core_second"],
+            row["bulk_per_core_second"],
+            f"{row['share_of_engine']:.0%}",
+        )
+        for row in bulk["rows"]
+    )
+    return table(("N", "engine alone", "bulk", "share"), rows)
+
+
 def constraints_table(constraints: Results) -> str:
     rows = [
         (name, f"{row['us_per_request']:.0f}", f"{row['times']:.2f}", f"{row['planning_us']:.0f}")
@@ -288,6 +301,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "memory": ("memory", memory_table),
     "tracing": ("tracing", tracing_table),
     "training": ("training", training_table),
+    "bulk": ("bulk", bulk_table),
 }
 """Block -> the results it is made of, and how."""
 
