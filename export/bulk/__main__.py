@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -41,8 +42,9 @@ def rerank(
         RerankerError: an input, the bundle or the output is no good; the message says which.
     """
     bundle = locate(bundle)
+    given: dict[str, Any] = {"bundle": bundle}
     try:
-        settings = Settings(**{"bundle": bundle})
+        settings = Settings(**given)
     except ValidationError as error:
         raise RerankerError(f"settings of the service: {in_a_line(error)}") from None
     job = Job.open(bundle, uri, output, part_rows, at, now=time())

@@ -94,15 +94,15 @@ class BulkReranker:
                 answers[place] = self._answer(one, None)
         ready.sort(key=lambda one: len(one.selection.candidates))  # lists of like lengths need little padding
         for start in range(0, len(ready), BATCH):
-            batch: list[_Prepared] = []
+            together: list[_Prepared] = []
             inputs: list[Arrays] = []
             for one in ready[start : start + BATCH]:
                 try:
                     inputs.append(self._inputs(one))
-                    batch.append(one)
+                    together.append(one)
                 except InvalidRequestError as error:
                     answers[one.place] = _told(error)
-            for one, slate in zip(batch, self._slates(batch, inputs), strict=True):
+            for one, slate in zip(together, self._slates(together, inputs), strict=True):
                 answers[one.place] = slate if isinstance(slate, str) else self._answer(one, slate)
         return rows, answers
 
