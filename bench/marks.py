@@ -29,6 +29,7 @@ COMMANDS = {
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
     "bulk": "python -m bench.bulk --bundle DIR",
+    "logs": "python -m bench.logs --folder DIR",
     "large_lists": "python -m evidence.large_lists",
 }
 

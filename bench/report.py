@@ -1,5 +1,5 @@
 """`python -m bench.report`: marks.json, the figures of docs/performance.md, and the tables on speed there, in
-the README, in docs/tracing-and-logs.md and in docs/bulk.md."""
+the README, and in docs of logs, tracing and bulk."""
 
 from bench import figures, marks
 from bench.machine import ROOT
@@ -7,7 +7,10 @@ from bench.tables import blocks
 from evidence import pages
 from model.progress import console
 
-PAGES = ("README.md", "docs/performance.md", "docs/tracing-and-logs.md", "docs/bulk.md")
+PAGES = (
+    *("README.md", "docs/performance.md", "docs/tracing-and-logs.md"),
+    *("docs/bulk.md", "docs/own-logs.md"),
+)
 IMAGES = ROOT / "docs/images"
 
 

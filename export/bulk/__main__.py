@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bundle.errors import RerankerError, in_a_line
 from bundle.repository import locate
 from export.bulk.job import Done, Job
-from export.bulk.run import check_columns, keep_garbage, run
+from export.bulk.run import keep_garbage, run
 from export.bulk.source import Part
 from model.progress import console
 from service.settings import Settings
@@ -48,7 +48,6 @@ def rerank(
     except ValidationError as error:
         raise RerankerError(f"settings of the service: {in_a_line(error)}") from None
     job = Job.open(bundle, uri, output, part_rows, at, now=time())
-    check_columns(job)
     with job.alone():
         parts = job.missing()
         if kept := len(job.parts) - len(parts):

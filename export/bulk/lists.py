@@ -142,13 +142,14 @@ class BulkReranker:
         body, positions = one.request.body, slate.positions if slate else ()
         placed = [one.selection.candidates[position.index] for position in positions]
         completion = complete(body, one.rules, placed, one.wanted)
+        listed = placed + completion.items
         nothing = slate is None and (one.rules is None or one.rules.plan.length > 0)
         return {
             "request_id": body.request_id,
             "user_id": body.user_id,
             "results": (
-                [body.items[index].id for index in (*placed, *completion.items)],
-                [*placed, *completion.items],
+                [body.items[index].id for index in listed],
+                listed,
                 [position.probability for position in positions],
                 [position.propensity for position in positions],
             ),
