@@ -1,5 +1,5 @@
 """`python -m bench.report`: marks.json, the figures of docs/performance.md, and the tables on speed there, in
-the README, in docs/tracing-and-logs.md, docs/training.md and docs/bulk.md."""
+the README and in other pages."""
 
 from bench import figures, marks
 from bench.machine import ROOT
@@ -13,6 +13,7 @@ PAGES = (
     "docs/tracing-and-logs.md",
     "docs/training.md",
     "docs/bulk.md",
+    "docs/own-logs.md",
 )
 IMAGES = ROOT / "docs/images"
 

@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bundle.errors import RerankerError, in_a_line
 from bundle.repository import locate
 from export.bulk.job import Done, Job
-from export.bulk.run import check_columns, keep_garbage, run
+from export.bulk.run import keep_garbage, run
 from export.bulk.source import Part
 from model.progress import console
 from service.settings import Settings
@@ -41,12 +42,12 @@ def rerank(
         RerankerError: an input, the bundle or the output is no good; the message says which.
     """
     bundle = locate(bundle)
+    given: dict[str, Any] = {"bundle": bundle}
     try:
-        settings = Settings(**{"bundle": bundle})
+        settings = Settings(**given)
     except ValidationError as error:
         raise RerankerError(f"settings of the service: {in_a_line(error)}") from None
     job = Job.open(bundle, uri, output, part_rows, at, now=time())
-    check_columns(job)
     with job.alone():
         parts = job.missing()
         if kept := len(job.parts) - len(parts):

@@ -3,6 +3,7 @@ times are valid, which a few looks at whole columns tell. Whatever is not is jud
 """
 
 import re
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def plain_histories(column: pa.Array, settings: Settings) -> list[tuple[Interact
     most = min(max(lengths, default=0), settings.max_history)
     if most * (ESCAPED * longest_id + 100) > settings.max_history_bytes:
         return None  # the newest that fit are to be counted
-    made = list(map(Interaction, values(ids), values(kinds), seconds))
+    told = zip(values(ids), values(kinds), seconds, repeat(None))
+    made = list(map(tuple.__new__, repeat(Interaction), told))  # `_make`, twice as fast
     histories, start = [], 0
     for length in lengths:
         stop = start + length

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from bundle.errors import RerankerError
 from bundle.manifest import MANIFEST, read_manifest, sha256
 from export.bulk.lists import LISTS
-from export.bulk.source import InputFile, Part, Source, parts_of
+from export.bulk.requests import COLUMNS, ITEMS
+from export.bulk.source import InputFile, Part, Source, columns_of, parts_of
 
 JOB, REFUSED_FOLDER, PARTIAL, LOCK = "job.json", "refused", ".partial", ".lock"
 COMPRESSION = "zstd"
@@ -65,7 +66,11 @@ class Job(NamedTuple):
             JobError: the directory holds something else.
         """
         manifest, source = read_manifest(bundle), Source(uri)
+        if source.holds(output):
+            raise JobError(f"{output}: within the input, of which it would become a part")
         files = source.files()
+        for file in files:
+            columns_of(file.path, source.schema(file.path), COLUMNS, ITEMS)
         made_of: dict[str, Any] = {
             "bundle": f"{manifest.name} version {manifest.version}",
             "manifest_sha256": sha256(bundle / MANIFEST),

@@ -94,15 +94,15 @@ class BulkReranker:
                 answers[place] = self._answer(one, None)
         ready.sort(key=lambda one: len(one.selection.candidates))  # lists of like lengths need little padding
         for start in range(0, len(ready), BATCH):
-            batch: list[_Prepared] = []
+            together: list[_Prepared] = []
             inputs: list[Arrays] = []
             for one in ready[start : start + BATCH]:
                 try:
                     inputs.append(self._inputs(one))
-                    batch.append(one)
+                    together.append(one)
                 except InvalidRequestError as error:
                     answers[one.place] = _told(error)
-            for one, slate in zip(batch, self._slates(batch, inputs), strict=True):
+            for one, slate in zip(together, self._slates(together, inputs), strict=True):
                 answers[one.place] = slate if isinstance(slate, str) else self._answer(one, slate)
         return rows, answers
 
@@ -142,13 +142,14 @@ class BulkReranker:
         body, positions = one.request.body, slate.positions if slate else ()
         placed = [one.selection.candidates[position.index] for position in positions]
         completion = complete(body, one.rules, placed, one.wanted)
+        listed = placed + completion.items
         nothing = slate is None and (one.rules is None or one.rules.plan.length > 0)
         return {
             "request_id": body.request_id,
             "user_id": body.user_id,
             "results": (
-                [body.items[index].id for index in (*placed, *completion.items)],
-                [*placed, *completion.items],
+                [body.items[index].id for index in listed],
+                listed,
                 [position.probability for position in positions],
                 [position.propensity for position in positions],
             ),

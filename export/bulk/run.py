@@ -20,12 +20,6 @@ def keep_garbage() -> None:
     gc.set_threshold(200_000, 50, 50)
 
 
-def check_columns(job: Job) -> None:
-    """Raises: InputError: some file's columns are not those of requests."""
-    for file in job.files:
-        columns_of(file.path, job.source.schema(file.path), COLUMNS, ITEMS)
-
-
 def run(
     job: Job, parts: Sequence[Part], settings: Settings, model: LoadedModel | None = None
 ) -> Iterator[tuple[Part, Done]]:

@@ -53,6 +53,10 @@ class Source:
         self.uri = uri
         self._system, self._root = _filesystem(uri)
 
+    def holds(self, path: Path) -> bool:
+        """Whether a local path is in this directory, or is it."""
+        return isinstance(self._system, fs.LocalFileSystem) and path.absolute().is_relative_to(self._root)
+
     def files(self) -> list[InputFile]:
         """The file, or all Parquet files below the directory, by path; names that begin with `_` or `.` are
         left out.
