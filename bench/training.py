@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -95,6 +95,15 @@ def launched(processes: int) -> dict[str, Spent]:
         return {part: Spent(*of) for part, of in found.items()}
 
 
+def quickest(rounds: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
+    """Of each part, by either clock."""
+    parts = {part: [one[part] for one in rounds] for part in rounds[0]}
+    return {
+        part: Spent(*(round(min(clock), 2) for clock in zip(*found, strict=True)))
+        for part, found in parts.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="of which the quickest count")
@@ -105,15 +114,7 @@ def main() -> None:
             (own / "spent.json").write_text(json.dumps(work(own)))
         return
     rounds = [{count: launched(int(count)) for count in ("1", "2")} for _ in range(arguments.rounds)]
-    found = {
-        count: {
-            part: [
-                round(min(seconds), 2) for seconds in zip(*(one[count][part] for one in rounds), strict=True)
-            ]
-            for part in rounds[0][count]
-        }
-        for count in ("1", "2")
-    }
+    found = {count: quickest([one[count] for one in rounds]) for count in ("1", "2")}
     keep("training", {"lists": LISTS, "spent": found}, "torch", command="python -m bench.training")
     console.print(json.dumps(found, indent=1))
 
