@@ -293,11 +293,18 @@ def decisions_table(decisions: Results) -> str:
 
 
 def training_table(found: Results) -> str:
-    """Training in one process and in two."""
-    one, two = ({**of, "all of it": sum(of.values())} for of in found["seconds"].values())
-    rows = [(name, one[name], two[name]) for name in one]
-    header = (f"{found['lists']:,} simulated lists", "1 process, s", "2 processes, s", "times as fast")
-    return table(header, [(name, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}") for name, a, b in rows])
+    """Training in one process and in two: seconds of the clock, and of a process's processor."""
+    one, two = (
+        {**of, "all of it": [sum(column) for column in zip(*of.values(), strict=True)]}
+        for of in found["spent"].values()
+    )
+    header = ("", "1 process, s", "2 processes, s", "times as fast", "CPU s of 1", "CPU s of each of 2")
+    rows = [
+        (part, f"{wall:.1f}", f"{wall_of_2:.1f}", f"{wall / wall_of_2:.2f}", f"{cpu:.1f}", f"{cpu_of_2:.1f}")
+        for part, (wall, cpu) in one.items()
+        for wall_of_2, cpu_of_2 in [two[part]]
+    ]
+    return table(header, rows)
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
