@@ -216,6 +216,33 @@ def tracing_table(tracing: Results) -> str:
     return table(("requests traced", "CPU µs a request", "cost"), rows)
 
 
+def bulk_table(bulk: Results) -> str:
+    rows = (
+        (
+            row["candidates"],
+            row["engine_per_core_second"],
+            row["bulk_per_core_second"],
+            f"{row['share_of_engine']:.0%}",
+        )
+        for row in bulk["rows"]
+    )
+    return table(("N", "engine alone", "bulk", "share"), rows)
+
+
+def logs_table(logs: Results) -> str:
+    steps = ("read", "check", "fit", "batches")
+    rows = (
+        (
+            f"{row['lists']:,}",
+            row["format"],
+            f"{row['peak_gib']:.2f}",
+            *(f"{row['seconds'][step]:.1f}" for step in steps),
+        )
+        for row in logs["rows"]
+    )
+    return table(("lists", "as", "most memory, GiB", *(f"{step}, s" for step in steps)), rows)
+
+
 def constraints_table(constraints: Results) -> str:
     rows = [
         (name, f"{row['us_per_request']:.0f}", f"{row['times']:.2f}", f"{row['planning_us']:.0f}")
@@ -295,6 +322,8 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "memory": ("memory", memory_table),
     "tracing": ("tracing", tracing_table),
     "training": ("training", training_table),
+    "bulk": ("bulk", bulk_table),
+    "logs": ("logs", logs_table),
 }
 """Block -> the results it is made of, and how."""
 
