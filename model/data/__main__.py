@@ -84,6 +84,9 @@ def _schema(arguments: argparse.Namespace) -> None:
     text = propose(arguments.log)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
+        console.print(
+            f"{arguments.out}: read it, above all ages, codes, `positive_types` and what is left out"
+        )
     else:
         sys.stdout.write(text)
 
