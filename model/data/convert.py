@@ -154,7 +154,9 @@ class _Tables:
                 for gap, sizes in self._other_gaps.items()
             ]
         lost = {kind: count for kind, count in self._outcomes.items() if count != self._kept[kind]}
-        return found + [f"{kind}: {self._kept[kind]:,} of {count:,} rows" for kind, count in lost.items()]
+        return found + [
+            f"{kind}: {self._kept[kind]:,} interactions of {count:,} rows" for kind, count in lost.items()
+        ]
 
     def _described(
         self, kind: str, records: Records, table: RawTable, names: list[str]

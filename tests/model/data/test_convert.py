@@ -171,7 +171,7 @@ def test_outcomes_that_are_merged_and_times_of_no_zone_are_told(folder: Path) ->
     header = "person,film,at,clicked,bought,device,price,score,place\n"
     (folder / "shown.csv").write_text(header + "".join(f"{row},0,web,,,1\n" for row in rows))
     told = str(convert(folder / "map.toml", folder / "log.jsonl")).splitlines()
-    assert "  click: 1 of 2 rows" in told
+    assert "  click: 1 interactions of 2 rows" in told
     zone = (
         f"  {folder / 'shown.csv'}:2: `at` says no time zone, and is read as UTC (2 of 3 rows of impressions)"
     )

@@ -37,7 +37,7 @@ GUESSED: dict[str, tuple[str, list[Any], dict[str, Any] | None]] = {
     "milliseconds of film": (
         "length_ms",
         [int(RNG.lognormvariate(10, 1)) for _ in range(MANY)],
-        {"kind": "numeric"},
+        {"kind": "numeric", "log": True},
     ),
     "lists": ("genres", [["a", "b"], ["c"]] * 100, {"kind": "multivalued", "max_values": 2}),
     "lists of some sizes": (
