@@ -142,6 +142,10 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
         )
     fitted, policy, earlier = (None, None, None) if start is None else load_start(start, config)
+    by_evaluator = config.selection == "evaluator"
+    with_evaluator = bool(config.learns_from_evaluator or by_evaluator or require_evaluator)
+    ahead = phases_ahead(config, start is not None, with_evaluator)
+    log.say("ahead, at most: " + ", ".join(f"{name} {epochs} epochs" for name, epochs in ahead.items()))
     features = DatasetFeatures.fit(dataset, config.features, fitted=fitted)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)
@@ -149,10 +153,6 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
 
-    by_evaluator = config.selection == "evaluator"
-    with_evaluator = bool(config.learns_from_evaluator or by_evaluator or require_evaluator)
-    ahead = phases_ahead(config, start is not None, with_evaluator)
-    log.say("ahead, at most: " + ", ".join(f"{name} {epochs} epochs" for name, epochs in ahead.items()))
     evaluator: ClickModel | None = None
     reports: list[EvaluatorReport] = []
     worth = rejected = None

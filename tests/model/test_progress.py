@@ -6,14 +6,13 @@ from model import progress
 from model.progress import console, duration
 
 
-@pytest.mark.parametrize("rows", [range(4), iter(range(4))], ids=["sized", "not sized"])
-def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, rows: range) -> None:
-    now = iter([0.0, 10.0, 61.0, 61.0, 70.0, 130.0, 130.0])  # one on each row, one more after each line
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    with console.capture() as said:
-        assert list(progress.progress(rows, "lists")) == [0, 1, 2, 3]
-    of = " of 4" if isinstance(rows, range) else ""
-    assert said.get().splitlines() == [f"lists: 1{of}", f"lists: 3{of}"]
+def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for line_s, told in ((3600.0, []), (0.0, ["lists: 0 of 2", "lists: 1 of 2", "rows: 0"])):
+        monkeypatch.setattr(progress, "LINE_S", line_s)
+        with console.capture() as said:
+            assert list(progress.progress([3, 4], "lists")) == [3, 4]
+            assert list(progress.progress(iter([5]), "rows")) == [5]
+        assert said.get().splitlines() == told
 
 
 @pytest.mark.parametrize(
