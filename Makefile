@@ -15,6 +15,7 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,docs,dev]' --editable ./client
 	touch $@
+	@echo 'Installed in .venv: `. .venv/bin/activate` makes its python the one you call.'
 
 demo: setup  ## train quickly, export, serve and re-rank real lists
 	$(RUN) demo.py

@@ -17,21 +17,16 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
 import psutil
-from matplotlib import pyplot as plt
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench import redis_memory
+from bench import capacity_page, redis_memory
 from bench.client import Run, closed_loop, open_loop, post
 from bench.locality import on_the_servers_core
 from bench.machine import ROOT, keep
 from bench.payloads import Workload, workload
 from bench.servers import RERANK, Server, is_answer, ours, pin_client, running, tell_users
-from evidence import pages
 from launch.proxies import haproxy
 from launch.redis import RedisServer
 from loadtest import capacity
@@ -48,9 +43,7 @@ CELLS += ((1000, 50, 0), (1000, 50, 3))
 MANY, QUIET = 16, 0.1
 FRACTIONS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 TIGHT_MS, BEYOND = 20.0, 1.3
-NEAR = 0.15
 KEPT_EXTRAS = 400
-PAGE, PICTURE = "docs/capacity.md", "docs/images/capacity.png"
 
 
 def bodies(load: Workload, top_n: int, tokens: int, **more: Any) -> list[bytes]:
@@ -229,6 +222,7 @@ def measure(bundle: Path, seconds: float, rounds: int) -> Row:
     return {
         **found,
         "saturation_per_second": rate,
+        "tight_ms": TIGHT_MS,
         "compared": rows,
         "cells": sizes,
         "worker_mib": round(memory, 1),
@@ -237,130 +231,28 @@ def measure(bundle: Path, seconds: float, rounds: int) -> Row:
     }
 
 
-def off(row: Row, name: str) -> float:
-    """By how much the simulation is off, relative."""
-    return float(row[f"simulated_{name}"] / row[name] - 1)
-
-
-def compared_table(results: Row) -> str:
-    header = (
-        "requests/s",
-        "of saturation",
-        "deadline ms",
-        "answered",
-        "simulated",
-        "p50 ms",
-        "simulated",
-        "off",
-    )
-    lines = [
-        (
-            f"{row['offered_per_second']:.0f}",
-            f"{100 * row['fraction']:.0f} %",
-            f"{row['deadline_ms']:g}",
-            f"{100 * row['answered']:.1f} %",
-            f"{100 * row['simulated_answered']:.1f} %",
-            *(
-                text
-                for name in ("p50_ms", "p99_ms")
-                for text in (
-                    f"{row[name]:.2f}",
-                    f"{row[f'simulated_{name}']:.2f}",
-                    f"{100 * off(row, name):+.0f} %"
-                    if abs(off(row, name)) <= NEAR
-                    else f"**{100 * off(row, name):+.0f} %**",
-                )
-            ),
-        )
-        for row in results["compared"]
-    ]
-    return pages.table((*header, "p99 ms", "simulated", "off"), lines)
-
-
-def blocks(results: Row) -> dict[str, str]:
-    """Of docs/capacity.md."""
-    measured = capacity.Measured(results)
-    site = capacity.Site()
+def planned(results: Row) -> Row:
+    """What is bought, for the page: kept, because it takes a while to simulate."""
+    measured, site = capacity.Measured(results), capacity.Site()
     demands = [capacity.Demand(rate, users) for rate, users in product(capacity.RATES, capacity.USERS)]
-    rows = [capacity.row(one, measured.plan(one, site)) for one in demands]
-    shorter = [
-        capacity.row(one, measured.plan(replace(one, ttl_s=3600.0), site))
-        for one in demands
-        if one.rate >= 1e5
-    ]
-    planned = [
-        measured.plan(capacity.Demand(1, 1, *(cell[axis] for axis in capacity.CELL)), site).worker_rate
-        for cell in results["cells"]
-    ]
-    sizes = [
-        (
-            *(cell[name] for name in capacity.CELL),
-            f"{cell['alone_us']:.0f}",
-            f"{cell['request_us']:.0f}",
-            f"{cell['per_second']:.0f}",
-            f"{rate:.0f}",
-            cell["body_bytes"],
-        )
-        for cell, rate in zip(results["cells"], planned, strict=True)
-    ]
-    near = [
-        row for row in results["compared"] if max(abs(off(row, "p50_ms")), abs(off(row, "p99_ms"))) <= NEAR
-    ]
-    told = (
-        f"{len(near)} of {len(results['compared'])} rates are within {100 * NEAR:.0f} % at both quantiles. "
-        f"{results['hardware']}; commit {results['commit']}."
-    )
-    bytes_ = results["redis_bytes"]
-    once = pages.table(
-        ("measured once", "value"),
-        [
-            ("a round of the event loop, µs", f"{results['round_us']:.0f}"),
-            ("a request's own time on it, µs", f"{results['request_us']:.0f}"),
-            ("inference of a list alone, µs", f"{results['alone_us']:.0f}"),
-            ("what one more adds to a batch, over that", f"{results['marginal']:.2f}"),
-            ("waking after a pause, µs", f"{results['wake_us']:.0f}"),
-            ("outside the worker, µs", f"{results['wire_us']:.0f}"),
-            ("resident memory of a worker, MiB", f"{results['worker_mib']:.0f}"),
-            ("CPU of HAProxy for a rerank, µs", f"{results['proxy_cpu_us']:.0f}"),
-            ("CPU of Redis for a rerank, µs", f"{results['redis_cpu_us']:.0f}"),
-            ("bytes in Redis of a user with 20 events", f"{bytes_['context']['20']:.0f}"),
-            ("bytes of a list of 50 that waits for feedback", f"{bytes_['recommendation']['50']:.0f}"),
-        ],
-    )
+    hourly = [replace(one, ttl_s=3600.0) for one in demands if one.rate >= 1e5]
     return {
-        "plan": pages.table(capacity.HEADER, rows),
-        "plan-hour": pages.table(capacity.HEADER, shorter),
-        "sizes": pages.table(
-            (*capacity.CELL, "inference µs", "request µs", "most/s", "planned/s", "bytes sent"), sizes
-        )
-        + f"\n\nTimes are fitted to within {100 * measured.worst_fit:.0f} % of these.",
-        "compared": compared_table(results) + "\n\n" + told,
-        "once": once,
+        "worst_fit": measured.worst_fit,
+        "plan": [capacity.row(one, measured.plan(one, site)) for one in demands],
+        "plan_hour": [capacity.row(one, measured.plan(one, site)) for one in hourly],
+        "worker_rates": [
+            worker_rate(measured, capacity.Demand(1, 1, *(cell[axis] for axis in capacity.CELL)), site)
+            for cell in results["cells"]
+        ],
     }
 
 
-def draw(results: Row, path: Path) -> None:
-    """The latencies of both against the rate."""
-    rows = [row for row in results["compared"] if row["deadline_ms"] > TIGHT_MS]
-    rates = [row["offered_per_second"] for row in rows]
-    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for name, color in (("p50_ms", "C0"), ("p99_ms", "C1")):
-        each = [row[f"rounds_{name}"] for row in rows]
-        axes.fill_between(rates, [min(of) for of in each], [max(of) for of in each], color=color, alpha=0.2)
-        axes.plot(rates, [row[name] for row in rows], "o", color=color, label=f"{name[:3]}, real")
-        axes.plot(
-            rates,
-            [row[f"simulated_{name}"] for row in rows],
-            "-",
-            color=color,
-            label=f"{name[:3]}, simulated",
-        )
-    axes.axvline(results["saturation_per_second"], color="grey", linestyle=":", label="closed loop's most")
-    axes.set(xlabel="offered requests/s, Poisson", ylabel="ms since due", yscale="log")
-    axes.set_title("One worker: real (range of the rounds) and simulated")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+def worker_rate(measured: capacity.Measured, demand: capacity.Demand, site: capacity.Site) -> float | None:
+    """Of a worker, within the objective; None where one in a hundred takes longer at any rate."""
+    try:
+        return round(measured.plan(demand, site).worker_rate, 1)
+    except ValueError:
+        return None
 
 
 def main() -> None:
@@ -370,11 +262,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each open loop")
     arguments = parser.parse_args()
     results = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
-    path = keep("capacity", results, "simpy", "redis", command="python -m bench.capacity")
-    stored = json.loads(path.read_text())
-    pages.write([PAGE], blocks(stored))
-    draw(stored, ROOT / PICTURE)
-    console.print(f"{path}, {PAGE}, {PICTURE}")
+    kept_at = keep("capacity", results, "simpy", "redis", command="python -m bench.capacity")
+    keep("capacity", results | planned(results), "simpy", "redis", command="python -m bench.capacity")
+    capacity_page.write()
+    console.print(f"{kept_at}, {', '.join(capacity_page.PAGES)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Contexts are in one Redis, whose commands are counted.
 """
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from bench.client import closed_loop, open_loop, post
-from bench.machine import ROOT, SERVER_CORE, keep
+from bench.machine import ROOT, SERVER_CORE, keep, kept
 from bench.payloads import workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running, tell_users
 from evidence import pages
@@ -37,7 +36,7 @@ BALANCING = {
         "hash-type consistent",
     ),
 }
-PAGE, BLOCK = "docs/deployment.md", "locality"
+PAGES = ("docs/deployment.md",)
 
 
 @contextmanager
@@ -105,8 +104,11 @@ def measure(bundle: Path, seconds: float, rounds: int) -> list[Row]:
     ]
 
 
-def table(results: dict[str, Any]) -> str:
-    """Of stored results."""
+def blocks() -> dict[str, str]:
+    """Of docs/deployment.md, from what is stored."""
+    results = kept("locality")
+    if results is None:
+        return {"locality": "Not measured yet."}
     header = (
         "balancing",
         "most requests/s",
@@ -129,7 +131,8 @@ def table(results: dict[str, Any]) -> str:
         for row in results["rows"]
     ]
     rate = f"Latencies at {results['rows'][0]['offered_per_second']:.0f} requests/s, an open loop."
-    return pages.table(header, rows) + f"\n\n{rate} {results['hardware']}; commit {results['commit']}."
+    told = f"{rate} {results['hardware']}; commit {results['commit']}."
+    return {"locality": pages.table(header, rows) + "\n\n" + told}
 
 
 def main() -> None:
@@ -140,8 +143,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
     path = keep("locality", {"rows": rows}, "redis", command="python -m bench.locality")
-    pages.write([PAGE], {BLOCK: table(json.loads(path.read_text()))})
-    console.print(f"{path}, {PAGE}")
+    pages.write(PAGES, blocks())
+    console.print(f"{path}, {', '.join(PAGES)}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ COMMANDS = {
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
     "training": "python -m bench.training",
+    "bulk": "python -m bench.bulk --bundle DIR",
+    "logs": "python -m bench.logs --folder DIR",
     "large_lists": "python -m evidence.large_lists",
 }
 

@@ -6,14 +6,15 @@ of each.
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -35,14 +36,22 @@ from model.training.phase import RunLog
 from model.training.selection import held_out_score
 
 LISTS = 3000
+T = TypeVar("T")
 ONE_EPOCH = {
     **{phase: {"epochs": 1} for phase in ("evaluator", "supervised", "imitation", "reinforcement")},
     "expert_iteration": {"rounds": 1, "epochs": 1},
 }
 
 
-def work(run: Path) -> dict[str, float]:
-    """Seconds of each part."""
+class Spent(NamedTuple):
+    """On a part, by the first process: seconds of the clock, and of its processor."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def work(run: Path) -> dict[str, Spent]:
+    """What each part takes; of phases one epoch, with the validation after it."""
     config = read_config(ROOT / "configs/simulator.toml", {"simulator": {"lists": LISTS}})
     config = with_changes(config, ONE_EPOCH)
     dataset = open_dataset(config)
@@ -52,26 +61,27 @@ def work(run: Path) -> dict[str, float]:
     sizes, score, log = feature_sizes(features.serving), held_out_score(dataset), RunLog(run)
     torch.manual_seed(0)
     policy, evaluator = Policy(config.policy, sizes), Evaluator(config.evaluator, sizes).eval()
-    learned, seconds = (config, run, log, policy), {}
+    learned = (config, run, log, policy)
+    spent: dict[str, Spent] = {}
 
-    fit_one(config, "evaluator", run, log, sizes, train, held_out)
-    warm_start(*learned, train, held_out, score)
-    started = time.perf_counter()
-    taught = search_teachers(config, evaluator, train)
-    seconds["beam search for teachers"] = time.perf_counter() - started
-    imitate(*learned, taught, held_out, score, None)
-    started = time.perf_counter()
-    improved_lists(policy, evaluator, train, config.expert_iteration, 0.5)
-    seconds["lookahead for expert iteration"] = time.perf_counter() - started
-    reinforce(*learned, evaluator, train, held_out, score, None)
+    def timed(part: str, do: Callable[[], T]) -> T:
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = do()
+        spent[part] = Spent(time.perf_counter() - wall, time.process_time() - cpu)
+        return found
+
+    timed("evaluator", lambda: fit_one(config, "evaluator", run, log, sizes, train, held_out))
+    timed("warm start", lambda: warm_start(*learned, train, held_out, score))
+    taught = timed("beam search for teachers", lambda: search_teachers(config, evaluator, train))
+    timed("imitation", lambda: imitate(*learned, taught, held_out, score, None))
+    looked = config.expert_iteration
+    timed("lookahead for expert iteration", lambda: improved_lists(policy, evaluator, train, looked, 0.5))
+    timed("GRPO", lambda: reinforce(*learned, evaluator, train, held_out, score, None))
     log.close()
-    for phase, _, metric, value in csv.reader((run / "metrics.csv").read_text().splitlines()):
-        if metric == "seconds":
-            seconds[f"{phase.replace('_', ' ')}, an epoch"] = float(value)
-    return seconds
+    return spent
 
 
-def launched(processes: int) -> dict[str, float]:
+def launched(processes: int) -> dict[str, Spent]:
     """The same from a launch of so many processes."""
     with tempfile.TemporaryDirectory() as name:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -81,7 +91,17 @@ def launched(processes: int) -> dict[str, float]:
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        return dict(json.loads((Path(name) / "seconds.json").read_text()))
+        found = json.loads((Path(name) / "spent.json").read_text())
+        return {part: Spent(*of) for part, of in found.items()}
+
+
+def quickest(rounds: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
+    """Of each part, by either clock."""
+    parts = {part: [one[part] for one in rounds] for part in rounds[0]}
+    return {
+        part: Spent(*(round(min(clock), 2) for clock in zip(*found, strict=True)))
+        for part, found in parts.items()
+    }
 
 
 def main() -> None:
@@ -91,14 +111,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.within:
         with ranks.joined(), ranks.directory(arguments.within) as own:
-            (own / "seconds.json").write_text(json.dumps(work(own)))
+            (own / "spent.json").write_text(json.dumps(work(own)))
         return
     rounds = [{count: launched(int(count)) for count in ("1", "2")} for _ in range(arguments.rounds)]
-    found = {
-        count: {name: round(min(one[count][name] for one in rounds), 2) for name in rounds[0][count]}
-        for count in ("1", "2")
-    }
-    keep("training", {"lists": LISTS, "seconds": found}, "torch", command="python -m bench.training")
+    found = {count: quickest([one[count] for one in rounds]) for count in ("1", "2")}
+    keep("training", {"lists": LISTS, "spent": found}, "torch", command="python -m bench.training")
     console.print(json.dumps(found, indent=1))
 
 

@@ -30,10 +30,11 @@ def fault_in_a_line(fault: ErrorDetails) -> str:
 def faults_told(*more: type[Exception]) -> Iterator[None]:
     """Around what a command does: a fault is one line, and exit code 1. So is a file that cannot be read or
     written, and `more`."""
+    kinds: tuple[type[Exception], ...] = (RerankerError, *more)
     try:
         yield
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
         raise SystemExit(f"{place}{error.strerror or error}") from None
-    except (RerankerError, *more) as error:
+    except kinds as error:
         raise SystemExit(str(error)) from None

@@ -134,8 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with faults_told():
         if given.current is not None:
             point(given.folder, given.current)
-        serving = locate(given.folder).name
-    for version in versions(given.folder):
+        serving, there = locate(given.folder).name, versions(given.folder)
+        if not there:
+            raise BundleError(f"{given.folder}: no versions of a model are here")
+    for version in there:
         print(version, "(current)" if version == serving else "")
 
 

@@ -1,6 +1,7 @@
 """Fits as tasks of a Ray cluster, each in a process of its own, as without Ray; the files it leaves are
 brought to where the grid was started, whether the machines share a disk or not."""
 
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from evidence.grid import Task
 LOCAL = "local"
 """In the place of an address: a Ray of this machine, for as long as the grid runs."""
 
+CONNECT_S = 10.0
 LAST_LINES = 3
 """Of the output of a fit that failed, what is told of it."""
 
@@ -36,8 +38,11 @@ def fitting_on(address: str) -> Iterator[Callable[[Task, Path], None]]:
         RayError: there is none at this address.
     """
     try:
+        if ":" in address and "://" not in address:  # Ray itself tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_S).close()
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RayError(f"no Ray at {address}: {error}") from None
     remote = ray.remote(num_cpus=1, max_retries=3)(_fit_there)
 

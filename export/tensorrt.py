@@ -3,7 +3,7 @@
 Each graph is given fixed sizes, as `engine.fixed_shapes` runs it; what ONNX Runtime can compute before the
 first run is computed; of the rest every shape must be known, and every operator be on the published list, for
 the types and under the conditions that it states. The slate graph, a Loop of unknown length, is no candidate.
-Source: docs/operators.md of onnx-tensorrt, for TensorRT 10.1.
+Source: the list of operators of onnx-tensorrt 10.1.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from engine.sessions import ort
 
 GRAPHS = ENCODER, STEP
 OPSETS = range(9, 21)
-FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+FLOATS: set[int] = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 NUMBERS = FLOATS | {TensorProto.INT32, TensorProto.INT64}
 ANY = NUMBERS | {TensorProto.BOOL}
-BOOL = {TensorProto.BOOL}
+BOOL: set[int] = {TensorProto.BOOL}
 
 TYPES: dict[str, set[int]] = {
     **dict.fromkeys(("And", "Or", "Not", "Xor"), BOOL),

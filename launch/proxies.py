@@ -54,8 +54,8 @@ def haproxy(folder: Path, ports: Sequence[int], *lines: str, status: int | None 
     replicas.write_text("\n  ".join(["backend replicas from replicas", *lines, *servers]) + "\n")
     port = free_port()
     places = {
-        "RERANK_PROXY": f"127.0.0.1:{port}",
-        "RERANK_PROXY_STATUS": f"127.0.0.1:{status or free_port()}",
+        "HAPROXY_BIND": f"127.0.0.1:{port}",
+        "HAPROXY_STATUS": f"127.0.0.1:{status or free_port()}",
     }
     command = ["haproxy", "-db", "-f", str(HAPROXY), "-f", str(replicas)]
     with _running(command, port, folder / "haproxy.log", **places):

@@ -70,7 +70,7 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         store, own, count = next(rendezvous("env://", timeout=timeout))
         # torchrun's store outlives a restart, and would answer with addresses of processes that are gone.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt {attempt} of {count}", store)
+        store = dist.PrefixStore(f"attempt {attempt} of {count}", store)  # type: ignore[attr-defined]
         dist.init_process_group(store=store, rank=own, world_size=count, timeout=timeout)
     except (RuntimeError, ValueError) as error:  # DistError among them
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))

@@ -151,13 +151,13 @@ class Access:
 def _key(request: Request) -> bytes:
     """The key that was sent, empty if there is none. A gateway adds its own as `X-API-Key` to whatever its
     callers send as `Authorization`, which is then for the gateway."""
-    bearer = b""
+    bearer: bytes = b""
     for name, value in request.scope["headers"]:
         if name == b"x-api-key":
             return cast(bytes, value)
         if name == b"authorization" and not bearer and value[:7].lower() == b"bearer ":
             bearer = value[7:].strip()
-    return cast(bytes, bearer)
+    return bearer
 
 
 def admit(request: Request, scope: Scope) -> None:

@@ -86,10 +86,10 @@ def test_compose_puts_it_before_replicas(compose: dict[str, Any]) -> None:
     proxy = over["proxy"]
     assert over["service"]["ports"] == [], "only one container can have it"
     assert proxy["ports"] == compose["services"]["service"]["ports"]
-    bind = re.search(r'bind "\$\{RERANK_PROXY-:(\d+)\}"', HAPROXY.read_text())
+    bind = re.search(r'bind "\$\{HAPROXY_BIND-:(\d+)\}"', HAPROXY.read_text())
     assert bind is not None
     assert proxy["ports"] == [f"127.0.0.1:8080:{bind[1]}"]
-    replicas = re.search(r"\$\{RERANK_REPLICAS-(\w+):(\d+)\}", (FOLDER / "replicas.cfg").read_text())
+    replicas = re.search(r"\$\{REPLICAS-(\w+):(\d+)\}", (FOLDER / "replicas.cfg").read_text())
     assert replicas is not None
     assert replicas[1] in compose["services"]
     assert replicas[2] == argument("EXPOSE")

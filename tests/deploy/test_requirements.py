@@ -31,6 +31,7 @@ def test_every_extra_of_an_image_exists_and_a_made_up_one_is_refused() -> None:
     ] == [
         "locust",
         "numpy",
+        "simpy",
     ]
     with pytest.raises(SystemExit, match="no such extra: nothing"):
         requirements(ROOT / "pyproject.toml", ["cpu", "nothing"])

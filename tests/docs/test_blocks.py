@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import marks
+from bench import capacity_page, locality, marks
 from bench import report as bench_report
 from bench.tables import blocks as bench_blocks
 from evidence import off_policy_pages, pages
@@ -31,6 +31,8 @@ def made() -> dict[str, str]:
         bench_blocks(marks.stored()),
         faults_tables.blocks(),
         loop_pages.blocks(loop_pages.stored()),
+        capacity_page.blocks(),
+        locality.blocks(),
     )
     found = {name: text for part in parts for name, text in part.items()}
     assert len(found) == sum(map(len, parts))
@@ -52,6 +54,8 @@ def test_the_commands_write_every_page_with_blocks() -> None:
         *bench_report.PAGES,
         *faults_tables.PAGES,
         *loop_pages.PAGES,
+        *capacity_page.PAGES,
+        *locality.PAGES,
     }
 
 

@@ -151,7 +151,7 @@ def test_torchrun_has_the_options() -> None:
     for command in shown:
         told = io.StringIO()
         with redirect_stderr(told), suppress(SystemExit):
-            assert get_args_parser().parse_args(command.words[1:]).module, "-m"
+            assert get_args_parser().parse_args(list(command.words[1:])).module, "-m"
         assert not told.getvalue(), told.getvalue()
 
 

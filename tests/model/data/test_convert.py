@@ -297,7 +297,7 @@ def test_a_file_is_found_wherever_it_is(folder: Path, tmp_path_factory: pytest.T
     ("name", "header", "expected"),
     [
         ("shown.csv", SHOWN.replace("device,price", "price,price"), "has more than one column `price`"),
-        ("shown-2.csv", SHOWN.replace("clicked", "klicked"), "shown-2.csv has no column `clicked`, which"),
+        ("shown2.csv", SHOWN.replace("clicked", "klicked"), "shown2.csv has no column `clicked`, which"),
     ],
 )
 def test_a_column_that_is_there_twice_or_not_in_every_file_is_told(
