@@ -14,6 +14,8 @@ import json
 import sys
 from pathlib import Path
 
+from rich.markup import escape
+
 from bundle.errors import faults_told
 from decisions.reading import WINDOW_S
 from model.data.check import check
@@ -107,7 +109,7 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    console.print(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}")
+    console.print(escape(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}"))
 
 
 def _parquet(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """What a log's fields look like, and that the configuration proposed for it is one."""
 
 import random
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from small_log import START_MS, clean, click, fields, ranking, write
 
+from model.data import __main__ as command
 from model.data.check import check
 from model.data.open_dataset import read_dataset
 from model.data.schema_proposal import Seen, guessed, propose
@@ -121,6 +123,16 @@ def test_what_tells_the_label_is_proposed_as_a_comment(tmp_path: Path) -> None:
     assert '  # { name = "watched_ms", kind = "numeric"' in text
     assert "`watched_ms` tells clicked items from others of their list in 100% of pairs" in text
     assert "watched_ms" not in {field["name"] for field in tomllib.loads(text)["features"]["fields"]}
+
+
+def test_the_command_says_what_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, out = write(tmp_path / "log.jsonl", clean()), tmp_path / "my [own].toml"
+    monkeypatch.setattr(sys, "argv", ["model.data", "schema", str(log), "--out", str(out)])
+    command.main()
+    assert out.exists()
+    assert capsys.readouterr().out.startswith(f"{out}: read it, above all ages, codes")
 
 
 def test_a_log_without_fields_counts_clicks(tmp_path: Path) -> None:
