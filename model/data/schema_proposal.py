@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.features.fitting import as_token
-from bundle.features.schema import FeatureSchema, Scope
+from bundle.features.schema import FeatureSchema, FieldSpec, Scope
 from bundle.timestamps import read_time
 from model.data.coverage import Fields, slates_of
 from model.data.declared_fields import is_number, separator
@@ -94,6 +94,9 @@ def propose(path: Path) -> str:
     found = Findings()
     dataset = dataset_of(read_values(path, found), path.stem, found)
     found.refuse()
+    positive, types = _positive_types(dataset), _types(dataset)
+    if positive != ["click"]:  # other lists can be learned from
+        dataset, _ = _as_read(path, [], positive)
     lines, left_out, item_fields = [], [], 0
     proposed: list[tuple[dict[str, Any], str]] = []
     fields = Fields(dataset)
@@ -112,7 +115,6 @@ def propose(path: Path) -> str:
                 continue
             own = {"name": name, **keys, **({} if scope == "item" else {"scope": scope})}
             proposed.append((own, told))
-    positive = _positive_types(dataset)
     suspected = _suspected(path, [own for own, _ in proposed], positive)
     for (own, told), suspicion in zip(proposed, suspected, strict=True):
         mark, why = ("# ", f"{suspicion}; {told}") if suspicion else ("", told)
@@ -129,7 +131,7 @@ def propose(path: Path) -> str:
             f"event_log = {json.dumps(str(path), ensure_ascii=False)}",
             "",
             "[features]",
-            f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {_types(dataset)}",
+            f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {types}",
             *(["initial_score = true"] if scored else []),
             "fields = [",
             *lines,
@@ -140,15 +142,22 @@ def propose(path: Path) -> str:
     )
 
 
-def _suspected(path: Path, fields: list[dict[str, Any]], positive: list[str]) -> list[str]:
-    """What each field of these keys is suspected of, in the log as they read it; empty where nothing is."""
+def _as_read(
+    path: Path, fields: list[dict[str, Any]], positive: list[str]
+) -> tuple[Dataset, tuple[FieldSpec, ...]]:
+    """The log as fields of these keys read it, and the fields; one that is counted comes after them."""
     always = {"name": " ", "kind": "popularity"}  # a schema needs a field of the item
     schema = FeatureSchema.model_validate({"fields": [*fields, always], "positive_types": positive})
-    dataset = dataset_of(read_values(path, Findings()), path.stem, Findings(), schema)
+    return dataset_of(read_values(path, Findings()), path.stem, Findings(), schema), schema.fields
+
+
+def _suspected(path: Path, fields: list[dict[str, Any]], positive: list[str]) -> list[str]:
+    """What each field of these keys is suspected of, in the log as they read it; empty where nothing is."""
+    dataset, (*specs, always) = _as_read(path, fields, positive)
     suspected = []
-    for spec in schema.fields[:-1]:
+    for spec in specs:
         found = Findings()
-        suspect(slates_of(dataset), dataset.items, FeatureSchema(fields=(spec, schema.fields[-1])), found)
+        suspect(slates_of(dataset), dataset.items, FeatureSchema(fields=(spec, always)), found)
         suspected.append(", ".join(finding.message for finding in found))
     return suspected
 

@@ -38,7 +38,7 @@ GUESSED: dict[str, tuple[str, list[Any], dict[str, Any] | None]] = {
     "years of life": ("age", [*range(18, 90)] * 3, {"kind": "numeric"}),
     "milliseconds of film": (
         "length_ms",
-        [int(RNG.lognormvariate(10, 1)) for _ in range(MANY)],
+        [1000 * 2 ** (n % 13) + n for n in range(MANY)],
         {"kind": "numeric", "log": True},
     ),
     "lists": ("genres", [["a", "b"], ["c"]] * 100, {"kind": "multivalued", "max_values": 2}),
