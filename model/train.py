@@ -55,8 +55,13 @@ QUICK = {
     "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
 }
-"""The most that `--quick` leaves of each: a run of a minute or two that shows the whole path, not the best
-model. What is set to less, or to nothing, stays as it is."""
+"""The most that `--quick` leaves of each: a run of minutes that shows the whole path, not the best model.
+What is set to less, or to nothing, stays as it is."""
+
+NOT_ASKED = (
+    "whether lists may gain from reasoning was not asked, as it never is with --quick: "
+    "`python -m model.data context` tells"
+)
 
 
 def quick(config: RunConfig) -> RunConfig:
@@ -74,6 +79,27 @@ def at_most(values: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, A
         else:
             found[name] = bound if value is None else min(value, bound)
     return found
+
+
+def phases_ahead(config: RunConfig, warm: bool, with_evaluator: bool) -> dict[str, int]:
+    """The most epochs of each phase in its turn, by the name that its lines begin with.
+
+    Args:
+        warm: the weights are an earlier run's.
+        with_evaluator: one is trained.
+    """
+    found: dict[str, int] = {}
+    if with_evaluator:
+        settings = config.evaluator
+        for number in range(1, settings.members + 1):
+            name = f"evaluator_{number}" if number > 1 else "evaluator"
+            found[name] = settings.warm_epochs if warm else settings.epochs
+        found["blind_evaluator"] = settings.epochs if settings.context else 0
+    found |= {"warm_start": config.supervised.epochs, "imitation": config.imitation.epochs}
+    for number in range(1, config.expert_iteration.rounds + 1):
+        found[f"expert_iteration_{number}"] = config.expert_iteration.epochs
+    found["grpo"] = config.reinforcement.epochs
+    return {name: epochs for name, epochs in found.items() if epochs}
 
 
 def train(config: RunConfig, run: Path, start: Path | None = None, require_evaluator: bool = False) -> None:
@@ -116,6 +142,10 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
         )
     fitted, policy, earlier = (None, None, None) if start is None else load_start(start, config)
+    by_evaluator = config.selection == "evaluator"
+    with_evaluator = bool(config.learns_from_evaluator or by_evaluator or require_evaluator)
+    ahead = phases_ahead(config, start is not None, with_evaluator)
+    log.say("ahead, at most: " + ", ".join(f"{name} {epochs} epochs" for name, epochs in ahead.items()))
     features = DatasetFeatures.fit(dataset, config.features, fitted=fitted)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)
@@ -123,11 +153,10 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
 
-    by_evaluator = config.selection == "evaluator"
     evaluator: ClickModel | None = None
     reports: list[EvaluatorReport] = []
     worth = rejected = None
-    if config.learns_from_evaluator or by_evaluator or require_evaluator:
+    if with_evaluator:
         evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
         if config.evaluator.context:
             columns = features.serving.candidate_columns
@@ -179,6 +208,7 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
         f"above {gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, "
         f"{gate.tokens_per_list:.2f} tokens a list"
     )
+    log.say(escape(str(worth or NOT_ASKED)))
     if rejected:
         missing = ", ".join((*left_out, "lookahead when serving"))
         log.say(f"[yellow]without {missing}: {escape(rejected)} (--require-evaluator makes it an error)[/]")
@@ -204,7 +234,7 @@ def main() -> None:
         help="a finished run, whose weights this one starts from and whose scales it keeps",
     )
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, not the best model")
     parser.add_argument(
         "--require-evaluator",
         action="store_true",

@@ -14,6 +14,8 @@ import json
 import sys
 from pathlib import Path
 
+from rich.markup import escape
+
 from bundle.errors import faults_told
 from decisions.reading import WINDOW_S
 from model.data.check import check
@@ -99,12 +101,15 @@ def _schema(arguments: argparse.Namespace) -> None:
     text = propose(arguments.log)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
+        console.print(
+            f"{arguments.out}: read it, above all ages, codes, `positive_types` and what is left out"
+        )
     else:
         sys.stdout.write(text)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    console.print(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}")
+    console.print(escape(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}"))
 
 
 def _parquet(arguments: argparse.Namespace) -> None:

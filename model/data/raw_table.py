@@ -15,7 +15,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from bundle.timestamps import read_time
+from bundle.timestamps import ISO, Instant, read_time
 from model.data.findings import Effect, Findings
 from model.data.location import DataUnavailableError
 from model.data.log_lines import numbered_lines
@@ -123,13 +123,12 @@ class RawTable:
         return _names(first, max(DELIMITERS, key=first.count))
 
 
-def instant(value: Any) -> float:
-    """Unix seconds of a cell. Raises: ValueError: it is no time."""
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, date):
-        return datetime.combine(value, time(), UTC).timestamp()
-    return read_time(value).seconds
+def instant(value: Any) -> Instant:
+    """The time in a cell. Raises: ValueError: it is none."""
+    if not isinstance(value, date):
+        return read_time(value)
+    at = value if isinstance(value, datetime) else datetime.combine(value, time())
+    return Instant((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), ISO, at.tzinfo is not None)
 
 
 def split(value: Any, separator: str) -> Any:
@@ -196,7 +195,7 @@ def _parquet(path: Path) -> Any:
 def _plain(value: Any) -> Any:
     """A value as JSON has it; dates are unix seconds."""
     if isinstance(value, date):
-        return instant(value)
+        return instant(value).seconds
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, bytes):

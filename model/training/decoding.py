@@ -25,4 +25,4 @@ def decode(
         batch = to_batch([rows[row] for row in cut])
         return roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
 
-    return spread(batch_indices(rows, BATCH, candidates=MOST_CANDIDATES), decoded)
+    return spread(batch_indices(rows, BATCH, candidates=MOST_CANDIDATES), decoded, "decoding")

@@ -110,7 +110,7 @@ def _held_out_log_loss(evaluator: Evaluator, held_out: list[Example]) -> float:
         loss = evaluator.loss(evaluator.encode(batch.inputs), batch.shown, batch.clicks(batch.shown))
         return loss.item() * positions, positions
 
-    found = spread(batch_indices(held_out, 256), summed)
+    found = spread(batch_indices(held_out, 256), summed, "held-out loss")
     return sum(total for total, _ in found) / sum(count for _, count in found)
 
 

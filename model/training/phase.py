@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from model.progress import console, progress
+from model.progress import console, duration, progress
 from model.training.checkpoint import BOARD, METRICS, STATES, save_tensors
 from model.training.config import PhaseConfig
 from model.training.examples import Batch, Example, batch_indices, batches
@@ -32,9 +32,10 @@ class RunLog:
             self._path.write_text("phase,epoch,metric,value\n")
         self._board = SummaryWriter(str(run / BOARD))
 
-    def epoch(self, phase: str, epoch: int, metrics: Mapping[str, float], mark: str = "") -> None:
+    def epoch(self, phase: str, epoch: int, epochs: int, metrics: Mapping[str, float], mark: str) -> None:
+        """`epoch` of at most `epochs`, from 1; `mark` ends the line."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        console.print(f"[bold]{phase}[/] epoch {epoch}  {text}{mark}")
+        console.print(f"[bold]{phase}[/] epoch {epoch} of {epochs}  {text}{mark}")
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerows([phase, epoch, name, value] for name, value in metrics.items())
         for name, value in metrics.items():
@@ -135,7 +136,9 @@ class Phase:
         """
         if score_before is not None and self.epoch == 0:
             self.best_score = score_before
-        while self.epoch < self._settings.epochs and self._patient():
+        epochs = self._settings.epochs
+        seconds: list[float] = []
+        while self.epoch < epochs and self._patient():
             started = time.monotonic()
             align(self.module)
             self.module.train()
@@ -146,9 +149,13 @@ class Phase:
             if better:
                 self.best_score, self._best_epoch = score, self.epoch
                 self._best = {k: v.clone() for k, v in self.average.module.state_dict().items()}
-            metrics |= {**validation, "seconds": time.monotonic() - started}
-            self._log.epoch(self.name, self.epoch, metrics, "  *" if better else "")
+            seconds.append(time.monotonic() - started)
+            metrics |= {**validation, "seconds": seconds[-1]}
             self.epoch += 1
+            mark = "  *" if better else ""
+            if (left := epochs - self.epoch) and self._patient():
+                mark += f"  at most {duration(left * sum(seconds) / len(seconds))} left"
+            self._log.epoch(self.name, self.epoch, epochs, metrics, mark)
             self._save()
         self.module.load_state_dict(self._best)
         self.module.eval()
@@ -185,7 +192,7 @@ class Phase:
         self.epoch, self.best_score, self._best_epoch = state["progress"]
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_generator"])
-        self._log.say(f"[bold]{self.name}[/] resumes after epoch {self.epoch - 1}")
+        self._log.say(f"[bold]{self.name}[/] resumes after epoch {self.epoch} of {self._settings.epochs}")
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

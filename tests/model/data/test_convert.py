@@ -153,6 +153,29 @@ def test_rows_without_a_list_are_what_a_user_was_shown_in_one_go(folder: Path) -
     assert lists == {"ann-1": ["f1", "f2"], "bob-1": ["f1"], "ann-2": ["f3", "f2"]}
     done = [(e["ranking"], e["item"]) for e in events if e["event"] == "interaction"]
     assert sorted(done) == [("ann-1", "f1"), ("ann-1", "f2"), ("ann-2", "f2")]
+    again = f"{folder / 'shown.csv'}:5: `f1` again in its list, where an item, and what was done, counts once"
+    assert str(convert(folder / "map.toml", folder / "log.jsonl")).splitlines() == [
+        "3 items, 1 users, 3 rankings, 3 interactions",
+        "  lists of 1 to 2 items, 2 in the median, 33% of one",
+        "  1 of 3 lists teach something, with outcomes of some of their items, and not of all",
+        "  gap_s = 600 would give 2 lists, 50% of one item, and 1 that teach something",
+        "  gap_s = 3600 would give 2 lists, 50% of one item, and 1 that teach something",
+        "  gap_s = 86400 would give 2 lists, 50% of one item, and 1 that teach something",
+        f"  {again} (1 of 6 rows of impressions)",
+    ]
+
+
+def test_outcomes_that_are_merged_and_times_of_no_zone_are_told(folder: Path) -> None:
+    (folder / "map.toml").write_text(MAPPING.replace('list = "request"\n', ""))
+    rows = ["ann,f1,2021-11-15 16:40:00,1", "ann,f1,2021-11-15 16:40:09,1", "ann,f2,2021-11-15T16:41:00Z,0"]
+    header = "person,film,at,clicked,bought,device,price,score,place\n"
+    (folder / "shown.csv").write_text(header + "".join(f"{row},0,web,,,1\n" for row in rows))
+    told = str(convert(folder / "map.toml", folder / "log.jsonl")).splitlines()
+    assert "  click: 1 interactions of 2 rows" in told
+    zone = (
+        f"  {folder / 'shown.csv'}:2: `at` says no time zone, and is read as UTC (2 of 3 rows of impressions)"
+    )
+    assert zone in told
 
 
 def test_interactions_may_have_a_table_of_their_own(folder: Path) -> None:
