@@ -84,6 +84,7 @@ COPY decisions decisions
 COPY engine engine
 COPY model model
 COPY export export
+COPY service service
 COPY configs configs
 USER 10001:10001
 CMD ["sh", "-c", "python -m model.train --config configs/$CONFIG.toml --run /tmp/run && exec python -m export --run /tmp/run --bundle /bundles/$CONFIG"]

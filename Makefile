@@ -1,4 +1,4 @@
-.PHONY: help setup demo test docs slow faults soak conformance rules prometheus chromium lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
+.PHONY: help setup demo test docs slow faults soak conformance rules ray prometheus chromium lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -15,6 +15,7 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet -c constraints.txt --editable '.[cpu,train,loadtest,otel,bench,docs,dev]' --editable ./client
 	touch $@
+	@echo 'Installed in .venv: `. .venv/bin/activate` makes its python the one you call.'
 
 demo: setup  ## train quickly, export, serve and re-rank real lists
 	$(RUN) demo.py
@@ -42,6 +43,10 @@ conformance: setup  ## ten thousand generated requests to every route, held agai
 
 rules: setup  ## a hundred thousand generated requests with rules for the list, every answer checked; minutes
 	$(RUN) -m pytest -s -m rules
+
+ray: setup  ## what runs on Ray, on one it starts; installs the extra `ray`
+	.venv/bin/pip install --quiet -c constraints.txt --editable '.[ray]'
+	$(RUN) -m pytest -m ray
 
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local

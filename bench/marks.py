@@ -28,6 +28,9 @@ COMMANDS = {
     "memory": "python -m bench.memory --bundle DIR",
     "peers": "make bench-peers",
     "tracing": "python -m bench.tracing BUNDLE",
+    "training": "python -m bench.training",
+    "bulk": "python -m bench.bulk --bundle DIR",
+    "logs": "python -m bench.logs --folder DIR",
     "large_lists": "python -m evidence.large_lists",
 }
 

@@ -1,5 +1,5 @@
 """`python -m bench.report`: marks.json, the figures of docs/performance.md, and the tables on speed there, in
-the README and in docs/tracing-and-logs.md."""
+the README and in other pages."""
 
 from bench import figures, marks
 from bench.machine import ROOT
@@ -7,7 +7,14 @@ from bench.tables import blocks
 from evidence import pages
 from model.progress import console
 
-PAGES = ("README.md", "docs/performance.md", "docs/tracing-and-logs.md")
+PAGES = (
+    "README.md",
+    "docs/performance.md",
+    "docs/tracing-and-logs.md",
+    "docs/training.md",
+    "docs/bulk.md",
+    "docs/own-logs.md",
+)
 IMAGES = ROOT / "docs/images"
 
 

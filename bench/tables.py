@@ -216,6 +216,33 @@ def tracing_table(tracing: Results) -> str:
     return table(("requests traced", "CPU µs a request", "cost"), rows)
 
 
+def bulk_table(bulk: Results) -> str:
+    rows = (
+        (
+            row["candidates"],
+            row["engine_per_core_second"],
+            row["bulk_per_core_second"],
+            f"{row['share_of_engine']:.0%}",
+        )
+        for row in bulk["rows"]
+    )
+    return table(("N", "engine alone", "bulk", "share"), rows)
+
+
+def logs_table(logs: Results) -> str:
+    steps = ("read", "check", "fit", "batches")
+    rows = (
+        (
+            f"{row['lists']:,}",
+            row["format"],
+            f"{row['peak_gib']:.2f}",
+            *(f"{row['seconds'][step]:.1f}" for step in steps),
+        )
+        for row in logs["rows"]
+    )
+    return table(("lists", "as", "most memory, GiB", *(f"{step}, s" for step in steps)), rows)
+
+
 def constraints_table(constraints: Results) -> str:
     rows = [
         (name, f"{row['us_per_request']:.0f}", f"{row['times']:.2f}", f"{row['planning_us']:.0f}")
@@ -265,6 +292,21 @@ def decisions_table(decisions: Results) -> str:
     )
 
 
+def training_table(found: Results) -> str:
+    """Training in one process and in two: seconds of the clock, and of a process's processor."""
+    one, two = (
+        {**of, "all of it": [sum(column) for column in zip(*of.values(), strict=True)]}
+        for of in found["spent"].values()
+    )
+    header = ("", "1 process, s", "2 processes, s", "times as fast", "CPU s of 1", "CPU s of each of 2")
+    rows = [
+        (part, f"{wall:.1f}", f"{wall_of_2:.1f}", f"{wall / wall_of_2:.2f}", f"{cpu:.1f}", f"{cpu_of_2:.1f}")
+        for part, (wall, cpu) in one.items()
+        for wall_of_2, cpu_of_2 in [two[part]]
+    ]
+    return table(header, rows)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "engine": ("engine", engine_table),
     "padding": ("engine", padding_table),
@@ -279,6 +321,9 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "rates": ("peers", rates_table),
     "memory": ("memory", memory_table),
     "tracing": ("tracing", tracing_table),
+    "training": ("training", training_table),
+    "bulk": ("bulk", bulk_table),
+    "logs": ("logs", logs_table),
 }
 """Block -> the results it is made of, and how."""
 

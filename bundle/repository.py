@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundle.errors import faults_told
 from bundle.manifest import MANIFEST, BundleError
 
 CURRENT = "current"
@@ -130,13 +131,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of one model")
     parser.add_argument("--current", metavar="VERSION", help="make this the version to serve")
     given = parser.parse_args(arguments)
-    try:
+    with faults_told():
         if given.current is not None:
             point(given.folder, given.current)
-        serving = locate(given.folder).name
-    except BundleError as error:
-        raise SystemExit(str(error)) from None
-    for version in versions(given.folder):
+        serving, there = locate(given.folder).name, versions(given.folder)
+        if not there:
+            raise BundleError(f"{given.folder}: no versions of a model are here")
+    for version in there:
         print(version, "(current)" if version == serving else "")
 
 

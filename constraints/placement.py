@@ -201,6 +201,58 @@ def _allow_by_counts(data, at, position, blocked, urgent):  # type: ignore[no-un
 
 
 @compiled
+def look_ahead(data, at):  # type: ignore[no-untyped-def]
+    """Forget which kinds might stand before, and tell at once where counts do.
+
+    Returns:
+        How many witnesses `judge` begins with; 0 where all is told: by counts, at a pin, or past the end.
+    """
+    position = data[at.placed]
+    for k in range(at.kinds):
+        data[at.via + k] = NONE
+    if position >= at.length or data[at.pins + position] != NONE:
+        return 0
+    blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
+    look_around(data, at, position, blocked, urgent)
+    if at.counted == 1:
+        _allow_by_counts(data, at, position, blocked, urgent)
+        return 0
+    _read_witness(data, at, 0, position)
+    return 1
+
+
+@compiled
+def judge(data, at, k, witnesses, deadline):  # type: ignore[no-untyped-def]
+    """Write to `via` whether a kind may stand at the next position, after `look_ahead`.
+
+    Returns:
+        How many witnesses there are then; LATE after `deadline`, in seconds of `time.monotonic()`.
+    """
+    position = data[at.placed]
+    blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
+    if data[at.left + k] == 0 or not fits(data, at, k, blocked, urgent):
+        return witnesses
+    via = _into_a_witness(data, at, k, position, witnesses)
+    if via == NONE:
+        outcome = UNKNOWN
+        effort = min(data[at.effort], max(1, 2 * at.memory_size // SHARES))
+        if effort > 0:
+            outcome = _find(data, at, position, k, witnesses, effort, deadline)
+        if outcome == LATE:
+            return LATE
+        if outcome == UNKNOWN:
+            data[at.undecided] += 1
+        elif outcome == FOUND and witnesses < WITNESSES:
+            _read_witness(data, at, witnesses, position)
+            via = witnesses
+            witnesses += 1
+        elif outcome == FOUND:
+            via = AGAIN
+    data[at.via + k] = via
+    return witnesses
+
+
+@compiled
 def allow(data, at, deadline):  # type: ignore[no-untyped-def]
     """Write to `via` which kinds may stand at the next position: those with another number than NONE. None
     may where it is pinned or past the end.
@@ -211,39 +263,12 @@ def allow(data, at, deadline):  # type: ignore[no-untyped-def]
     position = data[at.placed]
     if data[at.looked_at] == position:
         return True
-    for k in range(at.kinds):
-        data[at.via + k] = NONE
-    if position >= at.length or data[at.pins + position] != NONE:
-        data[at.looked_at] = position
-        return True
-    blocked, urgent = at.blocked + at.length * at.words, at.urgent + at.length * at.words
-    look_around(data, at, position, blocked, urgent)
-    if at.counted == 1:
-        _allow_by_counts(data, at, position, blocked, urgent)
-        data[at.looked_at] = position
-        return True
-    witnesses, share = 1, max(1, 2 * at.memory_size // SHARES)
-    _read_witness(data, at, 0, position)
-    for k in range(at.kinds):
-        if data[at.left + k] == 0 or not fits(data, at, k, blocked, urgent):
-            continue
-        via = _into_a_witness(data, at, k, position, witnesses)
-        if via == NONE:
-            outcome = UNKNOWN
-            effort = min(data[at.effort], share)
-            if effort > 0:
-                outcome = _find(data, at, position, k, witnesses, effort, deadline)
-            if outcome == LATE:
+    witnesses = look_ahead(data, at)
+    if witnesses > 0:
+        for k in range(at.kinds):
+            witnesses = judge(data, at, k, witnesses, deadline)
+            if witnesses == LATE:
                 return False
-            if outcome == UNKNOWN:
-                data[at.undecided] += 1
-            elif outcome == FOUND and witnesses < WITNESSES:
-                _read_witness(data, at, witnesses, position)
-                via = witnesses
-                witnesses += 1
-            elif outcome == FOUND:
-                via = AGAIN
-        data[at.via + k] = via
     data[at.looked_at] = position
     return True
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
-from constraints.layout import CANDIDATES, EFFORT, Ints
+from constraints.layout import CANDIDATES, COUNTED, EFFORT, KINDS, Ints
 from constraints.packing import pack
 from constraints.rules import Cap, ConflictError, Constraints, Floor, rule_of
 from constraints.slates import find_longest, set_witness, write_in_order
@@ -21,6 +21,9 @@ STATES = 2048
 
 MEMBERS_A_STATE = 512
 """Candidates gone over, a rule at a time, while a state could be searched."""
+
+KINDS_A_STATE = 64
+"""Kinds of candidates whose number makes a state take as long again, where time is what counts."""
 
 A_TRY = 8
 """States that could be searched meanwhile, whatever is tried."""
@@ -82,7 +85,8 @@ def plan(
 
     Args:
         effort: states that a search may go through, here and while the slate is written.
-        within: that all of this may, what is packed included: nothing is left undecided then.
+        within: that all of this may, what is packed included, and by time: those of many kinds count more
+            than once. Nothing is left undecided then.
 
     Raises:
         ConflictError: there is none.
@@ -98,7 +102,7 @@ def plan(
         left = min(effort, within - _packing(rules, candidates))
         if left < 0:
             raise EffortError("the constraints are many")
-    found = _longest(rules, candidates, asked, left)
+    found = _longest(rules, candidates, asked, left, within is not None)
     if within is not None:
         left -= found.states
     if not found.decided and (found.length < 0 or within is not None):
@@ -106,7 +110,8 @@ def plan(
     shortened_by: tuple[str, ...] = ()
     if found.length < asked and found.decided:
         removable = rules if found.length < 0 else constraints.caps
-        least, is_least = _least(rules, removable, candidates, asked, found.length + 1, left)
+        weighed = within is not None
+        least, is_least = _least(rules, removable, candidates, asked, found.length + 1, left, weighed)
         if not is_least and within is not None:
             raise EffortError("which constraints are in the way takes too long to tell")
         if found.length < 0:
@@ -142,13 +147,18 @@ def in_order(plan: Plan, order: Sequence[int] | None = None, effort: int | None 
     return [int(item) for item in slate]
 
 
-def _longest(rules: Sequence[_Rule], candidates: int, asked: int, effort: int) -> _Found:
+def _longest(
+    rules: Sequence[_Rule], candidates: int, asked: int, effort: int, weighed: bool = False
+) -> _Found:
+    """`weighed`: states of many kinds count more than once."""
     pins = [rule for rule in rules if isinstance(rule, _Pin)]
     if len({pin.candidate for pin in pins}) < len(pins) or any(pin.position >= asked for pin in pins):
         return _Found(-1, True, None, np.zeros(0, np.int64), 0)
     packed = _pack(rules, candidates, asked)
     witness = np.empty(asked, np.int64)
-    length, decided, known, states = find_longest(packed, effort, witness)
+    weight = 1 + int(packed[KINDS]) // KINDS_A_STATE if weighed and not packed[COUNTED] else 1
+    length, decided, known, states = find_longest(packed, effort // weight, witness)
+    states *= weight
     return _Found(length, decided, witness[: max(length, 0)].copy() if known else None, packed, states)
 
 
@@ -170,6 +180,7 @@ def _least(
     asked: int,
     length: int,
     effort: int,
+    weighed: bool,
 ) -> tuple[list[_Rule], bool]:
     """Rules that allow no slate of `length` or longer, without any that can be removed, many at a time being
     tried first; and whether `effort` sufficed to try all. Where slates are only shortened the caps that come
@@ -186,7 +197,7 @@ def _least(
         left -= A_TRY + _packing(fewer, candidates)
         if left <= 0:
             return kept, False
-        found = _longest(fewer, candidates, asked, min(left, max(effort // 4, 1)))
+        found = _longest(fewer, candidates, asked, min(left, max(effort // 4, 1)), weighed)
         left -= found.states
         if found.decided and found.length < length:
             kept = fewer

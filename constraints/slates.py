@@ -7,7 +7,7 @@ import numpy as np
 
 from bundle.compiled import compiled
 from constraints.layout import EFFORT, NONE, lay_out
-from constraints.placement import NO_LIMIT, allow, begun, may_stand, place
+from constraints.placement import NO_LIMIT, begun, judge, look_ahead, may_stand, place
 from constraints.search import FOUND, UNKNOWN, counts_hold, search
 from constraints.standing import pin_fits, start
 
@@ -84,12 +84,19 @@ def write_in_order(packed, order, slate):  # type: ignore[no-untyped-def]
     """Write a slate, `[L]` items: at each position the first in `order` that may stand there."""
     data = begun(packed)
     at = lay_out(packed, packed[EFFORT])
-    taken = np.zeros(at.candidates, np.bool_)
+    taken, judged = np.zeros(at.candidates, np.bool_), np.zeros(at.kinds, np.bool_)
     for position in range(at.length):
-        allow(data, at, np.inf)
+        witnesses = look_ahead(data, at)
+        judged[:] = witnesses == 0
         for item in order:
-            if not taken[item] and may_stand(data, at, item):
-                place(data, at, data[at.kind + item])
+            if taken[item]:
+                continue
+            kind = data[at.kind + item]
+            if kind != NONE and not judged[kind]:  # no more of them than it takes: others may be thousands
+                judged[kind] = True
+                witnesses = judge(data, at, kind, witnesses, np.inf)
+            if may_stand(data, at, item):
+                place(data, at, kind)
                 taken[item] = True
                 slate[position] = item
                 break

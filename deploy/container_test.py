@@ -32,7 +32,7 @@ from deploy.containers import (
     make_base,
     run,
 )
-from launch.bundles import copied
+from launch.bundles import copied, located
 from launch.redis import RedisServer
 from launch.waiting import until_ready
 
@@ -78,7 +78,7 @@ def copy_bundle(given: Path | None, target: Path) -> None:
 
         build_tiny_bundle(target)
     else:
-        shutil.copytree(given, target)
+        shutil.copytree(located(given), target)
     target.parent.chmod(0o755)
     make_readable(target)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.waiting import until_ready
+from launch.waiting import NotReadyError, until_ready
 
 ROOT = Path(__file__).resolve().parents[1]
 ANONYMOUS = ("-e", "RERANK_ALLOW_ANONYMOUS=true", "-e", "RERANK_DEFAULT_DEADLINE_MS=10000")
@@ -165,8 +165,14 @@ def container(bundle: Path, *options: str, key: str = "") -> Iterator[Container]
     )
     service = Container(name, key)
     try:
-        started = time.monotonic()
-        until_ready("the container", lambda: service.ask("/readyz")[0] == 200)
+        started, first = time.monotonic(), Path(f"/proc/{service.pid()}/stat")
+
+        def ready() -> bool:
+            if not first.exists():  # nor for process 0, which is that of a container that ended
+                raise NotReadyError("the container ended")
+            return service.ask("/readyz")[0] == 200
+
+        until_ready("the container", ready)
         took_s, cpu_s = time.monotonic() - started, service.cpu_s()
         print(f"ready after {took_s:.1f} s and {cpu_s:.1f} s of CPU", flush=True)
         yield service

@@ -3,20 +3,24 @@
 Every fit is a process of its own (`python -m evidence.fit`) with one thread, and resumes where it was killed.
 The rows of all finished fits are in docs/results/results.json after each of them, and a fit whose rows are
 there, with today's configuration, is finished, whatever machine it was run on. `--again` repeats those too:
-what they leave behind (policies, for evidence.timing) is not stored with the project.
+what they leave behind (policies, for evidence.timing) is not stored with the project. With
+`--ray ADDRESS` the fits are tasks of a Ray cluster, with the same rows.
 """
 
 import argparse
 import os
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
+from bundle.errors import RerankerError
+from evidence.alone import fit_alone
 from evidence.data import DATA
 from evidence.fit import ROWS
 from evidence.grid import MODELS, SEEDS, Task, tasks
@@ -29,9 +33,12 @@ QUICK_DATA, QUICK_RESULTS = "simulator", Path("reports/evidence")
 QUICK_MODELS = ["EGLR", "without reasoning", "self-attention, 2 layers", "PRM", "LambdaMART", "initial order"]
 """One seed proves nothing: quick results are shown, and stored apart from those of the project."""
 
+Fit = Callable[[Task, Path], None]
+"""Fits a task below a directory; raises where it fails."""
 
-def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> int:
-    """Run the fits that are not finished yet. Returns the number of fits that failed."""
+
+def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool, fit: Fit = fit_alone) -> int:
+    """Run the fits that are not finished yet, `jobs` at a time. Returns how many failed."""
     known = load(results)
     missing = [
         task
@@ -40,8 +47,9 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> 
     ]
     console.print(f"{len(todo) - len(missing)} of {len(todo)} fits are finished")
     started, failed = time.monotonic(), 0
-    with ThreadPoolExecutor(jobs) as pool:
-        running: dict[Future[None], Task] = {pool.submit(fit_alone, task, root): task for task in missing}
+    pool = ThreadPoolExecutor(max(jobs, 1))
+    try:
+        running: dict[Future[None], Task] = {pool.submit(fit, task, root): task for task in missing}
         for done, future in enumerate(as_completed(running), start=1):
             task = running[future]
             error = future.exception()
@@ -50,32 +58,14 @@ def run(todo: list[Task], root: Path, jobs: int, results: Path, again: bool) -> 
             left = elapsed / done * (len(missing) - done)
             console.print(
                 f"{done}/{len(missing)}  {task.data}, {task.model}, seed {task.seed}, training seed "
-                f"{task.training_seed}: {'done' if error is None else f'FAILED {error}'}  "
+                f"{task.training_seed}: {'done' if error is None else escape(f'FAILED {error}')}  "
                 f"({elapsed / 60:.0f} min, about {left / 60:.0f} min left)"
             )
             collect(root, results)
+    finally:  # Ctrl-C begins no more of them
+        pool.shutdown(wait=False, cancel_futures=True)
     collect(root, results)
     return failed
-
-
-def fit_alone(task: Task, root: Path) -> None:
-    """`evidence.fit` in a process of its own, whose output is beside its rows.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
-    directory = root / task.directory
-    directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "evidence.fit", task.data, task.model, str(task.seed)]
-    command += ["--training-seed", str(task.training_seed), "--runs", str(root)]
-    with (directory / "output.txt").open("a") as output:
-        subprocess.run(
-            command,
-            check=True,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
 
 
 def show(results: Results, names: list[str]) -> None:
@@ -98,6 +88,15 @@ def show(results: Results, names: list[str]) -> None:
         console.print(table)
 
 
+def on_ray(address: str) -> AbstractContextManager[Fit]:
+    """Raises: SystemExit: Ray is not installed."""
+    try:
+        from evidence.on_ray import fitting_on
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error}: install the extra `ray`") from None
+    return fitting_on(address)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
@@ -113,6 +112,12 @@ def main() -> None:
         "--again", action="store_true", help="repeat fits whose rows are already in the results"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with one thread")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="fit on the Ray cluster there (host:port, or auto), on as many processors as it has; "
+        "`local` starts one here",
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished fits are kept")
     parser.add_argument("--results", type=Path, help="directory of results.json; docs/results when not given")
     arguments = parser.parse_args()
@@ -124,7 +129,13 @@ def main() -> None:
         for task in tasks(arguments.data, range(arguments.seeds), arguments.training_seeds)
         if not arguments.models or task.model in arguments.models
     ]
-    failed = run(todo, arguments.runs, arguments.jobs, results, arguments.again)
+    fitting = nullcontext(fit_alone) if arguments.ray is None else on_ray(arguments.ray)
+    jobs = arguments.jobs if arguments.ray is None else len(todo)  # Ray says which of them run
+    try:
+        with fitting as fit:
+            failed = run(todo, arguments.runs, jobs, results, arguments.again, fit)
+    except RerankerError as error:
+        raise SystemExit(str(error)) from None
     show(Results(load(results)), arguments.data)
     raise SystemExit(1 if failed else 0)
 

@@ -4,7 +4,6 @@ then says what the same model is worth as it explored, and would be without.
 """
 
 import random
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +11,7 @@ from eglr_client import Client, Event
 
 from evidence.judging import SHRUNK, Judgement
 from evidence.off_policy import judge_bundle, show
+from launch.bundles import bundle_argument
 from launch.service import ServiceProcess
 from loadtest.payloads import read_item_ids
 from model.progress import progress
@@ -55,4 +55,4 @@ def liked(item_id: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(bundle_argument(__doc__))

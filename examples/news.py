@@ -6,12 +6,12 @@ A model that is trained with an `age` field weighs freshness by itself (docs/tra
 `python -m export.catalogue` adds articles to its catalogue between trainings.
 """
 
-import sys
 import time
 from pathlib import Path
 
 from eglr_client import Client, FeatureMatrix
 
+from launch.bundles import bundle_argument
 from launch.service import ServiceProcess
 from loadtest.payloads import read_item_ids
 
@@ -51,4 +51,4 @@ def main(bundle: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(bundle_argument(__doc__))

@@ -2,12 +2,12 @@
 brand stand among the ten, one new arrival is among the first three, and nothing that was bought is shown.
 """
 
-import sys
 from itertools import cycle
 from pathlib import Path
 
 from eglr_client import Client, Event
 
+from launch.bundles import bundle_argument
 from launch.service import ServiceProcess
 from loadtest.payloads import read_item_ids
 
@@ -47,4 +47,4 @@ def main(bundle: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(bundle_argument(__doc__))

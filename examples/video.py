@@ -2,11 +2,11 @@
 person has begun to watch keeps the second slot of the first row, and no row has two of a series side by side.
 """
 
-import sys
 from pathlib import Path
 
 from eglr_client import Client
 
+from launch.bundles import bundle_argument
 from launch.service import ServiceProcess
 from loadtest.payloads import read_item_ids
 
@@ -43,4 +43,4 @@ def main(bundle: Path) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(bundle_argument(__doc__))

@@ -8,7 +8,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.repository import point, publish
 from export.parity import check_bundle
 from export.writer import Trained, write_bundle
@@ -65,10 +65,8 @@ def main() -> None:
     parser.add_argument("--version", help="model version; a hash of the graphs when not given")
     parser.add_argument("--not-current", action="store_true", help="leave the current version as it is")
     arguments = parser.parse_args()
-    try:
+    with faults_told():
         export(arguments.run, arguments.bundle, arguments.version, not arguments.not_current)
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,18 @@ from typing import Any
 LABELS = {"ndcg@10": "NDCG@10", "true_value": "true value"}
 WITHOUT_REASONING = "EGLR, reasoning off"
 
+INSTEAD = {
+    "initial order": "Keep the order that you have, or let EGLR begin with its scores",
+    "item CTR": (
+        "Sort by click rates, clicks over times shown, which needs no service; or let EGLR begin with the "
+        "scores of a ranker that knows them, as `python -m model.first_stage` makes them"
+    ),
+    "LambdaMART": (
+        "Serve LambdaMART, or let EGLR begin with its scores, as `python -m model.first_stage` makes them"
+    ),
+}
+"""What to do where one of the others is as good."""
+
 Gap = dict[str, Any]
 """`mean` and 95 % `interval` of a difference."""
 
@@ -28,7 +40,7 @@ def advice(report: dict[str, Any]) -> str:
     else:
         worse = f"{rival} is better here"
         verdict = worse if high < 0 else f"{rival} is as good here, as far as {lists} lists can tell"
-        todo = f"Serve {rival}, or let EGLR begin with its scores ([policy] base_score, docs/training.md)"
+        todo = f"{INSTEAD.get(rival, f'Serve {rival}')} (docs/training.md, if your ranker is good already)"
     told = f"EGLR minus it is {_told(gaps[rival])} {LABELS[metric]}"
     return f"{verdict} ({told}): {_of_reasoning(reasoning, pays, report['context'])}. {todo}."
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import RerankerError, faults_told
 from bundle.manifest import (
     MANIFEST,
     MOST_ALTERNATIVES,
@@ -210,15 +210,13 @@ def main() -> None:
     target.add_argument("--quantile", type=float, help="share of positions that do not reason")
     target.add_argument("--lookahead", type=int, help="other items to try at an uncertain position")
     arguments = parser.parse_args()
-    try:
+    with faults_told():
         if arguments.lookahead is not None:
             set_lookahead(arguments.bundle, arguments.lookahead)
         else:
             set_threshold(
                 arguments.bundle, arguments.tokens_per_list, arguments.latency_ms, arguments.quantile
             )
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
 
 
 def set_threshold(

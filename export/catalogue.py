@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.features.assembly import FeatureAssembler
 from bundle.manifest import CATALOGUE, MANIFEST, BundleError, Manifest, read_manifest, sha256
 from bundle.repository import CURRENT, locate, marked, point, publish
@@ -171,10 +171,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.items is None and given.events is None:
         parser.error("nothing to add: give --items, --events or both")
-    try:
+    with faults_told():
         target, found = refresh(given.bundle, given.items, given.events, given.version, not given.not_current)
-    except (RerankerError, OSError) as error:
-        raise SystemExit(str(error)) from None
     console.print(f"{target}: {found}", markup=False)
 
 

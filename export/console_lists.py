@@ -12,7 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.repository import locate
 from model.data.open_dataset import open_dataset
 from model.data.slate import Dataset, LoggedSlate
@@ -66,10 +66,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--title", default="title", help="field of items that says what they are called")
     arguments = parser.parse_args()
-    try:
+    with faults_told():
         dataset = open_dataset(load_config(locate(arguments.bundle)))
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
     for line in example_lists(dataset, arguments.count, arguments.title):
         print(json.dumps(line, ensure_ascii=False))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import Manifest
 from bundle.repository import locate
 from engine.generation import Controls, Slate
@@ -205,16 +205,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the report here")
     parser.add_argument("--figure", type=Path, help="also draw the report here, as PNG")
     arguments = parser.parse_args()
-    try:
+    with faults_told():
         report = evaluate(arguments.bundle, arguments.split)
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
-    show(report)
-    if arguments.figure:
-        draw(report, arguments.figure)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        show(report)
+        if arguments.figure:
+            draw(report, arguments.figure)
+        if arguments.json:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bundle.arrays import Arrays, Named
 from bundle.contract import CONTROLS, LOGITS, NO_ITEM, RECORD, UNLIMITED_MICRO_STEPS, StepControls
-from bundle.errors import RerankerError
+from bundle.errors import RerankerError, faults_told
 from bundle.features.assembly import Candidates, FeatureAssembler, collate
 from bundle.features.history import Interaction, UserContext
 from bundle.manifest import Manifest
@@ -317,10 +317,8 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=2000, help="random lists to compare")
     parser.add_argument("--real", type=int, default=1000, help="lists of the bundle's dataset to compare")
     arguments = parser.parse_args()
-    try:
+    with faults_told():
         check_bundle(arguments.bundle, arguments.random, arguments.real)
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import read_manifest
 from bundle.repository import locate, point
 from export.promotion import Limits, Verdict, verdicts
@@ -94,12 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     given = parser.parse_args(arguments)
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
-    try:
+    with faults_told():
         live, new = locate(given.over), locate(given.new)  # before the current version is another
         found = promote(new, live, given.decisions, limits, not given.check_only)
         names = [f"{one.name} {one.version}" for one in map(read_manifest, (new, live))]
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
     title = f"{names[0]} over {names[1]}"
     table = Table(title=title)
     for column in ("question", "verdict"):
@@ -114,10 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "commit": commit(),
         "verdicts": [asdict(one) for one in found],
     }
-    for path, text in ((given.json, json.dumps(report, indent=1) + "\n"), (given.html, page(title, found))):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+    with faults_told():
+        for path, text in (
+            (given.json, json.dumps(report, indent=1) + "\n"),
+            (given.html, page(title, found)),
+        ):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
     return 1 if refused(found) else 0
 
 

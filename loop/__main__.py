@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from evidence.data import CONFIGS
 from loop.config import ARMS, read
 from loop.pages import PAGES, STORED, collect, write_pages
@@ -37,7 +37,7 @@ def main() -> None:
         for name in ("worlds", "rounds", "lists")
         if getattr(given, name) is not None
     }
-    try:
+    with faults_told(ValueError):
         config = read(given.config, changes)
         for world in config.worlds:
             place = Place(config, world, given.runs)
@@ -45,8 +45,6 @@ def main() -> None:
                 kind = RankerArm if ARMS[name].ranker else ServedArm
                 kind(place, ARMS[name]).run()
                 collect(given.runs, given.results)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
     if given.results == STORED:
         write_pages()
         console.print(f"wrote {', '.join(PAGES)}")

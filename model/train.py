@@ -2,6 +2,7 @@
 
 Features, evaluators, supervised warm start, imitation, expert iteration, GRPO, threshold: in that order, each
 resumed if the run was killed. The run directory then holds everything `python -m export` needs.
+`torchrun --standalone --nproc-per-node 2 -m -- model.train ...` does the same in two processes.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import EVALUATOR_WEIGHTS, POLICY
 from model.data.check import open_checked
 from model.data.features import DatasetFeatures
@@ -22,12 +23,14 @@ from model.data.fingerprint import fingerprint
 from model.evaluator import ClickModel
 from model.policy import Policy
 from model.sizes import feature_sizes
+from model.training import ranks
 from model.training.calibration import calibrate
 from model.training.checkpoint import (
     GATE,
     REFUSED,
     SUMMARY,
     CheckpointError,
+    alone_in,
     claim,
     has_evaluator,
     load_start,
@@ -52,8 +55,13 @@ QUICK = {
     "expert_iteration": {"rounds": 0},
     "reinforcement": {"epochs": 1},
 }
-"""The most that `--quick` leaves of each: a run of a minute or two that shows the whole path, not the best
-model. What is set to less, or to nothing, stays as it is."""
+"""The most that `--quick` leaves of each: a run of minutes that shows the whole path, not the best model.
+What is set to less, or to nothing, stays as it is."""
+
+NOT_ASKED = (
+    "whether lists may gain from reasoning was not asked, as it never is with --quick: "
+    "`python -m model.data context` tells"
+)
 
 
 def quick(config: RunConfig) -> RunConfig:
@@ -73,6 +81,27 @@ def at_most(values: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, A
     return found
 
 
+def phases_ahead(config: RunConfig, warm: bool, with_evaluator: bool) -> dict[str, int]:
+    """The most epochs of each phase in its turn, by the name that its lines begin with.
+
+    Args:
+        warm: the weights are an earlier run's.
+        with_evaluator: one is trained.
+    """
+    found: dict[str, int] = {}
+    if with_evaluator:
+        settings = config.evaluator
+        for number in range(1, settings.members + 1):
+            name = f"evaluator_{number}" if number > 1 else "evaluator"
+            found[name] = settings.warm_epochs if warm else settings.epochs
+        found["blind_evaluator"] = settings.epochs if settings.context else 0
+    found |= {"warm_start": config.supervised.epochs, "imitation": config.imitation.epochs}
+    for number in range(1, config.expert_iteration.rounds + 1):
+        found[f"expert_iteration_{number}"] = config.expert_iteration.epochs
+    found["grpo"] = config.reinforcement.epochs
+    return {name: epochs for name, epochs in found.items() if epochs}
+
+
 def train(config: RunConfig, run: Path, start: Path | None = None, require_evaluator: bool = False) -> None:
     """Train into `run`; returns at once if the run is already finished.
 
@@ -86,15 +115,22 @@ def train(config: RunConfig, run: Path, start: Path | None = None, require_evalu
         EventLogError: the log is not to be learned from.
         EvaluatorRejectedError: the evaluator failed its checks, and it is required or nothing else is to be
             learned.
-        CheckpointError: `run` holds a run with another configuration, or of another log; or none can start
-            from `start`.
+        CheckpointError: `run` holds a run with another configuration, or of another log, or one that is
+            going on; or none can start from `start`.
+        RanksError: other processes that train with this one have another configuration or log, or are lost.
         ValueError: the policy is to start from scores, and no training list came with any.
     """
-    log_sha256 = fingerprint(config)
+    with ranks.directory(run) as own, alone_in(own):
+        _train(config, own, start, require_evaluator)
+
+
+def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: bool) -> None:
+    ranks.same(config.model_dump_json(), "the configuration")
+    log_sha256 = ranks.same(fingerprint(config), f"the log {config.event_log}")
     claim(run, config, log_sha256)
     log = RunLog(run)
-    if (run / SUMMARY).exists():
-        if require_evaluator and not has_evaluator(run):
+    if ranks.from_first((run / SUMMARY).exists()):
+        if require_evaluator and not ranks.from_first(has_evaluator(run)):
             raise CheckpointError(f"{run} is already trained, without an evaluator; give another --run")
         log.say(f"{run} is already trained")
         return
@@ -106,6 +142,10 @@ def train(config: RunConfig, run: Path, start: Path | None = None, require_evalu
             "policy.base_score: no training list came with scores; `python -m model.first_stage` makes some"
         )
     fitted, policy, earlier = (None, None, None) if start is None else load_start(start, config)
+    by_evaluator = config.selection == "evaluator"
+    with_evaluator = bool(config.learns_from_evaluator or by_evaluator or require_evaluator)
+    ahead = phases_ahead(config, start is not None, with_evaluator)
+    log.say("ahead, at most: " + ", ".join(f"{name} {epochs} epochs" for name, epochs in ahead.items()))
     features = DatasetFeatures.fit(dataset, config.features, fitted=fitted)
     save_features(run, features.serving)
     sizes = feature_sizes(features.serving)
@@ -113,11 +153,10 @@ def train(config: RunConfig, run: Path, start: Path | None = None, require_evalu
     held_out = examples(dataset.slates["validation"], features, training=False)
     people = [slate.user_id for slate in dataset.slates["validation"]]
 
-    by_evaluator = config.selection == "evaluator"
     evaluator: ClickModel | None = None
     reports: list[EvaluatorReport] = []
     worth = rejected = None
-    if config.learns_from_evaluator or by_evaluator or require_evaluator:
+    if with_evaluator:
         evaluator, reports = train_evaluator(config, run, log, sizes, training, held_out, earlier)
         if config.evaluator.context:
             columns = features.serving.candidate_columns
@@ -169,6 +208,7 @@ def train(config: RunConfig, run: Path, start: Path | None = None, require_evalu
         f"above {gate.threshold:.4f} at {gate.trigger_rate:.0%} of positions, "
         f"{gate.tokens_per_list:.2f} tokens a list"
     )
+    log.say(escape(str(worth or NOT_ASKED)))
     if rejected:
         missing = ", ".join((*left_out, "lookahead when serving"))
         log.say(f"[yellow]without {missing}: {escape(rejected)} (--require-evaluator makes it an error)[/]")
@@ -194,22 +234,29 @@ def main() -> None:
         help="a finished run, whose weights this one starts from and whose scales it keeps",
     )
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--quick", action="store_true", help="a minute or two, not the best model")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, not the best model")
     parser.add_argument(
         "--require-evaluator",
         action="store_true",
         help="train one, for lookahead, even if no phase learns from it; an error if it fails its checks",
+    )
+    parser.add_argument(
+        "--timeout-s",
+        type=float,
+        default=ranks.TIMEOUT_S,
+        help="how long a process of several waits for the others before it takes them for lost",
     )
     arguments = parser.parse_args()
     changes: dict[str, object] = {"seed": arguments.seed} if arguments.seed is not None else {}
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
     try:
-        config = read_config(arguments.config, changes)
-        config = quick(config) if arguments.quick else config
-        train(config, arguments.run, arguments.start, arguments.require_evaluator)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+        with faults_told(ValueError), ranks.joined(arguments.timeout_s):
+            config = read_config(arguments.config, changes)
+            config = quick(config) if arguments.quick else config
+            train(config, arguments.run, arguments.start, arguments.require_evaluator)
+    except KeyboardInterrupt:
+        raise SystemExit(ranks.STOPPED) from None
 
 
 if __name__ == "__main__":

@@ -62,12 +62,14 @@ def ask(url: str, key: str | None, call: Call) -> Any:
             return json.load(answer)["models"]
     except HTTPError as error:
         raise ValueError(_told(error)) from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{url}: what answers there is another service") from None
 
 
 def _told(error: HTTPError) -> str:
     try:
         return f"{error.code}: {json.load(error)['error']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return str(error)
 
 

@@ -165,7 +165,10 @@ def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     app = _of_allowed_hosts(app, settings)
     if settings.cors_origins:
         methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
-        app = CORSMiddleware(app, settings.cors_origins, methods, (*headers, "x-request-id"))
+        told = ("x-request-id", "x-ignored-fields", "retry-after")
+        app = CORSMiddleware(
+            app, settings.cors_origins, methods, (*headers, "x-request-id"), expose_headers=told
+        )
     return app
 
 

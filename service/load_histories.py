@@ -12,20 +12,20 @@ import argparse
 import asyncio
 import gzip
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from pydantic import ValidationError
 
 from bundle.errors import RerankerError, in_a_line
 from bundle.features.history import UserContext
+from service.api.decoding import parse
 from service.api.validation import check_context, check_user_id
 from service.bodies.common import Id
-from service.bodies.twins import twin
 from service.bodies.users import ContextBody, interaction
 from service.context.redis import RedisContextStore
 from service.context.store import StoreLimits
@@ -78,27 +78,28 @@ async def load(path: Path, settings: Settings, replace: bool = False) -> Loaded:
 
 def _people(path: Path, settings: Settings) -> Iterator[tuple[str, UserContext]]:
     """Raises: HistoriesError."""
-    decode = msgspec.json.Decoder(twin(Person)).decode
-    with _opened(path) as file:
-        for line, text in enumerate(file, start=1):
+    with path.open("rb") as file:
+        for line, text in enumerate(_lines(path, file), start=1):
             if not text.strip():
                 continue
             try:
-                person = decode(text)
+                person = parse(Person, text)
                 check_user_id("user_id", person.user_id, settings)
                 check_context(person, settings)
             except InvalidRequestError as error:
                 told = "; ".join(f"{field}: {message}" for field, message in error.faults)
                 raise HistoriesError(f"{path}:{line}: {told}") from None
-            except ValueError as error:  # msgspec's own are, and so is what is no UTF-8
-                raise HistoriesError(f"{path}:{line}: {error}") from None
             history = person.history[-settings.max_history :]
             events = tuple(interaction(event) for event in history)
             yield person.user_id, UserContext(person.profile, events)
 
 
-def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _lines(path: Path, file: BufferedReader) -> Iterator[bytes]:
+    """Of a file that is gzip, or is not, whatever its name. Raises: HistoriesError: it is damaged."""
+    try:
+        yield from gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise HistoriesError(f"{path}: damaged gzip: {error}") from None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("histories", type=Path, help="file of JSON lines, gzip if it ends in .gz")
+    parser.add_argument("histories", type=Path, help="file of JSON lines, gzip or plain")
     parser.add_argument("--redis-url", help="of the service's Redis; RERANK_REDIS_URL if absent")
     parser.add_argument("--replace", action="store_true", help="put this in the place of what is there")
     given = parser.parse_args(arguments)

@@ -56,21 +56,30 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 def _each(form: str, pattern: str) -> AfterValidator:
-    """Every one of some texts is of a form."""
+    """Every one of some texts is of a form. A group of the pattern's is a share."""
 
     def check(texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
             found = re.fullmatch(pattern, text)
-            if found is None or float(found[1]) > 1:
-                raise ValueError(f"expected {form} with a share from 0 to 1, got {text!r}")
+            if found is None or any(float(share) > 1 for share in found.groups()):
+                raise ValueError(f"expected {form}, got {text!r}")
         return texts
 
     return AfterValidator(check)
 
 
-_PART, _SHARE = r"[^/:=\s]+", r"=(\d+|\d*\.\d+)"
-Shares = Annotated[Names, _each("NAME/VERSION=SHARE", f"{_PART}/{_PART}{_SHARE}")]
-Shadows = Annotated[Names, _each("NAME:MODEL/VERSION=SHARE", f"{_PART}:{_PART}/{_PART}{_SHARE}")]
+_PART, _SHARE, _PORT = r"[^/:=\s]+", r"=(\d+|\d*\.\d+)", r"(?::\d+)?"
+_ADDRESS = r"[^/:@*\[\]\s]+|\[[\da-fA-F:.]+\]"
+_FROM_0_TO_1 = "with a share from 0 to 1"
+Shares = Annotated[Names, _each(f"NAME/VERSION=SHARE {_FROM_0_TO_1}", f"{_PART}/{_PART}{_SHARE}")]
+Shadows = Annotated[
+    Names, _each(f"NAME:MODEL/VERSION=SHARE {_FROM_0_TO_1}", f"{_PART}:{_PART}/{_PART}{_SHARE}")
+]
+Hosts = Annotated[Names, _each("a name, *.name or an address, and no port", rf"(?:\*\.)?(?:{_ADDRESS})")]
+Origins = Annotated[
+    Names,
+    _each("https://name[:port] as browsers send it, or *", rf"\*|[a-z][a-z\d+.-]*://(?:{_ADDRESS}){_PORT}"),
+]
 
 
 class Settings(BaseSettings):
@@ -144,11 +153,11 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="serve without API keys on an address that others may reach"
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: Hosts = Field(
         (),
         description="values of Host that are answered, such as api.example.com,*.example.org; if absent, all",
     )
-    cors_origins: Names = Field(
+    cors_origins: Origins = Field(
         (), description="origins whose pages may call, such as https://shop.example.com; if absent, none"
     )
 
@@ -279,6 +288,9 @@ class Settings(BaseSettings):
         5.0, description="longest time from a request's first byte to the end of its headers"
     )
     body_timeout_s: PositiveFloat = Field(10.0, description="longest time from there to the end of its body")
+    answer_timeout_s: PositiveFloat = Field(
+        10.0, description="longest time for a caller to read what it is answered"
+    )
     max_held_bytes: PositiveInt = Field(
         67_108_864, description="most bytes that a worker holds of bodies that are still being sent"
     )

@@ -42,6 +42,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "engine": ("bundle", "constraints"),
     "model": ("bundle", "constraints", "decisions"),
     "export": ("engine", "model", "bundle", "constraints", "decisions", *OFF_POLICY),
+    "export.bulk": (
+        *("engine", "bundle", "model.data.arrow", "model.progress"),
+        *("service.api.decoding", "service.api.validation", "service.bodies", "service.context.encoding"),
+        *("service.context.store", "service.serving.preparation", "service.serving.request_features"),
+        *("service.serving.response", "service.serving.rules", "service.errors", "service.settings"),
+    ),
     "evidence": ("export", "engine", "model", "bundle", "decisions"),
     "service": ("engine", "bundle", "constraints", "decisions"),
     "loadtest": (),
@@ -164,6 +170,7 @@ def test_the_networks_know_nothing_of_data_and_training() -> None:
         *("__init__", "metrics", "progress"),
         "first_stage",  # a baseline's scores for a log that has none
         "train",  # the run from top to bottom: the only one that knows all of them
+        "tune",  # many such runs
     }
 
 

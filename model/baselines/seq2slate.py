@@ -30,7 +30,8 @@ def teach(task: Task, policy: Policy) -> None:
     """The supervised fit."""
 
     def loss(batch: Batch, generator: torch.Generator) -> Tensor:
-        return supervised_loss(policy, batch.inputs, label_teacher(batch.labels, 1.0, generator), generator)
+        teacher = label_teacher(batch.labels, 1.0, generator)
+        return supervised_loss(policy, batch.inputs, teacher, generator)[0]
 
     recipe.fit(task, "supervised", policy, loss, greedy_slates)
 

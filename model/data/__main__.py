@@ -5,21 +5,29 @@
 `context` fits a click model with and without the order and the neighbours of a list, and says how much they
 are worth on held-out lists, and so whether reasoning can pay at all. `from-decisions DIR --out LOG` joins
 what the service logged with its feedback and writes it in the event format. `histories LOG --out FILE` writes
-what is known of each person after the log, for `python -m service.load_histories`.
+what is known of each person after the log, for `python -m service.load_histories`. `parquet LOG --out DIR`
+writes a log as Parquet, `simulate --lists N --out LOG` makes one of the simulator's world.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from bundle.errors import RerankerError
+from rich.markup import escape
+
+from bundle.errors import faults_told
 from decisions.reading import WINDOW_S
 from model.data.check import check
 from model.data.convert import convert
 from model.data.decision_log import write_events
+from model.data.findings import Findings
 from model.data.histories import write_histories
+from model.data.log_lines import open_for_writing, read_values
 from model.data.open_dataset import open_dataset, read_dataset
+from model.data.parquet_log import write_rows
 from model.data.schema_proposal import propose
+from model.data.simulator import SimulatorConfig, log_events
 from model.progress import console
 from model.training.config import RunConfig, read_config
 
@@ -42,7 +50,17 @@ def main() -> None:
     converted = commands.add_parser("convert", help="a log of CSV or Parquet tables")
     converted.add_argument("mapping", type=Path, help="TOML file that says which column is what")
     converted.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
+    converted.add_argument("--schema", type=Path, metavar="TOML", help="also write what `schema` proposes")
     converted.set_defaults(run=_convert)
+    packed = commands.add_parser("parquet", help="a log as Parquet, a folder a kind of event and a day")
+    packed.add_argument("log", type=Path, help="in the event format")
+    packed.add_argument("--out", type=Path, required=True, help="directory to write, new or empty")
+    packed.set_defaults(run=_parquet)
+    simulated = commands.add_parser("simulate", help="a log of the simulator in the event format")
+    simulated.add_argument("--lists", type=int, required=True)
+    simulated.add_argument("--seed", type=int, default=0)
+    simulated.add_argument("--out", type=Path, required=True, help="a .jsonl or .jsonl.gz; else Parquet")
+    simulated.set_defaults(run=_simulate)
     asked = commands.add_parser("context", help="what the order and the neighbours of a list are worth")
     asked.add_argument("log", type=Path, nargs="?", help="in the event format; else the configuration's data")
     asked.add_argument("--config", type=Path, required=True, help="TOML file that declares the log's fields")
@@ -62,10 +80,8 @@ def main() -> None:
     known.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
     known.set_defaults(run=_histories)
     arguments = parser.parse_args()
-    try:
+    with faults_told(ValueError):
         arguments.run(arguments)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -83,15 +99,39 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _schema(arguments: argparse.Namespace) -> None:
-    text = propose(arguments.log)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        _write_proposal(arguments.log, arguments.out)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(propose(arguments.log))
+
+
+def _write_proposal(log: Path, out: Path) -> None:
+    out.write_text(propose(log), encoding="utf-8")
+    console.print(f"{out}: read it, above all ages, codes, `positive_types` and what is left out")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    console.print(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}")
+    console.print(escape(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}"))
+    if arguments.schema:
+        _write_proposal(arguments.out, arguments.schema)
+
+
+def _parquet(arguments: argparse.Namespace) -> None:
+    found = Findings(largest_dirt_share=0.0)
+    count = write_rows(read_values(arguments.log, found), arguments.out)
+    found.refuse()
+    console.print(f"{arguments.out}: {count} events")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    events = log_events(SimulatorConfig(seed=arguments.seed, lists=arguments.lists))
+    if ".jsonl" in arguments.out.suffixes:
+        with open_for_writing(arguments.out) as file:
+            for event in events:
+                file.write(json.dumps(event) + "\n")
+    else:
+        write_rows((("simulator", event) for event in events), arguments.out)
+    console.print(f"{arguments.out}: {arguments.lists} lists")
 
 
 def _from_decisions(arguments: argparse.Namespace) -> None:

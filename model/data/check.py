@@ -192,14 +192,16 @@ def _text(report: Report) -> list[str]:
         "splits      "
         + ", ".join(
             f"{split} {size.lists:,} lists of {size.people:,} people" for split, size in report.splits.items()
-        ),
+        )
+        + "; everybody is in one",
     ]
     if report.since:
         lines.append(f"time        {report.since} to {report.until}")
     if report.people:
         fewest, median, most = report.lists_by_person
         lines.append(f"a person    {fewest} to {most} lists, {median:g} in the median")
-    lines.append(f"events      {_counts(report.interaction_types) or 'none'}")
+    events = _counts(report.interaction_types)
+    lines.append(f"events      {f'{events}, in all lists, those left out too' if events else 'none'}")
     shares = " ".join(f"{share:.3f}" for share in report.labels_by_position[:MOST_POSITIONS])
     lines.append(f"labels      by position: {shares or 'none'}")
     if lost:
@@ -219,11 +221,12 @@ def _text(report: Report) -> list[str]:
 
 REFUSED = "refused, nothing can be learned until this is put right:"
 _SECTIONS: Mapping[str, Sequence[Any]] = {
-    REFUSED: list(Effect),
+    "read all the same:": [Effect.READ],
     "left out, and counted:": [Effect.LEFT_OUT],
     "likely wrong:": [Effect.SUSPECT, Effect.DOUBTFUL],
-    "read all the same:": [Effect.READ],
+    REFUSED: list(Effect),
 }
+"""The gravest last, where a terminal stops."""
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -5,21 +5,27 @@ and counted, and too many of them refuse the whole, as in a log.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bundle.features.fitting import as_token
 from model.data.findings import Effect, Findings
+from model.data.list_sizes import ListSizes
 from model.data.log_lines import open_for_writing
 from model.data.mapping import Impressions, Interactions, Mapping, Records
 from model.data.raw_table import RawTable, instant, split
+from model.data.sessions import cut
 from model.data.toml_file import read_toml, validated
 
 TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+GAPS_S = (600.0, 3600.0, 86400.0)
+"""What other gaps would give is told of these."""
 
 
 @dataclass(slots=True)
@@ -44,15 +50,29 @@ class Listed:
     shown: list[Shown] = field(default_factory=list)
 
 
-class Converted:
-    """How many events were written, and what is wrong with the tables."""
+class Row(NamedTuple):
+    """A row of impressions: where it stands, its list if it says so, and itself as a list of one item."""
 
-    def __init__(self, counts: dict[str, int], found: Findings) -> None:
-        self._counts, self._found = counts, found
+    where: str
+    list: str | None
+    listed: Listed
+    shown: Shown
+
+    @property
+    def timestamp(self) -> float:
+        return self.listed.timestamp
+
+
+class Converted:
+    """How many events were written, what the lists are like, and what is wrong with the tables."""
+
+    def __init__(self, counts: dict[str, int], lists: list[str], found: Findings) -> None:
+        self._counts, self._lists, self._found = counts, lists, found
 
     def __str__(self) -> str:
         written = ", ".join(f"{count:,} {name}" for name, count in self._counts.items())
-        return "\n".join([written, *(f"  {self._found.told(finding)}" for finding in self._found)])
+        lines = [*self._lists, *map(self._found.told, self._found)]
+        return "\n".join([written, *(f"  {line}" for line in lines)])
 
 
 def convert(mapping_file: Path, out: Path) -> Converted:
@@ -77,7 +97,7 @@ def convert(mapping_file: Path, out: Path) -> Converted:
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
-    return Converted(counts, found)
+    return Converted(counts, tables.lists(), found)
 
 
 class _Tables:
@@ -85,6 +105,10 @@ class _Tables:
 
     def __init__(self, mapping: Mapping, directory: Path, found: Findings) -> None:
         self._mapping, self._found = mapping, found
+        self._sizes = ListSizes()
+        self._other_gaps = {gap: ListSizes() for gap in GAPS_S if gap != mapping.impressions.gap_s}
+        self._outcomes: Counter[str] = Counter()  # of rows
+        self._kept: Counter[str] = Counter()  # of items in lists
         self._impressions = RawTable(directory, mapping.impressions.file, found, "impressions")
         self._impressions.check(mapping.impressions.columns)
         self._interactions = None
@@ -106,11 +130,33 @@ class _Tables:
         lists = self._by_id(impressions) if impressions.list else self._by_gap(impressions)
         for listed in sorted(lists, key=lambda listed: listed.timestamp):
             yield _ranking(listed)
+            self._sizes.add([bool(shown.outcomes) for shown in listed.shown])
             for shown in listed.shown:
                 for kind in shown.outcomes:
                     yield {"event": "interaction", "ranking": listed.id, "item": shown.item, "type": kind}
         if self._interactions is not None and self._mapping.interactions is not None:
             yield from self._done(self._mapping.interactions, self._interactions)
+
+    def lists(self) -> list[str]:
+        """What lists the rows became, once all events were read."""
+        if not self._sizes.lists:
+            return []
+        impressions, (fewest, median, most) = self._mapping.impressions, self._sizes.spread
+        found = [
+            f"lists of {fewest} to {most} items, {median:g} in the median, {self._sizes.single:.0%} of one"
+        ]
+        if impressions.outcomes and self._interactions is None:
+            found.append(self._sizes.taught)
+        if impressions.list is None:
+            found += [
+                f"gap_s = {gap:g} would give {sizes.lists:,} lists, {sizes.single:.0%} of one item, and "
+                f"{sizes.teaching:,} that teach something"
+                for gap, sizes in self._other_gaps.items()
+            ]
+        lost = {kind: count for kind, count in self._outcomes.items() if count != self._kept[kind]}
+        return found + [
+            f"{kind}: {self._kept[kind]:,} interactions of {count:,} rows" for kind, count in lost.items()
+        ]
 
     def _described(
         self, kind: str, records: Records, table: RawTable, names: list[str]
@@ -127,8 +173,7 @@ class _Tables:
             }
             yield {"event": kind, kind: as_token(row[records.id]), "fields": _fields(values)}
 
-    def _rows(self, mapping: Impressions) -> Iterator[tuple[str, str | None, Listed, Shown]]:
-        """Where each row stands, its list if it says so, and the row as a list of one item."""
+    def _rows(self, mapping: Impressions) -> Iterator[Row]:
         typed = [*mapping.context, *mapping.features]
         for where, row in self._impressions.rows(mapping.columns, typed):
             try:
@@ -145,14 +190,15 @@ class _Tables:
                 listed = Listed(
                     id="",
                     user=None if user is None else as_token(user),
-                    timestamp=_instant(row, mapping.timestamp),
+                    timestamp=self._instant(row, mapping.timestamp, self._impressions, where),
                     context=_some(row, mapping.context),
                 )
                 list_id = _text(row, mapping.list) if mapping.list else None
             except ValueError as error:
                 self._leave_out("row that cannot be read", self._impressions, where, str(error))
                 continue
-            yield where, list_id, listed, shown
+            self._outcomes.update(shown.outcomes)
+            yield Row(where, list_id, listed, shown)
 
     def _by_id(self, mapping: Impressions) -> list[Listed]:
         """Lists by their id; the earliest row says when."""
@@ -169,39 +215,46 @@ class _Tables:
             if mapping.position is None:
                 shown.position = len(listed.shown)
             listed.shown.append(shown)
+            self._kept.update(shown.outcomes)
         for listed in lists.values():
             listed.shown.sort(key=lambda shown: shown.position)
         return list(lists.values())
 
     def _by_gap(self, mapping: Impressions) -> Iterator[Listed]:
         """Lists of what a user was shown in one go."""
-        by_user: dict[str, list[tuple[float, Listed, Shown]]] = {}
-        for where, _, row, shown in self._rows(mapping):
-            if row.user is None:
+        by_user: dict[str, list[Row]] = {}
+        for row in self._rows(mapping):
+            if row.listed.user is None:
                 message = "no user, so it cannot be told which rows are a list: name the column `list`"
-                self._leave_out("row of nobody", self._impressions, where, message)
+                self._leave_out("row of nobody", self._impressions, row.where, message)
             else:
-                by_user.setdefault(row.user, []).append((row.timestamp, row, shown))
+                by_user.setdefault(row.listed.user, []).append(row)
         for user, rows in by_user.items():
-            rows.sort(key=lambda row: row[0])
-            current, latest, number = None, 0.0, 0
-            items: dict[str, Shown] = {}
-            for timestamp, row, shown in rows:
-                goes_on = current is not None and timestamp - latest < mapping.gap_s
-                if current is None or not goes_on or len(current.shown) >= mapping.max_items:
-                    if current is not None:
-                        yield current
-                    current, items, number = row, {}, number + 1
-                    current.id = f"{user}-{number}"
-                latest = timestamp
-                if shown.item in items:
-                    known = items[shown.item]
-                    known.outcomes += [kind for kind in shown.outcomes if kind not in known.outcomes]
-                else:
-                    items[shown.item] = shown
-                    current.shown.append(shown)
-            if current is not None:
-                yield current
+            rows.sort(key=lambda row: row.timestamp)
+            for gap, sizes in self._other_gaps.items():
+                for session in cut(rows, gap, mapping.max_items):
+                    done: dict[str, bool] = {}
+                    for row in session:
+                        done[row.shown.item] = done.get(row.shown.item, False) or bool(row.shown.outcomes)
+                    sizes.add(done.values())
+            for number, session in enumerate(cut(rows, mapping.gap_s, mapping.max_items), 1):
+                yield self._merged(f"{user}-{number}", session)
+
+    def _merged(self, list_id: str, rows: list[Row]) -> Listed:
+        """Rows as a list, in which an item counts once."""
+        listed = rows[0].listed
+        listed.id = list_id
+        items: dict[str, Shown] = {}
+        for row in rows:
+            known = items.setdefault(row.shown.item, row.shown)
+            if known is not row.shown:
+                message = f"`{known.item}` again in its list, where an item, and what was done, counts once"
+                self._found.add("item twice", Effect.READ, self._impressions.rows_of, row.where, message)
+                known.outcomes += [kind for kind in row.shown.outcomes if kind not in known.outcomes]
+        listed.shown = list(items.values())
+        for shown in listed.shown:
+            self._kept.update(shown.outcomes)
+        return listed
 
     def _done(self, mapping: Interactions, table: RawTable) -> Iterator[dict[str, Any]]:
         for where, row in table.rows(mapping.columns):
@@ -213,11 +266,22 @@ class _Tables:
                     "type": _text(row, mapping.type_column) if mapping.type_column else mapping.type,
                 }
                 if mapping.timestamp and row[mapping.timestamp] is not None:
-                    event["timestamp"] = _instant(row, mapping.timestamp)
+                    event["timestamp"] = self._instant(row, mapping.timestamp, table, where)
             except ValueError as error:
                 self._leave_out("row that cannot be read", table, where, str(error))
                 continue
             yield event
+
+    def _instant(self, row: dict[str, Any], column: str, table: RawTable, where: str) -> float:
+        """Unix seconds."""
+        try:
+            found = instant(row[column])
+        except ValueError as error:
+            raise ValueError(f"`{column}`: {error}") from None
+        if not found.zoned:
+            message = f"`{column}` says no time zone, and is read as UTC"
+            self._found.add("time zone", Effect.READ, table.rows_of, where, message, table.rows_of)
+        return found.seconds
 
     def _leave_out(self, kind: str, table: RawTable, where: str, message: str) -> None:
         self._found.add(kind, Effect.LEFT_OUT, table.rows_of, where, message, about=table.rows_of)
@@ -258,17 +322,11 @@ def _text(row: dict[str, Any], column: str) -> str:
 
 
 def _number(row: dict[str, Any], column: str) -> float:
-    try:
-        return float(_text(row, column))
-    except ValueError:
-        raise ValueError(f"`{column}`: expected a number, got {row[column]!r}") from None
-
-
-def _instant(row: dict[str, Any], column: str) -> float:
-    try:
-        return instant(row[column])
-    except ValueError as error:
-        raise ValueError(f"`{column}`: {error}") from None
+    text = _text(row, column)
+    with suppress(ValueError):
+        if isfinite(number := float(text)):
+            return number
+    raise ValueError(f"`{column}`: expected a number, got {row[column]!r}")
 
 
 def _true(row: dict[str, Any], column: str) -> bool:

@@ -87,6 +87,7 @@ def judge(dataset: Dataset, schema: FeatureSchema, fields: Fields, found: Findin
     if not any(fields.totals.values()):
         return
     _judge_splits(dataset, found)
+    _judge_dropped(dataset, found)
     _judge_items(dataset, found)
     undeclared = fields.undeclared(schema)
     for field, covered in zip(
@@ -138,6 +139,17 @@ def _judge_splits(dataset: Dataset, found: Findings) -> None:
                 "into 70 % training, 10 % validation, 20 % test"
             )
             found.add("split without a list", Effect.REFUSED, "", "", message, split)
+
+
+def _judge_dropped(dataset: Dataset, found: Findings) -> None:
+    kept, dropped = len(slates_of(dataset)), sum(dataset.dropped.values())
+    if dropped > kept:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in dataset.dropped.items())
+        message = (
+            f"{dropped:,} of {kept + dropped:,} lists teach nothing ({reasons}): are rows of one list apart, "
+            "or positive_types too few or too many?"
+        )
+        found.add("most lists left out", Effect.SUSPECT, "", "", message)
 
 
 def _judge_items(dataset: Dataset, found: Findings) -> None:

@@ -34,13 +34,13 @@ from typing import Any
 import numpy as np
 
 from bundle.features.fitting import as_token
-from bundle.features.history import IMPRESSION, Interaction, UserContext
+from bundle.features.history import UserContext
 from bundle.features.schema import FeatureSchema
 from model.data.declared_fields import DeclaredFields, described
 from model.data.findings import Effect, EventLogError, Findings
 from model.data.log_events import EventParser, LineError, Ranking, Record, Response
 from model.data.log_lines import open_for_writing, read_values
-from model.data.past import Past
+from model.data.past import Happened, Past
 from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
 
 __all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "read_items", "write_with_scores"]
@@ -241,8 +241,11 @@ class _Log:
         positives: list[Positive] = []
         pasts: defaultdict[str, Past] = defaultdict(Past)
         people = {user_id: UserContext(profile) for user_id, profile in self._profiles.items()}
-        for ranking in sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp):
-            responses = self._responses.get(ranking.id, [])
+        rankings = sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp)[::-1]
+        self._rankings.clear()  # one after the other makes way for its slate
+        while rankings:
+            ranking = rankings.pop()
+            responses = self._responses.pop(ranking.id, [])
             past = pasts[ranking.user] if ranking.user is not None else Past()
             slate = self._slate(ranking, responses, positive, past)
             total = int(slate.labels.sum())
@@ -252,12 +255,11 @@ class _Log:
                 dropped["all positive"] += 1
             else:
                 slates[split_of(slate.user_id)].append(slate)
-            happened = [(slate.candidates[place], IMPRESSION) for place in slate.shown]
-            happened += [(response.item_id, response.type) for response in responses]
-            events = [Interaction(*event, slate.timestamp) for event in happened]
             if ranking.user is not None:
-                past.events += events
-                known = past.all() if ranking.history is None else (*ranking.history, *events)
+                done = tuple((response.item_id, response.type) for response in responses)
+                happened = Happened(slate.candidates, slate.shown, done, slate.timestamp)
+                past.add(happened)
+                known = past.all() if ranking.history is None else (*ranking.history, *happened.events())
                 people[ranking.user] = UserContext(slate.user.profile, known)
             positives += [
                 Positive(slate.user_id, response.item_id, slate.timestamp)

@@ -6,6 +6,7 @@ from pathlib import Path
 from bundle.manifest import sha256
 from decisions.reading import log_files
 from model.data.config import DataConfig
+from model.data.parquet_log import files_of, is_parquet
 
 
 def fingerprint(config: DataConfig) -> str | None:
@@ -17,10 +18,16 @@ def fingerprint(config: DataConfig) -> str | None:
     if config.dataset != "event_log":
         return None
     paths = [path for path in (config.event_log, config.item_records) if path is not None]
-    files = [file for path in paths for file in (log_files(path) if path.is_dir() else [path])]
+    files = [file for path in paths for file in _files_of(path)]
     if not files or not all(file.is_file() for file in files):
         return None
     return _digest(files)
+
+
+def _files_of(path: Path) -> list[Path]:
+    if is_parquet(path):
+        return files_of(path)
+    return log_files(path) if path.is_dir() else [path]
 
 
 def _digest(files: list[Path]) -> str:

@@ -91,7 +91,7 @@ def _verified(path: Path, file: PublicFile) -> Path:
 
 def _download(url: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(target.suffix + ".part")
+    partial = target.with_suffix(f"{target.suffix}.{os.getpid()}.part")  # others may be at it too
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, Progress() as progress:
         size = response.headers.get("Content-Length")
         task = progress.add_task(f"downloading {target.name}", total=int(size) if size else None)

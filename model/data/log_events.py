@@ -6,6 +6,7 @@ together.
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from model.data.findings import Effect, EventLogError, Findings
 
 NOBODY = frozenset({"", "none", "null", "nan", "undefined"})
 """How an absent user reads where somebody made a text of it."""
+
+OF_ITEMS = frozenset({"item", "items", "id of an item", "item of `history`"})
+"""Keys of ids that occur again and again."""
 
 EARLIEST_S = 1e8
 """March 1973: no log is older."""
@@ -44,7 +48,7 @@ class Ranking:
         user: None is somebody unknown.
         timestamp: unix seconds.
         shown: indices into candidates in the order shown, `[L] int64`; `says_shown` if the line has them.
-        sent: features that came with each candidate.
+        sent: features that came with each candidate; empty where none did.
         scores: the initial ranker's, NaN where an item has none; None where they say nothing.
         propensity, profile, history: None where the line has none.
     """
@@ -78,6 +82,7 @@ class EventParser:
 
     def __init__(self, fields: DeclaredFields, found: Findings) -> None:
         self._fields, self._found = fields, found
+        self._ids: dict[str, str] = {}  # of items: one text of each, however often it is read
 
     def item(self, event: Record, where: str) -> tuple[str, Record]:
         item_id = self._id(_required(event, "item"), "item", where)
@@ -95,7 +100,9 @@ class EventParser:
         if not isinstance(kind, str) or not kind:
             raise LineError("key of another type", f"`type` of an interaction: got {described(kind)}")
         at = event.get("timestamp")
-        return ranking_id, Response(where, item_id, kind, None if at is None else self._time(at, where))
+        return ranking_id, Response(
+            where, item_id, sys.intern(kind), None if at is None else self._time(at, where)
+        )
 
     def ranking(self, event: Record, where: str) -> Ranking:
         ranking_id = self._id(_required(event, "id"), "id", where)
@@ -125,7 +132,7 @@ class EventParser:
             candidates,
             shown,
             says_shown,
-            [self._fields.checked("item", own, where) for own in sent],
+            [self._fields.checked("item", own, where) for own in sent] if any(sent) else [],
             (
                 tuple(math.nan if score is None else score for score in scores)
                 if len({score for score in scores if score is not None}) > 1
@@ -157,7 +164,7 @@ class EventParser:
 
     def _id(self, value: Any, key: str, where: str) -> str:
         if isinstance(value, str) and value:
-            return value
+            return self._ids.setdefault(value, value) if key in OF_ITEMS else value
         if is_number(value) and is_finite(value):
             if isinstance(value, float):
                 message = f"`{key}` is the number {value}, read as {as_token(value)!r}"

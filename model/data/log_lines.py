@@ -14,10 +14,10 @@ from typing import IO, Any, cast
 
 from model.data.findings import Effect, Findings
 from model.data.location import DataUnavailableError
+from model.data.parquet_log import is_parquet, read_rows
 
 GZIP = b"\x1f\x8b"
 FOREIGN = {
-    b"PAR1": "Parquet, which `python -m model.data convert` makes a log of",
     b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it, or use gzip",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "compressed with bzip2: unpack it, or use gzip",
@@ -29,11 +29,15 @@ ISO_8859 = "Windows or Latin-1 text? Write it again in UTF-8: iconv -f latin1 -t
 
 
 def read_values(path: Path, found: Findings) -> Iterator[tuple[str, Any]]:
-    """The JSON values of a file, one a line, and where each stands; a line that is no JSON is a finding.
+    """The JSON values of a file, one a line, and where each stands; a line that is no JSON is a finding. Of
+    Parquet its rows.
 
     Raises:
         DataUnavailableError: the file cannot be opened.
     """
+    if is_parquet(path):
+        yield from read_rows(path, found)
+        return
     for number, text in numbered_lines(path, found):
         if not text.strip():
             continue

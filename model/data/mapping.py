@@ -72,7 +72,7 @@ class Interactions(Frozen):
 
 
 class Mapping(Frozen):
-    """Tables of a log. A `file` is looked for beside the mapping, and may have wildcards."""
+    """Tables of a log. A `file` lies beside the mapping, or is a whole path; it may have wildcards."""
 
     impressions: Impressions
     interactions: Interactions | None = None

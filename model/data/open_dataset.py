@@ -8,6 +8,7 @@ from model.data.event_log import dataset_of
 from model.data.findings import Findings
 from model.data.location import DataUnavailableError
 from model.data.log_lines import read_values
+from model.data.parquet_log import is_parquet
 from model.data.slate import Dataset
 from model.progress import console
 
@@ -39,7 +40,7 @@ def read_dataset(config: DataConfig) -> Dataset:
         return DIRECTORIES[config.dataset](config.directory, config.sessions)
     assert config.event_log is not None
     path, found = config.event_log, Findings(config.largest_dirt_share)
-    if not path.is_dir():
+    if not path.is_dir() or is_parquet(path):
         if not path.exists():
             raise DataUnavailableError(f"{path}: no such log")
         return dataset_of(read_values(path, found), path.stem, found, config.features)

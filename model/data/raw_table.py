@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from glob import glob
 from pathlib import Path
 from typing import Any
 
-from bundle.timestamps import read_time
+from bundle.timestamps import ISO, Instant, read_time
 from model.data.findings import Effect, Findings
 from model.data.location import DataUnavailableError
 from model.data.log_lines import numbered_lines
@@ -37,20 +38,25 @@ class RawTable:
 
     Raises:
         DataUnavailableError: no file is there.
-        ConfigError: a column is missing; `key` is the place in the mapping that asks for it.
+        ConfigError: one of the files lacks a column; `key` is the place in the mapping that asks for it.
     """
 
     def __init__(self, directory: Path, pattern: str, found: Findings, key: str) -> None:
-        self.paths = sorted(directory.glob(pattern))
+        self.paths = sorted(directory / name for name in glob(pattern, root_dir=directory, recursive=True))
         self._found, self._key = found, key
         self.rows_of = f"rows of {key}"  # as `Findings.totals` has them
         if not self.paths:
             raise DataUnavailableError(f"{directory / pattern}: no such file ({key}.file)")
         self.columns = self._header(self.paths[0])
+        for path in self.paths[1:]:
+            if missing := set(self.columns).difference(self._header(path)):
+                raise ConfigError(f"{key}: {path} has no column `{min(missing)}`, which {self.paths[0]} has")
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raises: ConfigError: the table does not have them all."""
+        """Raises: ConfigError: the table does not have each of them once."""
         for column in columns:
+            if self.columns.count(column) > 1:
+                raise ConfigError(f"{self._key}: {self.paths[0]} has more than one column `{column}`")
             if column not in self.columns:
                 near = difflib.get_close_matches(column, self.columns, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(self.columns)}"
@@ -117,13 +123,12 @@ class RawTable:
         return _names(first, max(DELIMITERS, key=first.count))
 
 
-def instant(value: Any) -> float:
-    """Unix seconds of a cell. Raises: ValueError: it is no time."""
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, date):
-        return datetime.combine(value, time(), UTC).timestamp()
-    return read_time(value).seconds
+def instant(value: Any) -> Instant:
+    """The time in a cell. Raises: ValueError: it is none."""
+    if not isinstance(value, date):
+        return read_time(value)
+    at = value if isinstance(value, datetime) else datetime.combine(value, time())
+    return Instant((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), ISO, at.tzinfo is not None)
 
 
 def split(value: Any, separator: str) -> Any:
@@ -162,8 +167,8 @@ def _value(cell: str, typed: bool, number: bool) -> Any:
         return int(cell) if value.is_integer() and cell.lstrip("+-").isdigit() else value
     if typed and cell.startswith("["):
         try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
+            return _plain(json.loads(cell))
+        except (json.JSONDecodeError, RecursionError):
             return cell
     return cell
 
@@ -190,7 +195,7 @@ def _parquet(path: Path) -> Any:
 def _plain(value: Any) -> Any:
     """A value as JSON has it; dates are unix seconds."""
     if isinstance(value, date):
-        return instant(value)
+        return instant(value).seconds
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, bytes):

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.features.fitting import as_token
-from bundle.features.schema import Scope
+from bundle.features.schema import FeatureSchema, Scope
 from bundle.timestamps import read_time
 from model.data.coverage import Fields, slates_of
 from model.data.declared_fields import is_number, separator
 from model.data.event_log import dataset_of
 from model.data.findings import LARGEST_DIRT_SHARE, Findings
+from model.data.leaks import suspect
 from model.data.log_events import EARLIEST_S
 from model.data.log_lines import read_values
 from model.data.slate import Dataset
@@ -32,6 +34,17 @@ FEW = 20
 SKEWED = 20.0
 """Largest number over the median, from which on a logarithm is taken."""
 
+MANY = 120
+"""Different whole numbers, more than ages, hours or shares in percent are, of which none is left out between
+the smallest and the largest: counts leave some out, codes do not."""
+
+EVEN = 0.25
+"""How far the share of values below a number may be from even, in codes of which most are not there; what is
+measured mostly has many small values and few large ones."""
+
+SPARSE = 0.1
+"""Of the whole numbers between the smallest and the largest, the share that is most of them not there."""
+
 LONG_TEXT = 40
 """Characters in the mean: what is longer is prose, of which the length is read."""
 
@@ -42,6 +55,7 @@ SEEN_ONLY = ("impression", "view", "show", "exposure", "hover")
 """Interaction types that say that something was seen, not that it was liked."""
 
 TIME_NAME = re.compile(r"date|time|_at$|^at$|born|birth|created|released|published", re.IGNORECASE)
+CODE_NAME = re.compile(r"(^|_)(code|category|class|type|kind|zip|onehot)(_|\d|$)", re.IGNORECASE)
 ID_NAME = re.compile(r"(^|_)(id|uuid|guid|sku|ean|isbn|url|hash)$", re.IGNORECASE)
 
 
@@ -81,6 +95,7 @@ def propose(path: Path) -> str:
     dataset = dataset_of(read_values(path, found), path.stem, found)
     found.refuse()
     lines, left_out, item_fields = [], [], 0
+    proposed: list[tuple[dict[str, Any], str]] = []
     fields = Fields(dataset)
     people = {slate.user_id: slate.user.profile for slate in slates_of(dataset)}
     for scope, records in {**fields.records, "user": list(people.values())}.items():
@@ -95,9 +110,14 @@ def propose(path: Path) -> str:
             if keys is None:
                 left_out.append(f"# {scope} `{name}` is left out: {told}")
                 continue
-            item_fields += scope == "item"
             own = {"name": name, **keys, **({} if scope == "item" else {"scope": scope})}
-            lines.append(f"  {_inline(own)},  # {told}")
+            proposed.append((own, told))
+    positive = _positive_types(dataset)
+    suspected = _suspected(path, [own for own, _ in proposed], positive)
+    for (own, told), suspicion in zip(proposed, suspected, strict=True):
+        mark, why = ("# ", f"{suspicion}; {told}") if suspicion else ("", told)
+        lines.append(f"  {mark}{_inline(own)},  # {why}")
+        item_fields += "scope" not in own and not suspicion
     if not item_fields:
         lines.append('  { name = "popularity", kind = "popularity", log = true },  # clicks before the list')
     scored = sum(slate.scores is not None for slate in slates_of(dataset))
@@ -109,7 +129,7 @@ def propose(path: Path) -> str:
             f"event_log = {json.dumps(str(path), ensure_ascii=False)}",
             "",
             "[features]",
-            *_positive_types(dataset),
+            f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {_types(dataset)}",
             *(["initial_score = true"] if scored else []),
             "fields = [",
             *lines,
@@ -118,6 +138,19 @@ def propose(path: Path) -> str:
             "",
         ]
     )
+
+
+def _suspected(path: Path, fields: list[dict[str, Any]], positive: list[str]) -> list[str]:
+    """What each field of these keys is suspected of, in the log as they read it; empty where nothing is."""
+    always = {"name": " ", "kind": "popularity"}  # a schema needs a field of the item
+    schema = FeatureSchema.model_validate({"fields": [*fields, always], "positive_types": positive})
+    dataset = dataset_of(read_values(path, Findings()), path.stem, Findings(), schema)
+    suspected = []
+    for spec in schema.fields[:-1]:
+        found = Findings()
+        suspect(slates_of(dataset), dataset.items, FeatureSchema(fields=(spec, schema.fields[-1])), found)
+        suspected.append(", ".join(finding.message for finding in found))
+    return suspected
 
 
 def guessed(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | None, str]:
@@ -153,10 +186,17 @@ def _of_numbers(name: str, seen: Seen, scope: Scope) -> tuple[dict[str, Any] | N
     if whole and ID_NAME.search(name):
         return _id_or_words(different, seen.count, listed)
     few = different <= min(FEW, seen.count // 10)
-    if whole and few and (scope == "context" or different < values.max()):
+    between = values.max() - values.min() + 1
+    gaps = different < max(values.max(), between)
+    if whole and few and (scope == "context" or different == 2 or gaps):
         return {"kind": "categorical", **_affine(listed)}, f"{different} different whole numbers"
+    if whole and (CODE_NAME.search(name) or _like_codes(np.unique(values))):
+        keys, why = _id_or_words(different, seen.count, listed)
+        return keys, f"{why}, {values.min():.0f} to {values.max():.0f}, looks like a code"
     logarithm = values.min() >= 0 and values.max() > SKEWED * max(float(np.median(values)), 1.0)
     told = f"{values.min():g} to {values.max():g}"
+    if whole and different == between:
+        told += ", every whole number: categorical if they are codes"
     return {"kind": "numeric", **({"log": True} if logarithm else {}), **listed}, told
 
 
@@ -192,7 +232,7 @@ def _of_lists(seen: Seen, liked: dict[str, Any]) -> tuple[dict[str, Any] | None,
     if not all(isinstance(one, (str, int, float)) for one in flat):
         return None, "lists of something else than words or numbers"
     counts = Counter(map(as_token, flat))
-    most = max(1, int(np.percentile(sizes, 90)))
+    most = max(1, int(sizes.max() if sizes.max() <= FEW else np.percentile(sizes, 90)))
     told = f"{len(counts):,} different values, {sizes.min()} to {sizes.max()} each"
     return {"kind": "multivalued", "max_values": most, **_rare(seen.count, counts), **liked}, told
 
@@ -214,6 +254,16 @@ def _affine(keys: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if name == "affinity"}
 
 
+def _like_codes(different: NDArray[np.float64]) -> bool:
+    """Whether different whole numbers, in order, are spread as evenly as those that are given out in turn."""
+    if len(different) <= FEW:
+        return False
+    place = (different - different[0]) / (different[-1] - different[0])
+    uneven = np.abs(place - np.linspace(0, 1, len(different))).max()
+    there = len(different) / (different[-1] - different[0] + 1)
+    return bool((there == 1 and len(different) > MANY) or (there < SPARSE and uneven < EVEN))
+
+
 def _like_times(values: Any) -> bool:
     """Whether nearly all are a time of late, in the same unit."""
     low, high = RECENT_S
@@ -233,11 +283,14 @@ def _is_date(text: str) -> bool:
 
 
 def _positive_types(dataset: Dataset) -> list[str]:
-    counts = Counter(dataset.interaction_types)
-    likes = [kind for kind, _ in counts.most_common() if kind.lower() not in SEEN_ONLY]
-    there = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common()) or "none"
-    positive = ["click"] if "click" in likes or not likes else likes
-    return [f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {there}"]
+    likes = [kind for kind, _ in Counter(dataset.interaction_types).most_common()]
+    likes = [kind for kind in likes if kind.lower() not in SEEN_ONLY]
+    return ["click"] if "click" in likes or not likes else likes
+
+
+def _types(dataset: Dataset) -> str:
+    counts = Counter(dataset.interaction_types).most_common()
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts) or "none"
 
 
 def _inline(keys: dict[str, Any]) -> str:

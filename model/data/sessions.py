@@ -5,7 +5,7 @@ For logs that record impressions one by one. Knows nothing of any log's layout.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,16 @@ class SessionsConfig(Frozen):
     gap_s: Annotated[float, Field(gt=0)] = 600.0
     min_items: Annotated[int, Field(ge=2)] = 2
     max_items: Annotated[int, Field(ge=2)] = 50
+
+
+class Timed(Protocol):
+    """What was at a time, in seconds."""
+
+    @property
+    def timestamp(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
 
 
 class Impression(NamedTuple):
@@ -52,7 +62,7 @@ def lists_of(
     for user, shown in by_user.items():
         shown.sort(key=lambda impression: impression.timestamp)
         history: list[Interaction] = []
-        for session in _split(shown, sessions):
+        for session in cut(shown, sessions.gap_s, sessions.max_items):
             clicks: dict[str, bool] = {}
             for impression in session:
                 clicks[impression.item] = clicks.get(impression.item, False) or impression.clicked
@@ -90,13 +100,13 @@ def _unusable(clicks: list[bool], min_items: int) -> str | None:
     return None if any(clicks) and not all(clicks) else "all positive" if all(clicks) else "no positive"
 
 
-def _split(shown: list[Impression], config: SessionsConfig) -> list[list[Impression]]:
-    found: list[list[Impression]] = []
-    for impression in shown:
+def cut(rows: Iterable[T], gap_s: float, max_items: int) -> list[list[T]]:
+    """Rows in order of time, cut where the next is `gap_s` or more later, and after `max_items`."""
+    found: list[list[T]] = []
+    for row in rows:
         current = found[-1] if found else []
-        goes_on = bool(current) and impression.timestamp - current[-1].timestamp < config.gap_s
-        if goes_on and len(current) < config.max_items:
-            current.append(impression)
+        if current and row.timestamp - current[-1].timestamp < gap_s and len(current) < max_items:
+            current.append(row)
         else:
-            found.append([impression])
+            found.append([row])
     return found

@@ -14,7 +14,8 @@ evaluator too many clicks.
 Legend: N candidates, K positions, W beam width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,10 @@ class World:
 
     def log(self) -> list[LoggedSlate]:
         """Lists shown by the logging policy, with sampled clicks; one list a user."""
-        slates = []
+        return list(self.lists())
+
+    def lists(self) -> Iterator[LoggedSlate]:
+        """The same one by one."""
         asked, lists = self.config.candidates, self.config.lists
         counts = asked if isinstance(asked, tuple) else (asked,)
         for n in range(lists):
@@ -119,19 +123,16 @@ class World:
             for k in range(self.config.shown):
                 click = self.next_click(relevance, items, range(k))[k]
                 labels[k] = self._rng.random() < click
-            slates.append(
-                LoggedSlate(
-                    request_id=f"r{n}",
-                    user_id=user_id,
-                    candidates=tuple(f"i{item}" for item in items),
-                    shown=np.arange(self.config.shown),
-                    labels=labels,
-                    timestamp=float(n),
-                    scores=tuple((relevance / 2).tolist()),
-                    user=UserContext({"taste": self.tastes[user_id].tolist()}),
-                )
+            yield LoggedSlate(
+                request_id=f"r{n}",
+                user_id=user_id,
+                candidates=tuple(f"i{item}" for item in items),
+                shown=np.arange(self.config.shown),
+                labels=labels,
+                timestamp=float(n),
+                scores=tuple((relevance / 2).tolist()),
+                user=UserContext({"taste": self.tastes[user_id].tolist()}),
             )
-        return slates
 
 
 def load(config: SimulatorConfig) -> Dataset:
@@ -145,6 +146,41 @@ def load(config: SimulatorConfig) -> Dataset:
         for n in range(config.items)
     }
     return Dataset("simulator", items, slates, {}, world.value_of, oracle=world.best_of)
+
+
+FIRST_S, LISTS_A_DAY, LISTS_A_USER = 1.6e9, 10_000, 10
+"""Of a written log: when it begins, and how its lists lie in time and among people."""
+
+
+def log_events(config: SimulatorConfig) -> Iterator[dict[str, Any]]:
+    """The world's log in the event format: items, and each list with what came of it."""
+    world = World(config)
+    for n, item_id in enumerate(f"i{n}" for n in range(config.items)):
+        fields = [
+            {"name": "embedding", "value": world.vectors[n].tolist()},
+            {"name": "quality", "value": float(world.quality[n])},
+        ]
+        yield {"event": "item", "item": item_id, "fields": fields}
+    for n, slate in enumerate(world.lists()):
+        del world.tastes[slate.user_id]  # which grow with the log
+        at = FIRST_S + 86_400 / LISTS_A_DAY * n
+        assert slate.scores is not None
+        items = [
+            {"id": item, "fields": [{"name": "relevancy", "value": score}]}
+            for item, score in zip(slate.candidates, slate.scores, strict=True)
+        ]
+        yield {
+            "event": "ranking",
+            "id": slate.request_id,
+            "user": f"u{n // LISTS_A_USER}",
+            "timestamp": at,
+            "items": items,
+            "shown": slate.shown.tolist(),
+            "profile": [{"name": "taste", "value": slate.user.profile["taste"]}],
+        }
+        for index in np.flatnonzero(slate.labels).tolist():
+            clicked = {"ranking": slate.request_id, "item": slate.candidates[index], "type": "click"}
+            yield {"event": "interaction", **clicked, "timestamp": at + 1 + index}
 
 
 def item_numbers(slate: LoggedSlate) -> NDArray[np.int64]:

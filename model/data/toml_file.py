@@ -1,9 +1,11 @@
 """TOML files as validated settings. A mistake is told in one line: where, and what was probably meant."""
 
 import difflib
+import json
+import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -94,3 +96,36 @@ def _close(word: str, known: Iterable[str]) -> list[str]:
 
 def _meant(near: Sequence[str]) -> str:
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def as_toml(values: Mapping[str, Any]) -> str:
+    """A TOML file of these values; None is left out. `read_toml` reads the same."""
+    return "\n".join(_table(values, ())) + "\n"
+
+
+def _table(values: Mapping[str, Any], place: tuple[str, ...]) -> Iterator[str]:
+    """Keys before tables: what comes after a table's head is that table's."""
+    if place:
+        yield f"\n[{'.'.join(map(_key, place))}]"
+    for name, value in values.items():
+        if not isinstance(value, Mapping) and value is not None:
+            yield f"{_key(name)} = {_literal(value)}"
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _table(value, (*place, name))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(name)} = {_literal(one)}" for name, one in value.items() if one is not None)
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        lines = ", ".join(map(_literal, value))
+        return f"[{lines}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value if isinstance(value, (str, int, float)) else str(value), ensure_ascii=False)

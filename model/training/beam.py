@@ -3,6 +3,8 @@
 Legend: B requests, N candidates, K slate length, W beams, D width.
 """
 
+from itertools import chain
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,9 @@ from torch import Tensor
 
 from bundle.contract import NO_ITEM
 from model.evaluator import ClickModel, ReadSoFar
-from model.progress import progress
 from model.training.config import RunConfig
-from model.training.examples import Example, batch_indices, batches
+from model.training.examples import Example, batch_indices, to_batch
+from model.training.ranks import spread
 
 TAKEN = -1e6
 """Worth of taking an item twice: below every real slate."""
@@ -65,15 +67,16 @@ def best_slates(
 def search_teachers(config: RunConfig, evaluator: ClickModel, train: list[Example]) -> list[Example]:
     """The lists, with what a beam search finds best under the evaluator in the place of what was shown."""
     evaluator.eval()
-    slates: list[NDArray[np.int64]] = []
-    settings = config.imitation
-    steps = len(batch_indices(train, settings.batch, candidates=settings.batch_candidates))
-    cut = batches(train, settings.batch, candidates=settings.batch_candidates)
-    for batch in progress(cut, "beam search", steps):
-        found = best_slates(
-            evaluator, evaluator.encode(batch.inputs), batch.mask, config.policy.slate_length, settings.beams
-        )
-        slates += [slate[slate != NO_ITEM].numpy() for slate in found]
+    settings, length = config.imitation, config.policy.slate_length
+
+    def searched(rows: list[int]) -> list[NDArray[np.int64]]:
+        batch = to_batch([train[row] for row in rows])
+        candidates = evaluator.encode(batch.inputs)
+        found = best_slates(evaluator, candidates, batch.mask, length, settings.beams)
+        return [slate[slate != NO_ITEM].numpy() for slate in found]
+
+    cut = batch_indices(train, settings.batch, candidates=settings.batch_candidates)
+    slates = chain.from_iterable(spread(cut, searched, "beam search"))
     return [example._replace(shown=slate) for example, slate in zip(train, slates, strict=True)]
 
 

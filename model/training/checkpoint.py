@@ -6,9 +6,12 @@
 A bundle holds the first four too, so what reads a run reads a bundle. Knows nothing of how training goes.
 """
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,8 @@ from model.sizes import feature_sizes
 from model.training.config import RunConfig
 
 GATE, SUMMARY, METRICS, BOARD = "gate.json", "summary.json", "metrics.csv", "tensorboard"
-LOG_SHA256, REFUSED = "log.sha256", "refused.txt"
-"""Which log the run is of, and why it ended in nothing if it did."""
+LOG_SHA256, REFUSED, LOCK = "log.sha256", "refused.txt", "lock"
+"""Which log the run is of, why it ended in nothing if it did, and what keeps other trainings out."""
 STATES = "*.state.pt"
 """Of phases after their last epoch."""
 
@@ -59,7 +62,6 @@ def claim(run: Path, config: RunConfig, log_sha256: str | None) -> None:
     Raises:
         CheckpointError: it holds a run with another configuration, or of another log.
     """
-    run.mkdir(parents=True, exist_ok=True)
     if fault := _of_another(run, config, log_sha256):
         if (run / SUMMARY).exists() or (any(run.glob(STATES)) and not (run / REFUSED).exists()):
             raise CheckpointError(f"{run} holds a run {fault}; give another --run or remove it")
@@ -68,6 +70,23 @@ def claim(run: Path, config: RunConfig, log_sha256: str | None) -> None:
     save_text(run / CONFIG, config.model_dump_json(indent=2))
     if log_sha256 is not None:
         save_text(run / LOG_SHA256, log_sha256)
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's directory for as long as this one goes on.
+
+    Raises:
+        CheckpointError: another goes on there.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = f"{run}: another training goes on here; wait for it, or give another --run"
+            raise CheckpointError(told) from None
+        yield
 
 
 def _of_another(run: Path, config: RunConfig, log_sha256: str | None) -> str | None:

@@ -46,12 +46,12 @@ class ContextReport(Frozen):
         advice = (
             "lists may gain from reasoning"
             if self.low > 0
-            else "as far as this log can tell, sorting by each item's own click probability is already "
-            "optimal, and reasoning is advised off ([policy.reasoner] budget = 0)"
+            else "reasoning is advised off ([policy.reasoner] budget = 0), because sorting by each item's "
+            "own click probability is already optimal, as far as this log can tell"
         )
         return (
-            f"order and neighbours are worth {self.gain:+.4f} nats a position [{self.low:+.4f}, "
-            f"{self.high:+.4f}] of {self.blind_log_loss:.4f}, position among them: {advice}"
+            f"{advice}: order and neighbours are worth {self.gain:+.4f} nats a position [{self.low:+.4f}, "
+            f"{self.high:+.4f}] of {self.blind_log_loss:.4f}, position among them"
         )
 
 

@@ -6,7 +6,8 @@ Legend: B lists, N candidates, K positions.
 import torch
 
 from model.policy import Policy
-from model.training.examples import Example, batches
+from model.training.examples import Example, batch_indices, to_batch
+from model.training.ranks import spread
 from model.training.rollout import GateDecision, Rollout, greedy, roll_out
 
 BATCH = 256
@@ -19,7 +20,9 @@ def decode(
     policy: Policy, rows: list[Example], decide: GateDecision, budget: int | None = None
 ) -> list[Rollout]:
     """Greedy slates of all examples, in batches, in order; `decide` and `budget` as in `roll_out`."""
-    return [
-        roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
-        for batch in batches(rows, BATCH, candidates=MOST_CANDIDATES)
-    ]
+
+    def decoded(cut: list[int]) -> Rollout:
+        batch = to_batch([rows[row] for row in cut])
+        return roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
+
+    return spread(batch_indices(rows, BATCH, candidates=MOST_CANDIDATES), decoded, "decoding")

@@ -4,7 +4,7 @@ Legend: B lists, N candidates, L shown positions, K slate length.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 import torch
@@ -44,13 +44,45 @@ class Batch(NamedTuple):
         """`[B, N] bool, True = a real candidate`."""
         return self.inputs["candidate_mask"]
 
+    def cut(self, rows: slice) -> "Batch":
+        """Some of the lists, padded as before."""
+        inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(inputs, self.labels[rows], self.shown[rows], targets)
+
     def clicks(self, slate: Tensor) -> Tensor:
         """Labels in the order of a slate `[B, L] int64`; mean nothing where it is NO_ITEM. `[B, L]`."""
         return self.labels.gather(1, slate.clamp(min=0))
 
 
+MOST_KEPT = 100_000
+"""Lists whose features are all in memory, a few kilobytes each."""
+
+
+class OnDemand(Sequence[Example]):
+    """Examples that are computed whenever one is wanted, of logs whose features would not fit into memory."""
+
+    def __init__(self, slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> None:
+        self.slates, self._features, self._training = slates, features, training
+
+    def __len__(self) -> int:
+        return len(self.slates)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "OnDemand": ...
+    def __getitem__(self, index: int | slice) -> "Example | OnDemand":
+        if isinstance(index, slice):
+            return OnDemand(self.slates[index], self._features, self._training)
+        slate = self.slates[index]
+        return Example(self._features.arrays(slate, self._training), slate.labels, slate.shown)
+
+
 def examples(slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> list[Example]:
-    """Compute every slate's features once, with a progress bar."""
+    """Every slate's features: computed once, with a progress bar, or on demand if there are many."""
+    if len(slates) > MOST_KEPT:
+        return cast(list[Example], OnDemand(slates, features, training))  # whoever trains only reads it
     label = f"features of {len(slates)} {'training' if training else 'held-out'} lists"
     return [
         Example(features.arrays(slate, training), slate.labels, slate.shown)
@@ -86,15 +118,16 @@ def batch_indices(
     )
     if candidates is None:
         return [order[start : start + size] for start in range(0, len(order), size)]
+    lengths = [len(row.labels) for row in (rows.slates if isinstance(rows, OnDemand) else rows)]
     if shuffle is not None:
-        order.sort(key=lambda index: len(rows[index].labels))  # stable: random among those of one length
+        order.sort(key=lambda index: lengths[index])  # stable: random among those of one length
     found: list[list[int]] = []
     longest = 0
     for index in order:
-        longest = max(longest, len(rows[index].labels))
+        longest = max(longest, lengths[index])
         if not found or len(found[-1]) == size or (len(found[-1]) + 1) * longest > candidates:
             found.append([])
-            longest = len(rows[index].labels)
+            longest = lengths[index]
         found[-1].append(index)
     if shuffle is not None:
         found = [found[place] for place in torch.randperm(len(found), generator=shuffle).tolist()]

@@ -12,15 +12,18 @@ whole lists; here the groups are the alternatives of one position, from a prefix
 Legend: B lists, N candidates, K slate length, A alternatives.
 """
 
+from itertools import chain
+
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.evaluator import ClickModel
 from model.policy import Policy
-from model.progress import progress
 from model.training.config import ExpertIterationConfig
 from model.training.examples import Example, batch_indices, to_batch
 from model.training.lookahead import LookedAhead, look_ahead
+from model.training.ranks import spread
 from model.training.rollout import threshold_gate
 
 LOOKED_AHEAD_CANDIDATES = 16_384
@@ -41,18 +44,20 @@ def improved_lists(
     """
     policy.eval()
     evaluator.eval()
-    taught = list(train)
-    cut = batch_indices(train, LOOKED_AHEAD_CANDIDATES, candidates=LOOKED_AHEAD_CANDIDATES)
-    for rows in progress(cut, "looking ahead"):
+
+    def improved(rows: list[int]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         batch = to_batch([train[row] for row in rows])
         found = look_ahead(policy, evaluator, batch.inputs, threshold_gate(threshold), settings.alternatives)
         targets = improved_policy(found, batch.mask.shape[1], settings.temperature).numpy()
-        for row, slate, written, target in zip(
-            rows, found.slates.slate.numpy(), found.slates.written.numpy(), targets, strict=True
-        ):
-            own = np.ascontiguousarray(target[:, : len(train[row].labels)])
-            taught[row] = train[row]._replace(shown=slate[written], targets=own)
-    return taught
+        own = [target[:, : len(train[row].labels)].copy() for row, target in zip(rows, targets, strict=True)]
+        return list(zip(found.slates.slates(), own, strict=True))
+
+    cut = batch_indices(train, LOOKED_AHEAD_CANDIDATES, candidates=LOOKED_AHEAD_CANDIDATES)
+    found = chain.from_iterable(spread(cut, improved, "looking ahead"))
+    return [
+        example._replace(shown=slate, targets=targets)
+        for example, (slate, targets) in zip(train, found, strict=True)
+    ]
 
 
 def improved_policy(found: LookedAhead, candidates: int, temperature: float) -> Tensor:

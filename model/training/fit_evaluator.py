@@ -16,8 +16,9 @@ from model.encoder import FeatureSizes
 from model.evaluator import ClickModel, Evaluator, EvaluatorEnsemble
 from model.training.config import RunConfig
 from model.training.evaluator_report import EvaluatorReport, report
-from model.training.examples import Example, batches
+from model.training.examples import Example, batch_indices, to_batch
 from model.training.phase import Phase, RunLog
+from model.training.ranks import from_first, spread
 
 SEEDS_APART = 1000
 """Between the seeds of an ensemble's members, so that runs of neighbouring seeds share none."""
@@ -53,7 +54,7 @@ def train_evaluator(
     found: list[ClickModel] = [*members]
     if len(members) > 1:
         found.insert(0, EvaluatorEnsemble(members).eval())
-    reports = [report(evaluator, held_out, config.seed) for evaluator in found]
+    reports = from_first([report(evaluator, held_out, config.seed) for evaluator in found])
     for own in reports:
         log.say(f"evaluator on held-out lists: {own}")
     return found[0], reports
@@ -89,8 +90,7 @@ def fit_one(
         for batch in phase.batches():
             slate = _cut(batch.shown, config.policy.slate_length, phase.generator)
             loss = evaluator.loss(evaluator.encode(batch.inputs), slate, batch.clicks(slate))
-            phase.update(loss)
-            losses.append(loss.item())
+            losses.append(phase.update(loss, (slate != NO_ITEM).sum()))
         return {"loss": float(np.mean(losses))}
 
     def validate(module: nn.Module) -> tuple[float, dict[str, float]]:
@@ -104,12 +104,14 @@ def fit_one(
 
 @torch.no_grad()
 def _held_out_log_loss(evaluator: Evaluator, held_out: list[Example]) -> float:
-    total, count = 0.0, 0
-    for batch in batches(held_out, 256):
+    def summed(rows: list[int]) -> tuple[float, int]:
+        batch = to_batch([held_out[row] for row in rows])
         positions = int((batch.shown != NO_ITEM).sum())
         loss = evaluator.loss(evaluator.encode(batch.inputs), batch.shown, batch.clicks(batch.shown))
-        total, count = total + loss.item() * positions, count + positions
-    return total / count
+        return loss.item() * positions, positions
+
+    found = spread(batch_indices(held_out, 256), summed, "held-out loss")
+    return sum(total for total, _ in found) / sum(count for _, count in found)
 
 
 def _cut(shown: Tensor, shortest: int, generator: torch.Generator) -> Tensor:

@@ -89,9 +89,8 @@ def warm_start(
         losses = []
         for batch in phase.batches():
             teacher = label_teacher(batch.labels, settings.teacher_share, phase.generator)
-            loss = supervised_loss(policy, batch.inputs, teacher, phase.generator)
-            phase.update(loss)
-            losses.append(loss.item())
+            loss, weight = supervised_loss(policy, batch.inputs, teacher, phase.generator)
+            losses.append(phase.update(loss, weight))
         return {"loss": float(np.mean(losses))}
 
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
@@ -119,9 +118,8 @@ def imitate(
         losses = []
         for batch in phase.batches():
             teacher = slate_teacher(batch.shown[:, : config.policy.slate_length], batch.targets)
-            loss = supervised_loss(policy, batch.inputs, teacher, phase.generator)
-            phase.update(loss)
-            losses.append(loss.item())
+            loss, weight = supervised_loss(policy, batch.inputs, teacher, phase.generator)
+            losses.append(phase.update(loss, weight))
         return {"loss": float(np.mean(losses))}
 
     return phase.run(train_epoch, lambda module: _validate(module, held_out, score), score_before)
@@ -185,10 +183,11 @@ def reinforce(
             )
             for _ in range(settings.passes):
                 loss, metrics = grpo_loss(policy, batch, experience, settings)
-                phase.update(loss)
-            rewards.append(float(experience.rewards.mean()))
-            divergences.append(metrics["kl"])
-            tokens.append(float(experience.slates.tokens.sum(1).float().mean()))
+                phase.update(loss, experience.counted.sum())
+            spent, lists = experience.slates.tokens.sum(1).float(), len(batch.labels)
+            rewards.append(phase.mean(experience.rewards.mean(), lists))
+            divergences.append(phase.mean(metrics["kl"], experience.counted.sum()))
+            tokens.append(phase.mean(spent.mean(), lists))
         return {
             "reward": float(np.mean(rewards)),
             "kl": float(np.mean(divergences)),

@@ -30,6 +30,11 @@ class Experience(NamedTuple):
     useful: Tensor  # [B * G] bool, False where all slates of the group earned the same
     rewards: Tensor  # [B, G] float32
 
+    @property
+    def counted(self) -> Tensor:
+        """What is learned from: the written positions of useful groups. `[B * G, K] bool`."""
+        return self.slates.written & self.useful.unsqueeze(1)
+
 
 def written_slate(rollout: Rollout) -> Tensor:
     """`[B, K] int64`, NO_ITEM past the end of a list with fewer than K candidates."""
@@ -64,7 +69,7 @@ def collect(
 
 def grpo_loss(
     policy: Policy, batch: Batch, experience: Experience, settings: ReinforcementConfig
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate plus KL to the warm start, mean over written positions of useful groups.
 
     Returns:
@@ -73,8 +78,7 @@ def grpo_loss(
     mask = batch.mask.repeat_interleave(settings.group, dim=0)
     memory = policy.encode(batch.inputs).repeat(settings.group)
     now = _replay(policy, memory, mask, experience.slates)
-    counted = experience.slates.written & experience.useful.unsqueeze(1)
-    weight = counted / counted.sum().clamp(min=1)
+    weight = experience.counted / experience.counted.sum().clamp(min=1)
     ratio = (now.log_probability - experience.slates.log_probability).exp()
     advantage = experience.advantages.unsqueeze(1)
     limited = ratio.clamp(1 - settings.clip, 1 + settings.clip)
@@ -82,8 +86,8 @@ def grpo_loss(
     divergence = (now.log_policy.exp() * (now.log_policy - experience.reference)).sum(-1)
     loss = (weight * (settings.kl * divergence - surrogate)).sum()
     return loss, {
-        "kl": (weight * divergence).sum().item(),
-        "clipped": (weight * (ratio != limited)).sum().item(),
+        "kl": (weight * divergence).sum().detach(),
+        "clipped": (weight * (ratio != limited)).sum(),
     }
 
 

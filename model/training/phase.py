@@ -1,12 +1,13 @@
 """One phase of training: epochs, validation, the best weights kept, and resuming after a kill.
 
 Knows nothing of what is learned. After every epoch the whole state is on disk, so a killed run that is
-started again ends with the same weights as one that was not.
+started again ends with the same weights as one that was not. Where several processes train, each batch is
+shared out over them (`ranks`).
 """
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from model.progress import console, progress
+from model.progress import console, duration, progress
 from model.training.checkpoint import BOARD, METRICS, STATES, save_tensors
 from model.training.config import PhaseConfig
 from model.training.examples import Batch, Example, batch_indices, batches
+from model.training.ranks import Share, align, from_first
 
 
 class RunLog:
@@ -30,9 +32,10 @@ class RunLog:
             self._path.write_text("phase,epoch,metric,value\n")
         self._board = SummaryWriter(str(run / BOARD))
 
-    def epoch(self, phase: str, epoch: int, metrics: Mapping[str, float], mark: str = "") -> None:
+    def epoch(self, phase: str, epoch: int, epochs: int, metrics: Mapping[str, float], mark: str) -> None:
+        """`epoch` of at most `epochs`, from 1; `mark` ends the line."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        console.print(f"[bold]{phase}[/] epoch {epoch}  {text}{mark}")
+        console.print(f"[bold]{phase}[/] epoch {epoch} of {epochs}  {text}{mark}")
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerows([phase, epoch, name, value] for name, value in metrics.items())
         for name, value in metrics.items():
@@ -89,20 +92,31 @@ class Phase:
         self._best = {name: value.clone() for name, value in module.state_dict().items()}
         self._resume()
 
-    def batches(self) -> Iterable[Batch]:
-        """The training lists once, shuffled, behind a progress bar."""
+    def batches(self) -> Iterator[Batch]:
+        """The training lists once, shuffled, behind a progress bar; of each batch this process's share."""
         settings = self._settings
         cut = batches(self._train, settings.batch, self.generator, settings.batch_candidates)
-        return progress(cut, self.name, self._steps)
+        for batch in progress(cut, self.name, self._steps):
+            self._share = Share(len(batch.labels))
+            with self._share.draws():
+                yield batch.cut(self._share.rows)
 
-    def update(self, loss: torch.Tensor) -> None:
-        """One step of the optimiser."""
+    def mean(self, value: Tensor, weight: Tensor | float) -> float:
+        """Over the whole batch, of what this process's share of it has as its mean over so much weight."""
+        return self._share.mean(value, weight)[0]
+
+    def update(self, loss: Tensor, weight: Tensor | float = 1.0) -> float:
+        """One step of the optimiser down a loss that is a mean over so much weight. Returns the whole
+        batch's loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        mean, part = self._share.mean(loss, weight)
+        (loss * part).backward()
+        self._share.add_up(self.module.parameters())
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         self._schedule.step()
         self.average.update_parameters(self.module)
+        return mean
 
     def run(
         self,
@@ -122,19 +136,26 @@ class Phase:
         """
         if score_before is not None and self.epoch == 0:
             self.best_score = score_before
-        while self.epoch < self._settings.epochs and self._patient():
+        epochs = self._settings.epochs
+        seconds: list[float] = []
+        while self.epoch < epochs and self._patient():
             started = time.monotonic()
+            align(self.module)
             self.module.train()
             metrics = dict(train())
             with torch.no_grad():
-                score, validation = validate(self.average.module.eval())
+                score, validation = from_first(validate(self.average.module.eval()))
             better = score > self.best_score
             if better:
                 self.best_score, self._best_epoch = score, self.epoch
                 self._best = {k: v.clone() for k, v in self.average.module.state_dict().items()}
-            metrics |= {**validation, "seconds": time.monotonic() - started}
-            self._log.epoch(self.name, self.epoch, metrics, "  *" if better else "")
+            seconds.append(time.monotonic() - started)
+            metrics |= {**validation, "seconds": seconds[-1]}
             self.epoch += 1
+            mark = "  *" if better else ""
+            if (left := epochs - self.epoch) and self._patient():
+                mark += f"  at most {duration(left * sum(seconds) / len(seconds))} left"
+            self._log.epoch(self.name, self.epoch, epochs, metrics, mark)
             self._save()
         self.module.load_state_dict(self._best)
         self.module.eval()
@@ -159,9 +180,10 @@ class Phase:
         )
 
     def _resume(self) -> None:
-        if not self._state_path.exists():
+        there = self._state_path.exists()
+        state = from_first(torch.load(self._state_path, weights_only=True) if there else None)
+        if state is None:
             return
-        state = torch.load(self._state_path, weights_only=True)
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -170,7 +192,7 @@ class Phase:
         self.epoch, self.best_score, self._best_epoch = state["progress"]
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_generator"])
-        self._log.say(f"[bold]{self.name}[/] resumes after epoch {self.epoch - 1}")
+        self._log.say(f"[bold]{self.name}[/] resumes after epoch {self.epoch} of {self._settings.epochs}")
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -56,8 +56,9 @@ def slate_teacher(slates: Tensor, targets: Tensor | None = None) -> Teacher:
 
 def supervised_loss(
     policy: Policy, inputs: dict[str, Tensor], teacher: Teacher, generator: torch.Generator
-) -> Tensor:
-    """Mean cross-entropy in nats over positions and numbers of reasoning tokens.
+) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats over positions and numbers of reasoning tokens; and how many positions had
+    something to learn.
 
     A reasoner that branches leaves the decoder's state alone; after one that carries its token on, the list
     goes on from a random number of tokens. Memory grows with the candidates, not with positions times them.
@@ -75,7 +76,7 @@ def supervised_loss(
             for token, thought in enumerate(thoughts[1:], start=1):
                 state = thought.where(tokens == token, state)
         state = policy.commit(state, item, memory)
-    return loss / weight.clamp(min=1)
+    return loss / weight.clamp(min=1), weight
 
 
 def _loss_over_tokens(

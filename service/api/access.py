@@ -1,8 +1,8 @@
 """Who may call which route: API keys with scopes and limits. Without keys everybody may.
 
-A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Callers are told apart by the name that their
-key has, without keys by their connections: `caller_of(request)` says whose a request is, and how much work it
-may still ask for.
+A key comes as `X-API-Key: KEY`, or else as `Authorization: Bearer KEY`. Callers are told apart by the name
+that their key has, without keys by their connections: `caller_of(request)` says whose a request is, and how
+much work it may still ask for.
 """
 
 import hmac
@@ -149,13 +149,15 @@ class Access:
 
 
 def _key(request: Request) -> bytes:
-    """The key that was sent, empty if there is none."""
+    """The key that was sent, empty if there is none. A gateway adds its own as `X-API-Key` to whatever its
+    callers send as `Authorization`, which is then for the gateway."""
+    bearer: bytes = b""
     for name, value in request.scope["headers"]:
         if name == b"x-api-key":
             return cast(bytes, value)
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return cast(bytes, value[7:].strip())
-    return b""
+        if name == b"authorization" and not bearer and value[:7].lower() == b"bearer ":
+            bearer = value[7:].strip()
+    return bearer
 
 
 def admit(request: Request, scope: Scope) -> None:

@@ -5,6 +5,7 @@ part, by the same judge. Types are strict: `"5"` and `true` are no integers, `fa
 is 5. Of a key that occurs twice the last value counts.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ LISTED_BYTES = 32_768
 
 REQUIRED, UNKNOWN = "field required", "unknown field"
 _ABOUT_A_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.S)
+_WHOLE = "Expected `float` that's a multiple of 1.0"
+_OF_A_FORM = re.compile(r"Expected `str` matching regex ('.*'|\".*\")", re.S)
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -145,4 +148,8 @@ def _arm(kind: Any, value: Any) -> Any:
 
 
 def _fault(path: str, message: str) -> Fault:
+    if message == _WHOLE:
+        message = "Expected a whole number"
+    if form := _OF_A_FORM.fullmatch(message):  # as Python would write it, not as it is
+        message = f"Expected `str` of the form {ast.literal_eval(form[1])}".replace(r"\Z", "$")
     return Fault(path.lstrip(".") or "body", message)

@@ -7,20 +7,23 @@ FastAPI; and FastAPI drops nulls from examples, where ours are meaningful.
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from service.api.static_page import StaticPage
 from service.bodies.documents import DocumentsRequest, DocumentsResponse
 from service.bodies.models import ShadowBody, SharesBody
 from service.bodies.rerank import RerankRequest, RerankResponse
 from service.bodies.users import ContextBody, EventsRequest, FeedbackRequest
+
+PAGE = Path(__file__).parents[1] / "reference_page"
+"""Swagger UI, which shows the document."""
 
 DECLARED: tuple[type[BaseModel], ...] = (
     *(RerankRequest, RerankResponse, DocumentsRequest, DocumentsResponse),
@@ -62,9 +65,15 @@ def install(app: FastAPI, front: Sequence[BaseRoute]) -> None:
     async def openapi(request: Request) -> Response:
         return Response(document(request.scope.get("root_path", "")), media_type="application/json")
 
+    page = StaticPage(PAGE, img_src="data:")
+
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="openapi.json", title=app.title)
+    async def docs() -> Response:
+        return page.answer()
+
+    @app.get("/docs/{name:path}", include_in_schema=False)
+    async def docs_file(name: str) -> Response:
+        return page.answer(name)
 
 
 def _without_keys(document: dict[str, Any]) -> None:

@@ -51,12 +51,14 @@ def check_rerank(request: RerankRequest, settings: Settings) -> Faults:
     ids = [item.id for item in request.items]
     if len(set(ids)) < len(ids) or max(map(len, ids)) > settings.max_id_length:
         yield from _item_id_faults(ids, settings)
-    if (values := _values(item.features for item in request.items)) > settings.max_values:
-        yield Fault("items", f"at most {settings.max_values} values of features in all, got {values}")
-        return
-    for index, item in enumerate(request.items):
-        if item.features:
-            yield from _feature_faults(f"items.{index}.features", item.features, settings)
+    features = [item.features for item in request.items]
+    if any(features):
+        if (values := _values(features)) > settings.max_values:
+            yield Fault("items", f"at most {settings.max_values} values of features in all, got {values}")
+            return
+        for index, of_item in enumerate(features):
+            if of_item:
+                yield from _feature_faults(f"items.{index}.features", of_item, settings)
     if request.features_f32 is not None:
         yield from _matrix_name_faults(request.features_f32.names, settings)
     yield from _feature_faults("context", request.context, settings)
@@ -240,7 +242,8 @@ def _feature_faults(field: str, features: Features, settings: Settings) -> Fault
             continue
         value = cast(str | list[Any], value)
         if len(value) > settings.max_feature_values:
-            yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} values, got {len(value)}")
+            of = "characters" if isinstance(value, str) else "values"
+            yield Fault(f"{field}.{name}", f"at most {settings.max_feature_values} {of}, got {len(value)}")
         elif type(value) is list and value and (fault := _mixed_or_long(value, settings.max_feature_bytes)):
             yield Fault(f"{field}.{name}", fault)
 

@@ -64,7 +64,7 @@ export function Controls({ model, limits, controls, change }) {
   return html`<fieldset class="card sliders">
     <legend>Reasoning</legend>
     <${Slider} label="Threshold" value=${controls.threshold} usual=${gate.threshold} min="0"
-      max=${MOST_THRESHOLD[gate.kind]} step="0.01" show=${(x) => x.toFixed(2)} disabled=${!thinks}
+      max=${MOST_THRESHOLD[gate.kind]} step="0.01" show=${(x) => x.toFixed(4)} disabled=${!thinks}
       onInput=${set('threshold')} />
     <${Slider} label="Budget" value=${controls.budget} usual=${defaults.reasoning_budget} min="0"
       max=${limits.reasoning_tokens} step="1" show=${(n) => `${n} a position`} disabled=${!thinks}

@@ -233,15 +233,17 @@ function Answer({ answer, title, liked, like, liking }) {
   const notes = [
     reranked.context === 'unavailable' && 'The context store did not answer: this is the list of an anonymous user.',
     reranked.context === 'miss' && 'Nothing is known of this user yet.',
-    reranked.missing_ids.length > 0 && `Not in the catalogue: ${some(reranked.missing_ids)}.`,
-    reranked.ignored.length > 0 && `Not used: ${some(reranked.ignored.map((one) => one.field))}.`,
-    reranked.shortened_by && `Shortened by ${some(reranked.shortened_by)}.`,
+    reranked.missing_ids.length > 0 && html`Not in the catalogue: ${some(reranked.missing_ids)}.`,
+    reranked.ignored.length > 0 && html`Not used: ${some(reranked.ignored.map((one) => one.field))}.`,
+    reranked.shortened_by && html`Shortened by ${some(reranked.shortened_by)}.`,
   ].filter(Boolean);
   return html`<${Slates} columns=${columns} title=${title} liked=${liked} like=${like} liking=${liking} />
     ${notes.map((text) => html`<p class="note">${text}</p>`)}`;
 }
 
-const some = (texts) => `${texts.slice(0, 5).join(', ')}${texts.length > 5 ? ` and ${texts.length - 5} more` : ''}`;
+// Each by itself, whichever way it is written.
+const some = (texts) => html`${texts.slice(0, 5).map((text, at) => html`${at ? ', ' : ''}<bdi>${text}</bdi>`)}${
+  texts.length > 5 ? ` and ${texts.length - 5} more` : ''}`;
 
 function Command({ body, keyed }) {
   const [told, setTold] = useState('');

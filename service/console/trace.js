@@ -5,7 +5,7 @@ import { Chart } from './chart.js';
 import { html } from './html.js';
 
 const STOPPED = {
-  entropy: 'It was certain enough at every position.',
+  entropy: 'At every position it ended at or below the threshold.',
   budget: 'At some position it spent its whole budget and was still above the threshold.',
   deadline: 'There was no time for more.',
 };
@@ -22,7 +22,7 @@ export function Trace({ reasoning, threshold, gate, budget, title, idAt }) {
     trace.map((at) => at.entropy_after),
   ], [trace]);
   const stops = (at) => {
-    if (at.uncertainty <= threshold || !budget) return at.reasoning_tokens ? 'certain enough now' : 'certain enough';
+    if (at.uncertainty <= threshold || !budget) return at.reasoning_tokens ? 'below the threshold now' : 'below the threshold';
     return at.reasoning_tokens < budget ? 'out of time' : 'budget spent';
   };
   const judged = reasoning.judged ? ` Lookahead compared ${reasoning.judged} other lists.` : '';
@@ -32,20 +32,23 @@ export function Trace({ reasoning, threshold, gate, budget, title, idAt }) {
     <${Chart} label="Entropy before and after reasoning, and reasoning tokens, by position; the table has the figures"
       height=${200} data=${data} shape="trace" options=${entropyChart} />
     <div class="wide" role="region" aria-label="Positions" tabindex="0"><table>
-      <caption>By position. Uncertainty is ${gate.kind}; above ${threshold.toFixed(2)} the model reasons.</caption>
+      <caption>By position. Uncertainty is ${gate.kind}; above ${fine(threshold)} the model reasons.</caption>
       <thead><tr><th scope="col">Position</th><th scope="col">Item</th><th scope="col">Tokens</th>
         <th scope="col">Entropy, nats</th><th scope="col">Uncertainty</th><th scope="col">Stopped</th></tr></thead>
       <tbody>${trace.map((at) => html`<tr key=${at.position} class=${at === position ? 'chosen' : ''}>
         <td><button type="button" aria-pressed=${at === position} onClick=${() => choose(at.position)}>${at.position + 1}</button></td>
         <th scope="row" class="item">${title(at.id)}</th><td>${at.reasoning_tokens}</td>
         <td>${nats(at.entropy_before)}${at.reasoning_tokens > 0 && ` → ${nats(at.entropy_after)}`}</td>
-        <td>${at.uncertainty.toFixed(2)}</td><td>${stops(at)}</td></tr>`)}</tbody>
+        <td>${fine(at.uncertainty)}</td><td>${stops(at)}</td></tr>`)}</tbody>
     </table></div>
     ${position?.steps && html`<${Steps} position=${position} title=${title} idAt=${idAt} />`}
   </section>`;
 }
 
 const nats = (entropy) => entropy.toFixed(2);
+
+// Uncertainties are compared with the threshold, and may differ from it in the third figure.
+const fine = (uncertainty) => uncertainty.toFixed(4);
 
 function entropyChart(colour, axis) {
   const whole = (_, values) => values.map((value) => (Number.isInteger(value) ? String(value) : ''));
@@ -78,7 +81,7 @@ function Steps({ position, title, idAt }) {
   const here = steps[at];
   return html`<div class="steps">
     <h3>Position ${position.position + 1}, ${at ? `after token ${at}` : 'before any token'}: ${nats(here.entropy)} nats,
-      uncertainty ${here.uncertainty.toFixed(2)}</h3>
+      uncertainty ${fine(here.uncertainty)}</h3>
     ${steps.length > 1 && html`<p class="stepper"><label for=${sliderId}>Step through the tokens</label>
       <input id=${sliderId} type="range" min="0" max=${steps.length - 1} step="1" value=${at} aria-valuetext=${name(at)}
         onInput=${(event) => setStep(Number(event.target.value))} /></p>`}

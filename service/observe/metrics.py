@@ -29,7 +29,7 @@ AGE_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 3 * 86400, 7 * 86400, 30 *
 WRITE_INTERVAL_S = 1.0
 """How far behind the figures of workers other than the scraped one may be."""
 
-Refused = Literal["connections", "malformed", "headers", "timeout", "held_bytes", "shutdown"]
+Refused = Literal["connections", "malformed", "headers", "timeout", "unread", "held_bytes", "shutdown"]
 """Why a request was refused before a route saw it whole."""
 
 LineDropped = Literal["buffer", "sink", "unencodable"]

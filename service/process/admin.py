@@ -5,10 +5,10 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import uvicorn
 from fastapi import FastAPI
 
-from service.process.connection import Connections
+from service.process.connections import Connections
+from service.process.limited_server import LimitedServer
 from service.process.listening import on_port
 from service.settings import Settings
 
@@ -18,7 +18,7 @@ LAST_WORDS_S = 1
 logger = logging.getLogger(__name__)
 
 
-class _Listener(uvicorn.Server):
+class _Listener(LimitedServer):
     """Signals are for the server of the first port."""
 
     @contextmanager
@@ -46,7 +46,7 @@ def attach(app: FastAPI, settings: Settings) -> None:
             config = connections.config(
                 app.state.admin, lifespan="off", timeout_graceful_shutdown=LAST_WORDS_S
             )
-            listener = _Listener(config)
+            listener = _Listener(config, connections)
             serving = asyncio.create_task(listener.serve(sockets=bound))
             yield
             listener.should_exit = True

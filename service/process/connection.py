@@ -4,20 +4,17 @@ A request beyond a limit is answered in the one shape of errors, or, where nothi
 its connection is closed. Knows nothing of routes, but for those of health, which are always answered.
 """
 
-import ssl
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
-import uvicorn
-from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.hosts import is_health
-from service.api.request import ARRIVED, FAULT, Service
+from service.api.request import ARRIVED, FAULT
 from service.errors import (
     BusyError,
     HeadersTooLargeError,
@@ -29,6 +26,9 @@ from service.errors import (
 from service.observe.metrics import Refused
 from service.process.refusal import response_to, written
 from service.process.sockets import age_s, has_unread
+
+if TYPE_CHECKING:  # they make it
+    from service.process.connections import Connections
 
 LINGER_S, LINGER_BYTES = 1.0, 1_048_576
 """How long, and how much, of what a refused caller still sends is read and thrown away: a connection that is
@@ -43,73 +43,13 @@ RECHECK_S = 0.02
 IDLE, HEADERS, BODY = range(3)
 
 
-class Connections:
-    """All connections of one worker. `protocol` makes the next one."""
-
-    def __init__(self, service: Service) -> None:
-        self.service, self.settings, self.metrics = service, service.settings, service.metrics
-        self._open: dict[Connection, None] = {}
-        self._spare: dict[Connection, None] = {}
-
-    def config(self, app: FastAPI, **more: Any) -> uvicorn.Config:
-        """How uvicorn serves an application over these connections."""
-        settings = self.settings
-        return uvicorn.Config(
-            app,
-            http=self.protocol,  # type: ignore[arg-type]
-            ws="none",
-            proxy_headers=False,
-            loop="uvloop",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=settings.keep_alive_s,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-            ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
-            ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
-            **more,
-        )
-
-    def protocol(self, **given: Any) -> "Connection":
-        """What uvicorn makes for each connection."""
-        return Connection(self, **given)
-
-    def opened(self, connection: "Connection") -> bool:
-        """Count it. Returns whether it is one too many, which is for health checks alone."""
-        self.metrics.connections.inc()
-        if len(self._open) < self.settings.max_connections:
-            self._open[connection] = None
-            return False
-        self.metrics.refused.labels("connections").inc()
-        self._spare[connection] = None
-        if len(self._spare) > self.settings.health_connections:
-            next(iter(self._spare)).transport.abort()
-        return True
-
-    def closed(self, connection: "Connection") -> None:
-        self.metrics.connections.dec()
-        self._open.pop(connection, None)
-        self._spare.pop(connection, None)
-
-    def drain(self) -> None:
-        """Ask everybody to leave."""
-        for connection in (*self._open, *self._spare):
-            connection.drain()
-
-    def give_up(self) -> None:
-        """Answer the requests that have not arrived yet."""
-        for connection in (*self._open, *self._spare):
-            connection.give_up()
-
-
 class Connection(HttpToolsProtocol):
     """Counts what arrives, and how long it takes."""
 
     transport: Transport
     loop: AbstractEventLoop
 
-    def __init__(self, connections: Connections, **given: Any) -> None:
+    def __init__(self, connections: "Connections", **given: Any) -> None:
         super().__init__(**given)
         self._connections, self._limits = connections, connections.settings
         self._spare = self._refused = False
@@ -118,6 +58,8 @@ class Connection(HttpToolsProtocol):
         # Counts starts of messages, ends of headers and ends of messages, hence tells the phase, modulo 3.
         self._step = self._timed_step = 0
         self._timer: TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None  # the first of those that `cycle` is the last of
+        self._unread_since: float | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -135,7 +77,20 @@ class Connection(HttpToolsProtocol):
         self._connections.closed(self)
         self._stop_timer()
         self._unset_keepalive_if_required()
+        if self._answering is not None:
+            self._answering.disconnected = True
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The caller sends no more. Returns whether the connection stays open, for answers that are due."""
+        if self._step % 3 != IDLE or self._answered() or self.scheme == "https":  # TLS ends both ways
+            return False
+        self.cycle.keep_alive = False
+        return True
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -277,6 +232,17 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(RECHECK_S, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
+
+    def end_unread(self) -> None:
+        """End the connection, if there was something unread of what it got at every look for too long."""
+        now = self.loop.time()
+        if not self.transport.get_write_buffer_size():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > self._limits.answer_timeout_s:
+            self._connections.metrics.refused.labels("unread").inc()
+            self.transport.abort()
 
     # Draining
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import AF_UNIX, socket
+from socket import socket
 from threading import Timer
 from time import monotonic
 from types import FrameType
@@ -29,7 +29,8 @@ from service.api.request import Service
 from service.app import create_app
 from service.process import admin
 from service.process.changes import Link
-from service.process.connection import Connections
+from service.process.connections import Connections
+from service.process.limited_server import LimitedServer
 from service.process.listening import STARTUP_FAILURE, address, listening, refuse_new_connections
 from service.serving.changes import FAULTS
 from service.serving.plan import Plan
@@ -53,45 +54,32 @@ OTHER_FILES = 256
 logger = logging.getLogger(__name__)
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(LimitedServer):
     """Fails readiness before it closes the port. A second signal skips the wait; SIGHUP reloads the models.
 
     Objects made at start-up are exempt from garbage collection, because scanning them pauses every request.
     """
 
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
-        super().__init__(config)
-        self._connections, self._service = connections, connections.service
+        super().__init__(config, connections)
+        self._service = connections.service
         self._close_at = float("inf")
         self._asked_to_leave = self._hung_up = False
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup([])
-        for one in sockets or []:
-            try:
-                one.listen(self.config.backlog)  # uvloop would say nothing
-            except OSError as error:  # another service bound the port as well, and was ready before
-                logger.error("cannot listen on %s: %s", address(one), error)
-                await self.lifespan.shutdown()
-                raise SystemExit(STARTUP_FAILURE) from error
-            self.servers.append(await self._open(one))
+        await super().startup(sockets)
+        logger.info("listening on %s", ", ".join(map(address, sockets or [])))
         gc.collect()
         gc.freeze()
 
     async def _open(self, one: socket) -> asyncio.Server:
-        """As uvicorn would, but for unix sockets, and for the time that a TLS handshake may take."""
-        config, loop = self.config, asyncio.get_running_loop()
-        protocol = partial(
-            self._connections.protocol,
-            config=config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        opening = loop.create_unix_server if one.family == AF_UNIX else loop.create_server
-        handshake_s = self._service.settings.header_timeout_s if config.is_ssl else None
-        return await opening(
-            protocol, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=handshake_s
-        )
+        try:
+            one.listen(self.config.backlog)  # uvloop would say nothing
+        except OSError as error:  # another service bound the port as well, and was ready before
+            logger.error("cannot listen on %s: %s", address(one), error)
+            await self.lifespan.shutdown()
+            raise SystemExit(STARTUP_FAILURE) from error
+        return await super()._open(one)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signal handler: takes notes, for `on_tick` to act on."""
@@ -214,7 +202,6 @@ def _run(settings: Settings, app: FastAPI, sockets: list[socket], kind: Kind) ->
     admin.attach(app, settings)
     server = make_server(settings, app, kind)
     signal.signal(signal.SIGHUP, server.hang_up)
-    logger.info("listening on %s", ", ".join(map(address, sockets)))
     server.run(sockets)
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from bundle.manifest import BundleError
 from bundle.repository import Repository
-from service.errors import ChangeTimeoutError, ConflictError, InvalidRequestError, ServiceError
+from service.errors import (
+    ChangeTimeoutError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceError,
+)
 from service.serving.plan import Change, Pin, Plan, Shadow
 from service.settings import Settings
 
@@ -16,6 +22,9 @@ if TYPE_CHECKING:  # it brings ONNX Runtime, which a supervisor does without
 
 FAULTS = (BundleError, ServiceError)
 """What a change may end in."""
+
+MISTAKES = (ConflictError, InvalidRequestError, NotFoundError)
+"""Faults that are the caller's, not the bundle's nor the service's."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,4 +133,5 @@ def told(outcome: Plan | Exception) -> None:
         served = ", ".join(f"{pin.name} {pin.version} ({share:g})" for pin, share in arms)
         logger.info("serving, by share: %s; default %s", served, outcome.default)
     else:
-        logger.error("the models stay as they are: %s", outcome)
+        level = logging.WARNING if isinstance(outcome, MISTAKES) else logging.ERROR
+        logger.log(level, "the models stay as they are: %s", outcome)

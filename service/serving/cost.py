@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from constraints.layout import BITS, COUNTED, EFFORT, RULES
+from constraints.layout import BITS, COUNTED, EFFORT, KINDS, RULES
 from constraints.planning import Plan
 
 RECENT = 31
@@ -20,10 +20,12 @@ RECENT = 31
 SMOOTHING = 0.1
 """Weight of the newest batch in the share of reasoning and lookahead that is done."""
 
+STATE_S, STATE_RULE_S, STATE_KIND_S, JUDGED_S = 4e-7, 3e-8, 5e-8, 2e-7
+"""A state of a search under rules, and of that each rule and each kind of candidates; a kind judged for a
+position. On a 2-core Xeon, as far as hundreds of random rules tell. A bound needs no more."""
 
-STATE_S, STATE_RULE_S = 4e-7, 3e-8
-"""A state of a search under rules, and of that each rule: on a 2-core Xeon, as far as hundreds of random ones
-tell. A bound needs no more."""
+LEAST_SEARCH_S = 2e-4
+"""What takes less is written in what no clock can tell from a list without rules."""
 
 
 class Timing(NamedTuple):
@@ -79,13 +81,17 @@ class Price(NamedTuple):
 
 
 def searched_s(rules: Plan) -> float:
-    """Seconds that all states which are left for writing a list take to search: where planning had to go
-    back, or rules are so many that it says little. Others are written in what no clock can tell apart."""
+    """Seconds that rules take while a list is written: at each position every kind of candidates is judged;
+    and where planning had to go back, or rules are so many that it says little, all states that are left may
+    be searched. 0 where counts decide."""
     packed = rules.packed
-    count = int(packed[RULES])
-    if packed[COUNTED] or (rules.states <= 2 * rules.length and count <= BITS):
+    if packed[COUNTED]:
         return 0.0
-    return float(packed[EFFORT]) * (STATE_S + count * STATE_RULE_S)
+    count, kinds = int(packed[RULES]), int(packed[KINDS])
+    seconds = rules.length * kinds * JUDGED_S
+    if rules.states > 2 * rules.length or count > BITS:
+        seconds += float(packed[EFFORT]) * (STATE_S + count * STATE_RULE_S + kinds * STATE_KIND_S)
+    return seconds if seconds >= LEAST_SEARCH_S else 0.0
 
 
 class CostModel:

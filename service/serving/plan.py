@@ -183,10 +183,17 @@ class Plan(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, default=name, revision=self.revision + 1)
 
     def shadowed(self, name: str, shadow: Shadow | None) -> Self:
-        """With a shadow behind a name, or none. Raises: NotFoundError: it is not loaded."""
+        """With a shadow behind a name, or none.
+
+        Raises:
+            NotFoundError: it is not loaded.
+            ConflictError: it is what answers all requests for the name.
+        """
         model = self._model(name)
         if shadow is not None:
-            self._arm(shadow.name, shadow.version)
+            arm = self._arm(shadow.name, shadow.version)
+            if [one for one in model.arms if one.share] == [arm]:
+                raise ConflictError(f"{shadow.name} {shadow.version} would be compared with itself")
         return self._with(name, msgspec.structs.replace(model, shadow=shadow))
 
     def rolled_back(self, name: str) -> Self:

@@ -231,7 +231,8 @@ class Models:
                 assert shadow.served.metrics.shadow, "its series are there from now on"
             for arm in model.arms:
                 one = self._served[arm.pin.key]
-                one.share, one.shadow = arm.share, shadow
+                itself = shadow is not None and shadow.served is one
+                one.share, one.shadow = arm.share, None if itself else shadow
                 one.metrics.share.set(arm.share)
             self._arms[name] = [(arm.share, self._served[arm.pin.key]) for arm in model.arms if arm.share]
         leaving = [one for pin, one in before.items() if one not in served]

@@ -18,6 +18,8 @@ def complete(request: RerankRequest, rules: Rules | None, placed: Sequence[int],
     order, or as the rules let them; then, with `return_all`, what is left, in the caller's order. To a list
     that the rules cut short nothing is appended: it would stand where they hold.
     """
+    if rules is None and not request.return_all and len(placed) >= wanted:
+        return Completion([], [])
     shown: Sequence[int]
     if rules is None:
         shown, top = range(len(request.items)), Completion([], [])

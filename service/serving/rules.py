@@ -83,7 +83,7 @@ class Rules:
         pins = dict(self.plan.constraints.pins) | {at: places[item] for at, item in enumerate(placed)}
         begun = replace(self.plan.constraints, pins=pins, pin_names=dict.fromkeys(pins, ""))
         try:
-            longer = plan(begun, len(self.items), self.plan.length, AT_ONCE, AT_ONCE)
+            longer = plan(begun, len(self.items), self.plan.length, AT_ONCE)
         except EffortError:  # the slate by itself satisfies them
             return Completion([], _paths(cap.name for cap in begun.caps))
         return self._completion(longer, in_order(longer)[len(placed) :])

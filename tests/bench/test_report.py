@@ -133,6 +133,7 @@ def results() -> dict[str, Any]:
             "allocators": [{"allocator": "arena off", "us_per_request": 500.0, **flat}],
         },
         "tracing": {"cpu_us_a_request": {"off": 800.0, "a_tenth": 900.0, "all": 1200.0}},
+        "training": {"spent": {"1": {"warm start": [2.0, 2.0]}, "2": {"warm start": [1.2, 1.1]}}},
         "large_lists": {
             "growth": {"graph": {"light": 2.0}, "native": {"light": 20.0}},
             "p50_ms": {"graph": {"light": {"1000": 12.0}}, "native": {"light": {"1000": 3.0}}},

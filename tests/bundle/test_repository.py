@@ -90,3 +90,9 @@ def test_a_version_tells_the_last_change_of_each_kind() -> None:
     assert marked("7", "h", "0.4") == "7+h0.4"
     assert marked("7+h0.4+c1f", "h", "0.5a2") == "7+c1f+h0.5a2"
     assert marked("7+h0.5a2+c1f", "c", "2e") == "7+h0.5a2+c2e"
+
+
+def test_a_folder_that_is_no_models_is_told(films: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "typo", films.parent, films / "1"):
+        with pytest.raises(SystemExit, match="no versions of a model are here"):
+            main([str(folder)])

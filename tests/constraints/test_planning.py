@@ -150,3 +150,36 @@ def test_what_is_hard_takes_no_more_than_its_effort() -> None:
     packing = Constraints(caps=caps)
     found = plan(packing, 120, 12)
     assert holds(packing, in_order(found))
+
+
+def test_where_time_counts_a_state_of_many_kinds_is_more_than_one() -> None:
+    """Twenty overlapping groups. Of a few items a slate is found at once, of a thousand different ones too,
+    but not in the time that as many states would take of few."""
+    draw = np.random.default_rng(0)
+    groups = draw.random((20, 1000)) < 0.1
+
+    def planned(candidates: int, within: int | None) -> int:
+        caps = tuple(Cap(f"group {g}", group[:candidates], 3, 5) for g, group in enumerate(groups))
+        return plan(Constraints(caps=caps), candidates, 40, within=within).length
+
+    assert planned(40, 512) == 40
+    assert planned(1000, None) == 40
+    with pytest.raises(EffortError):
+        planned(1000, 512)
+
+
+def test_in_order_judges_no_more_than_it_takes() -> None:
+    """So the first of a thousand kinds, each allowed, costs what the first of few does: nothing is searched
+    for the others, and all effort is left for what comes late in the slate."""
+    draw = np.random.default_rng(3)
+    caps = tuple(Cap(f"group {g}", draw.random(1000) < 0.1, 2, 10) for g in range(20))
+    found = plan(Constraints(caps=caps), 1000, 100)
+    order = draw.permutation(1000)
+    slate = in_order(found, order)
+    assert len(set(slate)) == found.length == 100
+    rank = np.argsort(order)
+    for position, item in enumerate(slate):  # no earlier one would have fitted the windows behind it
+        for other in order[: rank[item]][-20:]:
+            window = [*slate[max(0, position - 9) : position], other]
+            if other not in slate[:position]:
+                assert any(cap.members[window].sum() > cap.count for cap in caps), (position, other)

@@ -12,10 +12,8 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", ROOT / "client/README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-OURS, OTHERS = (
-    {"python", "make", "curl", "pip"},
-    {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir"},
-)
+OURS = {"python", "make", "curl", "pip", "torchrun"}
+OTHERS = {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir"}
 INLINE = re.compile(r"`((?:python -m|make) [^`]+)`")
 VARIABLE = re.compile(r"[A-Z_]+=")
 
@@ -56,14 +54,19 @@ def blocks() -> list[Block]:
 
 
 def commands() -> list[Command]:
-    """Those of blocks, and `python -m` and `make` within sentences."""
+    """Those of blocks, and `python -m` and `make` within sentences; of torchrun also what it launches."""
     shells = [(block.page, block.text) for block in blocks() if block.is_shell]
     inline = [
         (page, " ".join(code.split()))
         for page, text in PAGES.items()
         for code in INLINE.findall(_parted(text)[1])
     ]
-    found = (Command(page, words) for page, text in [*shells, *inline] for words in split(text))
+    found = [Command(page, words) for page, text in [*shells, *inline] for words in split(text)]
+    found += [
+        Command(one.page, ("python", "-m", *one.words[one.words.index("--") + 1 :]))
+        for one in found
+        if one.words[0] == "torchrun"
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -7,7 +7,7 @@ import re
 import runpy
 import tomllib
 import warnings
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,6 +141,18 @@ def test_locust_has_the_options() -> None:
     shown = [one for one in COMMANDS if one.words[0] == "locust"]
     assert shown
     assert not [word for one in shown for word in unknown_to_locust(one.words)]
+
+
+def test_torchrun_has_the_options() -> None:
+    from torch.distributed.run import get_args_parser
+
+    shown = [one for one in COMMANDS if one.words[0] == "torchrun"]
+    assert shown
+    for command in shown:
+        told = io.StringIO()
+        with redirect_stderr(told), suppress(SystemExit):
+            assert get_args_parser().parse_args(list(command.words[1:])).module, "-m"
+        assert not told.getvalue(), told.getvalue()
 
 
 def test_what_pip_installs_is_here() -> None:

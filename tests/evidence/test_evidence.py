@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_data import TINY
 
 import evidence.cell
 from evidence import __main__ as runner
 from evidence import timing
+from evidence.alone import fit_alone
 from evidence.cell import open_cell
 from evidence.controls import decodings
-from evidence.data import DATA, NOT_SIMULATED, Data
+from evidence.data import DATA, NOT_SIMULATED
 from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES, fit
 from evidence.grid import DECIDING, MODELS, SEEDS, TRAININGS, Task, configured, tasks
 from evidence.intervals import gap
@@ -25,21 +27,6 @@ from evidence.references import REFERENCES
 from evidence.results import Results, collect, difference, key, load
 from evidence.tables import main_table, possible_table, steps_table
 from model.policy import Policy
-
-TINY = Data(
-    "tiny",
-    "simulator",
-    "true_value",
-    changes={
-        "simulator": {"items": 80, "lists": 300},
-        "policy": {"width": 16, "encoder": {"token_width": 4}},
-        "evaluator": {"width": 16, "members": 2, "epochs": 2, "batch": 32},
-        "imitation": {"epochs": 1, "beams": 2, "batch": 32},
-        "expert_iteration": {"rounds": 2, "epochs": 1, "batch": 32},
-    },
-    known=True,
-    controls=True,
-)
 
 
 @pytest.fixture(scope="module")
@@ -228,30 +215,31 @@ def test_people_are_drawn_with_all_their_lists() -> None:
     assert np.isfinite(gap(found, {0: whose, 1: whose}, worlds_vary=False)).all()
 
 
-def test_what_is_finished_is_not_run_again(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_finished_is_not_run_again(finished: Path, tmp_path: Path) -> None:
     ran: list[Task] = []
-    monkeypatch.setattr(runner, "fit_alone", lambda task, root: ran.append(task))
+
+    def note(task: Task, root: Path) -> None:
+        ran.append(task)
+
     todo = [Task("tiny", model, 0) for model in ("EGLR", "LambdaMART")]
-    assert runner.run(todo, finished, 1, tmp_path, again=False) == 0
+    assert runner.run(todo, finished, 1, tmp_path, again=False, fit=note) == 0
     assert not ran
     assert key(json.loads((tmp_path / "results.json").read_text())[0]).startswith("tiny|")
-    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False, fit=note) == 0
     assert not ran  # their rows are in the results
     path = tmp_path / "configurations.json"
     text = path.read_text()
     path.write_text(text.replace('"strength": 1.0, ', ""))  # a setting that came later has its default
-    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False, fit=note) == 0
     assert not ran
     path.write_text(text.replace('"strength": 1.0', '"strength": 9.0'))
-    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False) == 0
+    assert runner.run(todo, tmp_path / "elsewhere", 1, tmp_path, again=False, fit=note) == 0
     assert ran == todo
 
 
 def test_a_fit_runs_in_a_process_that_is_named_after_it(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):  # its data set is not known there
-        runner.fit_alone(Task("tiny", "EGLR", 0), tmp_path)
+        fit_alone(Task("tiny", "EGLR", 0), tmp_path)
     output = (tmp_path / Task("tiny", "EGLR", 0).directory / "output.txt").read_text()
     assert "python -m evidence.fit" in output
 

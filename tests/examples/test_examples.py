@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from examples import exploration, news, shop, video
+from launch.bundles import bundle_argument
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -15,6 +16,21 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_an_example_is_read_at_a_glance(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     assert importlib.import_module(f"examples.{path.stem}").main
+
+
+@pytest.mark.parametrize("name", ["shop", "video", "news", "exploration"])
+def test_an_example_says_what_it_needs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, told in (
+        (["--help"], f"python -m examples.{name} BUNDLE"),
+        ([str(tmp_path)], "no bundle"),
+    ):
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        with pytest.raises(SystemExit):
+            bundle_argument(importlib.import_module(f"examples.{name}").__doc__)
+        output = capsys.readouterr()
+        assert told in output.out + output.err
 
 
 def test_a_shops_rules(bundle: Path) -> None:

@@ -62,3 +62,15 @@ def test_an_order_that_is_better_than_all_is_named() -> None:
     found["metrics"]["initial order"]["ndcg@10"] = 0.8
     found["ndcg@10_difference"]["initial order"] = {"mean": -0.1, "interval": (-0.2, -0.05)}
     assert advice(found).startswith("initial order is better here")
+    assert "Keep the order that you have, or let EGLR begin with its scores" in advice(found)
+
+
+def test_item_ctr_is_not_told_to_be_served_nor_to_make_scores() -> None:
+    found = report(0.05, 0.0, None)
+    found["metrics"]["item CTR"] = {"ndcg@10": 0.8}
+    found["ndcg@10_difference"]["item CTR"] = {"mean": 0.0, "interval": (-0.1, 0.1)}
+    told = advice(found)
+    assert (
+        "Sort by click rates, clicks over times shown, which needs no service; or let EGLR begin with" in told
+    )
+    assert "Serve item CTR" not in told

@@ -60,6 +60,7 @@ def test_after_a_rejected_evaluator_the_warm_start_goes_on_and_is_told_of(folder
     assert "calibration error" in summary["evaluator_rejected"]
     assert phases(folder / "run") == {"evaluator", "warm_start"}
     said = (folder / "said.txt").read_text()
+    assert "whether lists may gain from reasoning was not asked" in said
     assert "going on with the warm start alone, without reinforcement" in said
     assert "without reinforcement, lookahead when serving: the evaluator cannot be trusted" in said
     manifest = read_manifest(locate(folder / "bundles/mine"))

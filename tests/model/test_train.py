@@ -1,6 +1,7 @@
 """Whole small runs: what they leave, that a seed repeats, and that a killed one resumes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from model import train
 from model.data.findings import EventLogError
 from model.data.location import DataUnavailableError
 from model.evaluator import EvaluatorEnsemble
+from model.progress import console
 from model.training import expert_iteration, phase
 from model.training.checkpoint import (
     CheckpointError,
@@ -26,8 +28,11 @@ from model.training.examples import to_batch
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run; what it said is in `said.txt` beside it."""
     run = tmp_path_factory.mktemp("runs") / "small"
-    train.train(small_config(), run)
+    with console.capture() as said:
+        train.train(small_config(), run)
+    run.with_name("said.txt").write_text(said.get())
     return run
 
 
@@ -53,6 +58,28 @@ def test_a_run_leaves_all_that_export_needs(finished: Path) -> None:
         *("expert_iteration_1", "expert_iteration_2"),
     }
     assert list((finished / "tensorboard").iterdir())
+
+
+def test_a_run_says_what_is_ahead_and_how_far_it_is(finished: Path) -> None:
+    said = finished.with_name("said.txt").read_text()
+    told = re.search(r"^ahead, at most: (.+)$", said, re.MULTILINE)
+    assert told
+    ahead = [(name, int(epochs)) for name, epochs in re.findall(r"(\w+) (\d+) epochs", told[1])]
+    lines = re.findall(
+        r"^(\w+) epoch (\d+) of (\d+) .* seconds \S+(?:  \*)?(  at most .+ left)?$", said, re.M
+    )
+    assert list(dict.fromkeys((name, int(epochs)) for name, _, epochs, _ in lines)) == ahead
+    for name, _ in ahead:
+        numbers, left = zip(
+            *((int(number), bool(left)) for own, number, _, left in lines if own == name), strict=True
+        )
+        assert numbers == tuple(range(1, len(numbers) + 1))
+        assert left == (True,) * (len(left) - 1) + (False,)
+
+
+def test_a_run_ends_with_whether_to_reason(finished: Path) -> None:
+    last = finished.with_name("said.txt").read_text().splitlines()[-1]
+    assert last.startswith("lists may gain from reasoning: order and neighbours are worth +")
 
 
 def test_the_same_seed_gives_the_same_weights(finished: Path, tmp_path: Path) -> None:

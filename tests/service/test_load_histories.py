@@ -1,5 +1,6 @@
 """What a log knows of people, from its file into a real Redis, to a service that re-ranks with it."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -113,3 +114,18 @@ def test_a_redis_that_is_gone_is_told_of(
     assert "start it again to go on" in capsys.readouterr().err
     assert load_histories.main([str(path), "--redis-url", "http://x"]) == 2
     assert "redis_url: expected one of redis://" in capsys.readouterr().err
+
+
+def test_gzip_is_told_by_its_bytes_and_may_be_damaged(
+    tmp_path: Path, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = gzip.compress(b"".join(b'{"user_id": "g%d"}\n' % number for number in range(1000)))
+    whole, cut, changed = (tmp_path / name for name in ("whole", "cut.gz", "changed.jsonl"))
+    whole.write_bytes(packed)
+    assert load_histories.main([str(whole), "--redis-url", redis_server.url]) == 0
+    assert capsys.readouterr().out.startswith("1000 people put into Redis")
+    cut.write_bytes(packed[:-100])
+    changed.write_bytes(packed[:-8] + b"\0" * 8)
+    for path in (cut, changed):
+        assert load_histories.main([str(path), "--redis-url", redis_server.url]) == 1
+        assert capsys.readouterr().err.startswith(f"{path}: damaged gzip: ")

@@ -115,6 +115,16 @@ def test_what_tells_the_label_is_suspected(tmp_path: Path) -> None:
     assert not found.refused
 
 
+def test_most_lists_left_out_are_suspected(tmp_path: Path) -> None:
+    empty = [ranking(f"x{number}", user=f"v{number}") for number in range(61)]
+    for count, suspected in ((60, False), (61, True)):
+        found = report(write(tmp_path / "log.jsonl", clean() + empty[:count]))
+        told = [one.line for one in found.findings if one.kind == "most lists left out"]
+        assert bool(told) == suspected
+    assert told[0].startswith("61 of 121 lists teach nothing (no positive 61)")
+    assert str(found).splitlines()[-2:] == ["likely wrong:", f"  {told[0]}"]
+
+
 def test_data_that_is_no_event_log_is_reported_too() -> None:
     features = FeatureSchema.model_validate({"fields": [{"name": "quality", "kind": "numeric"}]})
     found, _ = check(load(SimulatorConfig(items=100, lists=200)), features)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from model.data.convert import convert
 from model.data.event_log import read_event_log
 from model.data.findings import EventLogError
 from model.data.location import DataUnavailableError
+from model.data.schema_proposal import propose
 from model.data.slate import SPLITS, LoggedSlate
 from model.data.toml_file import ConfigError
 
@@ -152,6 +154,29 @@ def test_rows_without_a_list_are_what_a_user_was_shown_in_one_go(folder: Path) -
     assert lists == {"ann-1": ["f1", "f2"], "bob-1": ["f1"], "ann-2": ["f3", "f2"]}
     done = [(e["ranking"], e["item"]) for e in events if e["event"] == "interaction"]
     assert sorted(done) == [("ann-1", "f1"), ("ann-1", "f2"), ("ann-2", "f2")]
+    again = f"{folder / 'shown.csv'}:5: `f1` again in its list, where an item, and what was done, counts once"
+    assert str(convert(folder / "map.toml", folder / "log.jsonl")).splitlines() == [
+        "3 items, 1 users, 3 rankings, 3 interactions",
+        "  lists of 1 to 2 items, 2 in the median, 33% of one",
+        "  1 of 3 lists teach something, with outcomes of some of their items, and not of all",
+        "  gap_s = 600 would give 2 lists, 50% of one item, and 1 that teach something",
+        "  gap_s = 3600 would give 2 lists, 50% of one item, and 1 that teach something",
+        "  gap_s = 86400 would give 2 lists, 50% of one item, and 1 that teach something",
+        f"  {again} (1 of 6 rows of impressions)",
+    ]
+
+
+def test_outcomes_that_are_merged_and_times_of_no_zone_are_told(folder: Path) -> None:
+    (folder / "map.toml").write_text(MAPPING.replace('list = "request"\n', ""))
+    rows = ["ann,f1,2021-11-15 16:40:00,1", "ann,f1,2021-11-15 16:40:09,1", "ann,f2,2021-11-15T16:41:00Z,0"]
+    header = "person,film,at,clicked,bought,device,price,score,place\n"
+    (folder / "shown.csv").write_text(header + "".join(f"{row},0,web,,,1\n" for row in rows))
+    told = str(convert(folder / "map.toml", folder / "log.jsonl")).splitlines()
+    assert "  click: 1 interactions of 2 rows" in told
+    zone = (
+        f"  {folder / 'shown.csv'}:2: `at` says no time zone, and is read as UTC (2 of 3 rows of impressions)"
+    )
+    assert zone in told
 
 
 def test_interactions_may_have_a_table_of_their_own(folder: Path) -> None:
@@ -194,6 +219,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "an outcome in words": (
         "r9,ann,f1,1636993862,1,,maybe,0,web,",
         "LINE: `clicked`: expected 0 or 1, got 'maybe'",
+    ),
+    "no finite number": (
+        "r9,ann,f1,1636993862,1,1e999,0,0,web,",
+        "LINE: `score`: expected a number, got '1e999'",
     ),
     "two users": (
         "r1,bob,f1,1636993862,1,,0,0,web,",
@@ -256,11 +285,47 @@ def test_a_mistake_in_the_mapping_is_one_line(
     assert str(mistake.value).replace(str(folder), "FOLDER") == expected
 
 
+def test_a_file_is_found_wherever_it_is(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By its whole path too, and whatever the mapping's folder is called."""
+    odd = tmp_path_factory.mktemp("of") / "films [2021]"
+    folder.rename(odd)
+    mapping = MAPPING.replace("people.csv", f"{odd}/people.csv".replace("[", "[[]"))
+    (odd / "map.toml").write_text(mapping)
+    assert "1 users, 3 rankings" in str(convert(odd / "map.toml", odd / "log.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "expected"),
+    [
+        ("shown.csv", SHOWN.replace("device,price", "price,price"), "has more than one column `price`"),
+        ("shown2.csv", SHOWN.replace("clicked", "klicked"), "shown2.csv has no column `clicked`, which"),
+    ],
+)
+def test_a_column_that_is_there_twice_or_not_in_every_file_is_told(
+    folder: Path, name: str, header: str, expected: str
+) -> None:
+    (folder / name).write_text(header)
+    mapping = MAPPING.replace("shown.csv", "shown*.csv").replace('context = ["device"]', "")
+    (folder / "map.toml").write_text(mapping)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        convert(folder / "map.toml", folder / "log.jsonl")
+
+
+@pytest.mark.parametrize("cell", ["[" * 5000, '"[1, NaN]"', '"[1e999, 2]"'], ids=["deep", "NaN", "infinite"])
+def test_what_looks_like_a_list_of_json_breaks_nothing(folder: Path, cell: str) -> None:
+    films = (folder / "films.csv").read_text()
+    (folder / "films.csv").write_text(f"{films}f4;1;;1;Four;;{cell}\n")
+    assert str(convert(folder / "map.toml", folder / "log.jsonl")).startswith("4 items")
+    read_event_log(folder / "log.jsonl", "log")
+
+
 def test_the_command_says_what_it_wrote(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["convert", str(folder / "map.toml"), "--out", str(folder / "log.jsonl.gz")]
+    log, proposal = folder / "log.jsonl.gz", folder / "my.toml"
+    arguments = ["convert", str(folder / "map.toml"), "--out", str(log), "--schema", str(proposal)]
     monkeypatch.setattr(sys, "argv", ["model.data", *arguments])
     command.main()
     assert "3 items, 1 users, 3 rankings, 4 interactions" in " ".join(capsys.readouterr().out.split())
+    assert proposal.read_text() == propose(log)
     assert slates(folder / "log.jsonl.gz").keys() == {"r1", "r2", "r3"}

@@ -1,6 +1,7 @@
 """What the service logged, as lists to learn from."""
 
 from binascii import b2a_base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_features_sent_with_a_list_are_what_the_model_learns_from(log: Path) -> 
     column = features.serving.candidate_columns.index("price")
     sent, known = (
         features.arrays(one, training=False)["candidate_numeric"][:, column]
-        for one in (slate, slate.__class__(**{**slate.__dict__, "features": [{}, {"price": 1.0}, {}]}))
+        for one in (slate, replace(slate, features=[{}, {"price": 1.0}, {}]))
     )
     assert sent[1] > sent[0]
     assert known[1] == known[0]

@@ -347,7 +347,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str, bool]] = {
     "Parquet": (
         "log.jsonl",
         lambda: b"PAR1....PAR1",
-        "LOG: this is Parquet, which `python -m model.data convert` makes a log of",
+        "LOG row 0: damaged here, and what follows is lost: ",
         True,
     ),
     "zip": ("log.jsonl", lambda: b"PK\x03\x04....", "LOG: this is a zip archive: unpack it", True),

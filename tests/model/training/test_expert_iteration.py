@@ -152,7 +152,7 @@ def test_what_is_taught_goes_on_from_the_improved_list() -> None:
             assert not lesson.targets[position + 1 :, item].any()  # what is taken is not wanted again
     batch = to_batch(taught)
     assert batch.targets.shape == (len(rows), LENGTH, max(COUNTS))
-    loss = supervised_loss(
+    loss, _ = supervised_loss(
         policy, batch.inputs, slate_teacher(batch.shown, batch.targets), torch.Generator().manual_seed(0)
     )
     assert torch.isfinite(loss)
@@ -174,7 +174,9 @@ def test_learning_what_was_found_raises_the_reward() -> None:
         taught = improved_lists(policy, evaluator, rows, ExpertIterationConfig(rounds=1), 0.98)
         batch = to_batch(taught)
         for _ in range(60):
-            loss = supervised_loss(policy, batch.inputs, slate_teacher(batch.shown, batch.targets), generator)
+            loss, _ = supervised_loss(
+                policy, batch.inputs, slate_teacher(batch.shown, batch.targets), generator
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

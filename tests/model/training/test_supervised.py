@@ -17,7 +17,9 @@ def test_the_supervised_loss_falls(data) -> None:
     optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
     losses = []
     for batch in list(batches(training, 64)) * 4:
-        loss = supervised_loss(policy, batch.inputs, label_teacher(batch.labels, 0.5, generator), generator)
+        loss, _ = supervised_loss(
+            policy, batch.inputs, label_teacher(batch.labels, 0.5, generator), generator
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -37,7 +39,7 @@ def test_the_supervised_loss_by_hand(data, kind: str) -> None:
     batch = to_batch(training[:5])
     slates = batch.shown[:, torch.randperm(10, generator=torch.Generator().manual_seed(1))]
     slates[2, 7:] = NO_ITEM
-    found = supervised_loss(policy, batch.inputs, slate_teacher(slates), torch.Generator().manual_seed(0))
+    found, _ = supervised_loss(policy, batch.inputs, slate_teacher(slates), torch.Generator().manual_seed(0))
 
     memory, generator = policy.encode(batch.inputs), torch.Generator().manual_seed(0)
     state, temperature = policy.begin(memory, batch.mask), torch.full((5, 1), 1.5)

@@ -88,6 +88,10 @@ async def test_every_route_but_health_needs_a_key_and_its_scope(serve: Serve) ->
             ({"x-api-key": key[:-1]}, 401),
             ({"x-api-key": ""}, 401),
             ({"authorization": f"Basic {key}"}, 401),
+            # A gateway's own beside what its caller showed it, in whatever order.
+            ({"authorization": "Bearer of the gateway", "x-api-key": key}, 200),
+            ({"x-api-key": key, "authorization": "Bearer of the gateway"}, 200),
+            ({"authorization": f"Bearer {key}", "x-api-key": "none of ours"}, 401),
         ):
             assert (await client.post("/v1/rerank", json=BODY, headers=header)).status_code == code
         assert (await client.get("/nowhere")).status_code == 404
@@ -281,6 +285,32 @@ async def test_origins(serve: Serve) -> None:
         assert other.status_code == 400
         answer = await client.post("/v1/rerank", json=BODY, headers=asked)
         assert answer.headers["access-control-allow-origin"] == asked["origin"]
+        told = answer.headers["access-control-expose-headers"]
+        assert {"x-request-id", "x-ignored-fields", "retry-after"} <= set(told.split(", "))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {"allowed_hosts": host}
+            for host in ("a.com:8080", "https://a.com", "a.com/", "*", "*a.com", "[::1")
+        ),
+        *({"cors_origins": origin} for origin in ("a.com", "https://a.com/", "https://*.a.com", "https://")),
+    ],
+)
+def test_what_no_request_could_have_is_refused_at_the_start(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"expected .*name"):
+        Settings(bundle="b", **settings)
+
+
+def test_names_addresses_and_origins_are_taken() -> None:
+    settings = Settings(
+        bundle="b",
+        allowed_hosts="localhost,10.0.0.1,[2001:db8::1],*.a.com,a_b",
+        cors_origins="https://a.com,http://localhost:3000,*,chrome-extension://abc,http://[::1]:8080",
+    )
+    assert len(settings.allowed_hosts) == len(settings.cors_origins) == 5
 
 
 async def test_what_is_inside_leaves_the_port_for_callers(serve: Serve) -> None:

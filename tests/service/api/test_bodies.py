@@ -114,7 +114,8 @@ async def test_documentation_behind_a_proxy_finds_its_document(serve: Serve) -> 
     async with serve(root_path="/ranking") as client:
         for prefix in ("", "/ranking"):
             page = (await client.get(f"{prefix}/docs")).text
-            assert "url: 'openapi.json'" in page, "beside the page"
+            assert 'src="docs/page.js"' in page
+            assert "url: 'openapi.json'" in (await client.get(f"{prefix}/docs/page.js")).text, "beside it"
             document = (await client.get(f"{prefix}/openapi.json")).json()
             assert document["servers"] == [{"url": "/ranking"}]
             assert (await client.post(f"{prefix}/v1/rerank", content=BODY)).status_code == 200

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tomllib
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from error_answers import refused
 from pydantic import ValidationError
 from rerank_client import Client, Serve
 
-from service.api.console import FOLDER, MEDIA_TYPES
+from service.api.console import FOLDER
+from service.api.static_page import MEDIA_TYPES
 from service.errors import ForbiddenError, UnauthenticatedError
 from service.keys import new
 from service.settings import Settings
 
-ROOT = Path(__file__).parents[3]
 FILES = [path for path in FOLDER.rglob("*") if path.is_file()]
 OURS = [path for path in FILES if path.parent == FOLDER]
 
@@ -138,22 +137,3 @@ def test_a_fault_of_the_file_is_told_by_line(text: str | None, told: str, tmp_pa
         path.write_text(text)
     with pytest.raises(ValidationError, match=re.escape(f"{path}") + ".*" + re.escape(told)):
         Settings(bundle="b", console_lists=path)
-
-
-def test_what_others_wrote_is_as_they_wrote_it() -> None:
-    known = json.loads((FOLDER / "vendor/vendored.json").read_text())
-    files = {name: one for package in known.values() for name, one in package["files"].items()}
-    assert {path.name for path in FILES if path.parent != FOLDER} == {*files, "vendored.json"}
-    for name, one in files.items():
-        assert hashlib.sha256((FOLDER / "vendor" / name).read_bytes()).hexdigest() == one["sha256"], name
-    for name, package in known.items():
-        assert f"LICENSE.{name}" in package["files"]
-        assert len(package["package_sha256"]) == 64
-
-
-def test_its_files_are_part_of_the_package() -> None:
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    found = {
-        path for pattern in patterns["service"] for path in FOLDER.parent.glob(pattern) if path.is_file()
-    }
-    assert found == set(FILES)

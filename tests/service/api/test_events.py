@@ -179,4 +179,7 @@ async def test_feedback_after_forgetting_does_not_bring_the_person_back(client: 
     ],
 )
 async def test_bad_feedback(client: Client, body: object, field: str) -> None:
-    assert [*faulty_fields(await client.post("/v1/feedback", json=body))] == [field]
+    faults = faulty_fields(await client.post("/v1/feedback", json=body))
+    assert [*faults] == [field]
+    if field.endswith("type"):
+        assert faults[field] == "Expected `str` of the form ^[a-z][a-z0-9_]{0,31}$"

@@ -193,3 +193,13 @@ async def test_extreme_numbers_are_scaled_and_clipped(client: Client) -> None:
     answer = (await client.post("/v1/rerank", json=body)).json()
     assert answer["fallback"] is None
     assert all(0 < result["score"] <= 1 for result in answer["results"])
+
+
+async def test_what_was_expected_is_told_in_words_that_can_be_read(client: Client) -> None:
+    assert await fields_of(client, {"items": ONE, "top_n": 1.5, "request_id": "two words"}) == {
+        "top_n": "Expected a whole number",
+        "request_id": r"Expected `str` of the form ^[\x21-\x7e]{1,128}$",
+    }
+    assert await fields_of(client, item(title="x" * 1025)) == {
+        "items.1.features.title": "at most 1024 characters, got 1025"
+    }

@@ -4,6 +4,7 @@ Certificates are made by the command `openssl`.
 """
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from rerank_client import Client, Serve
 from bundle.features.history import Interaction, UserContext
 from launch.redis import RedisCluster, RedisSentinels, RedisServer, redis_binary
 from launch.waiting import NotReadyError
+from service import load_histories
 from service.context.redis import RedisContextStore
 from service.context.store import Event, StoreLimits
 from service.errors import StoreUnavailableError, UnknownRecommendationError
@@ -157,6 +159,18 @@ async def test_a_cluster(cluster: RedisCluster, protocol: str) -> None:
     assert all(node.client.info("commandstats").get("cmdstat_eval") for node in cluster.nodes[:3]), (
         "all asked"
     )
+
+
+def test_histories_are_loaded_into_it(
+    cluster: RedisCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids that look like a key's hash tag among them."""
+    people = [*(f"u{number}" for number in range(500)), "{}", "}{", "{a}b", "*"]
+    path = tmp_path / "h.jsonl"
+    path.write_text("".join(json.dumps({"user_id": person}) + "\n" for person in people))
+    for told in ("504 people put into Redis, 0 were", "0 people put into Redis, 504 were"):
+        assert load_histories.main([str(path), "--redis-url", cluster.url]) == 0
+        assert capsys.readouterr().out.startswith(told)
 
 
 async def test_a_slot_that_moved(cluster: RedisCluster) -> None:

@@ -2,9 +2,10 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select
 
@@ -56,9 +57,17 @@ def limited(bundle: Path, log: Path) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="module")
-def impatient(bundle: Path) -> Iterator[ServiceProcess]:
-    limits = ("--header-timeout-s", "0.5", "--body-timeout-s", "0.5", "--keep-alive-s", "1", "--drain-s", "0")
-    with ServiceProcess(bundle, *limits) as service:
+def impatient_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `impatient`."""
+    return tmp_path_factory.mktemp("impatient") / "log"
+
+
+@pytest.fixture(scope="module")
+def impatient(bundle: Path, impatient_log: Path) -> Iterator[ServiceProcess]:
+    limits = ("--header-timeout-s", "0.5", "--body-timeout-s", "0.5", "--answer-timeout-s", "0.5")
+    with ServiceProcess(
+        bundle, *limits, "--keep-alive-s", "1", "--drain-s", "0", log=impatient_log
+    ) as service:
         yield service
 
 
@@ -276,3 +285,38 @@ def test_a_request_is_as_old_as_it_is(limited: ServiceProcess, waited: bool) -> 
         finally:
             limited.process.send_signal(signal.SIGCONT)
         assert caller.answer().json["fallback"] == ("deadline" if waited else None)
+
+
+async def test_a_caller_who_does_not_read_is_not_waited_for(
+    impatient: ServiceProcess, impatient_log: Path
+) -> None:
+    """Nor are requests of his that wait behind the answer, and nothing of it is the service's failure."""
+    large = json.dumps({"items": [{"id": f"{n:0100}"} for n in range(1500)], "return_all": True}).encode()
+    with connected(impatient) as caller:
+        caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        caller.socket.settimeout(0.5)
+        with suppress(TimeoutError):  # once its answers are in the way, no more is read from it
+            for _ in range(40):
+                caller.send(head(length=len(large)) + large)
+        await eventually(lambda: open_connections(impatient) == 1)
+        await eventually(lambda: open_connections(impatient) == 0)
+    assert 'rerank_refused_total{reason="unread"} 1.0' in httpx.get(f"{impatient.url}/metrics").text
+    assert "Exception" not in impatient_log.read_text()
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_who_has_sent_all_there_is_still_gets_every_answer(limited: ServiceProcess, ahead: int) -> None:
+    """A list of 2,000 is written by a thread, so that the end of what is sent is seen before the answer."""
+    large = json.dumps({"items": [{"id": str(n)} for n in range(2000)], "top_n": 200}).encode()
+    with connected(limited) as caller:
+        caller.send((head(length=len(large)) + large) * (ahead + 1))
+        caller.socket.shutdown(socket.SHUT_WR)
+        for _ in range(ahead + 1):
+            assert caller.answer().status == 200
+        assert caller.is_closed()
+
+
+def test_half_a_request_and_no_more_is_not_waited_for(limited: ServiceProcess) -> None:
+    with connected(limited) as caller:
+        caller.send(RERANK[:-1]).socket.shutdown(socket.SHUT_WR)
+        assert caller.is_closed()

@@ -22,7 +22,7 @@ from launch.service import ServiceProcess
 from launch.waiting import free_port, until_ready
 from service.__main__ import read_settings
 from service.app import create_app
-from service.process.connection import Connections
+from service.process.connections import Connections
 from service.process.listening import listening
 from service.settings import Settings
 
@@ -99,10 +99,13 @@ def test_of_two_services_on_a_port_the_later_one_ends(bundle: Path, tmp_path: Pa
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         service = ServiceProcess(bundle, port=port, log=log)
-        until_ready("its socket", lambda: "listening on" in log.read_text(), service.process)
+        until_ready(
+            "its socket", lambda: "Waiting for application startup" in log.read_text(), service.process
+        )
         other.listen()
         assert service.until_ended() == 3
     assert f"cannot listen on 127.0.0.1:{port}" in log.read_text()
+    assert '"listening on' not in log.read_text(), "which is said once it is so"
 
 
 def test_a_name_is_all_its_addresses(start: Start) -> None:
@@ -193,8 +196,9 @@ def test_tls_and_certificates_of_callers(start: Start, tmp_path: Path) -> None:
     assert status(admin_port, known, head(method="GET", path="/metrics")).endswith(b"200")
     with suppress(ssl.SSLError):
         assert status(admin_port, anonymous, head(method="GET", path="/metrics")) == b""
-    with Caller(("127.0.0.1", service.port)) as silent:
-        assert silent.is_closed(), "not waited for"
+    for port in (service.port, admin_port):
+        with Caller(("127.0.0.1", port)) as silent:
+            assert silent.is_closed(), "not waited for"
     with (
         Caller(("127.0.0.1", service.port)) as plain,
         pytest.raises(OSError, match="closed without an answer"),

@@ -5,9 +5,10 @@ import random
 import numpy as np
 import pytest
 
+from constraints.layout import KINDS
 from constraints.planning import plan
 from constraints.rules import Cap, Constraints
-from service.serving.cost import RECENT, CostModel, Pace, Timing
+from service.serving.cost import JUDGED_S, RECENT, CostModel, Pace, Timing
 
 COSTS = CostModel([Timing(10, 1.0, 0.1, 0.2), Timing(110, 11.0, 0.2, 0.4)], marginal=0.25)
 
@@ -79,5 +80,20 @@ def test_rules_that_are_hard_to_satisfy_are_priced_as_if_all_had_to_be_searched(
         most_s=price.most_s + under.searched_s,
         searched_s=under.searched_s,
     )
+    written_s = hard.length * int(hard.packed[KINDS]) * JUDGED_S
     twice = plan(hard.constraints, 60, 60, effort=4096)
-    assert price.under(twice).searched_s == pytest.approx(2 * under.searched_s)
+    assert price.under(twice).searched_s - written_s == pytest.approx(2 * (under.searched_s - written_s))
+
+
+def test_many_kinds_of_candidates_have_their_price() -> None:
+    """Groups of the same size over items that are each in others of them: every item is a kind, and every one
+    is judged at every position."""
+    draw = np.random.default_rng(0)
+
+    def searched_s(candidates: int) -> float:
+        overlapping = tuple(Cap(f"group {g}", draw.random(candidates) < 0.1, 3, 5) for g in range(20))
+        return COSTS.price(60, 50, 0).under(plan(Constraints(caps=overlapping), candidates, 50)).searched_s
+
+    few, many = searched_s(60), searched_s(2000)
+    assert many > 0.005
+    assert many > 10 * few

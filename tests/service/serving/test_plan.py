@@ -90,6 +90,13 @@ def test_a_shadow_is_loaded_and_ends_when_it_is_not() -> None:
         FILMS.shadowed("films", Shadow("films", "2", 0.5))
 
 
+def test_nothing_is_its_own_shadow() -> None:
+    with pytest.raises(ConflictError, match="films 1 would be compared with itself"):
+        FILMS.loaded(pin("2")).shadowed("films", Shadow("films", "1", 0.5))
+    split = FILMS.loaded(pin("2")).shared("films", {"1": 0.5, "2": 0.5})
+    assert split.shadowed("films", Shadow("films", "1", 0.5)).models["films"].shadow is not None
+
+
 def test_another_name_answers_where_none_is_given() -> None:
     plan = FILMS.loaded(pin("1", "books"))
     assert plan.defaulting("books").default == "books"

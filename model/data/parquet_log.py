@@ -1,0 +1,218 @@
+"""A log in the event format as Parquet, a folder a kind of event and a day: `event=ranking/day=2021-11-15/`.
+
+Columns are the keys of an event; `fields` is a struct. A file may also have a column `event`, and then events
+of every kind. Read in streams, however large a file or a row group is. Knows nothing of what the rows say.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from bundle.timestamps import read_time
+from model.data.arrow import ColumnError, plain_type, values
+from model.data.findings import Effect, EventLogError, Findings
+
+MAGIC = b"PAR1"
+SUFFIX = ".parquet"
+READ_ROWS, WRITTEN_ROWS, HELD_ROWS, BUFFER_BYTES = 1024, 5_000, 20_000, 1 << 20
+KINDS = ("item", "user", "ranking", "interaction")
+"""In the order in which they are read."""
+
+NO_DAY = "unknown"
+
+Located = tuple[str, Any]
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a log is of this form: a file, or a directory with such files below it."""
+    if path.is_dir():
+        return bool(files_of(path))
+    if path.is_file():
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    return False
+
+
+def files_of(path: Path) -> list[Path]:
+    """Items, users, rankings, interactions, then what has a kind of its own; each by day."""
+    if not path.is_dir():
+        return [path]
+    found = [file for file in path.rglob(f"*{SUFFIX}") if not file.name.startswith(("_", "."))]
+    return sorted(found, key=lambda file: (_rank(_kind_of(file)), str(file)))
+
+
+def read_rows(path: Path, found: Findings) -> Iterator[Located]:
+    """Events, and where each stands, such as `log/event=item/0.parquet row 7`, counted from 0."""
+    for file in files_of(path):
+        yield from _rows(file, found)
+    if not found.totals["lines"] and not found.refusals:
+        found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
+
+
+def _rows(path: Path, found: Findings) -> Iterator[Located]:
+    kind, row = _kind_of(path), 0
+    if not path.stat().st_size:
+        found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
+        return
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+            schema = file.schema_arrow
+            columns = {one.name: plain_type(one.type, one.name) for one in schema}
+            for name in _without_zone(schema):
+                message = f"column {name} has no time zone, and is read as UTC"
+                found.add("time zone", Effect.READ, "", str(path), message)
+            for batch in file.iter_batches(READ_ROWS):
+                arrays = [batch.column(name).cast(type_) for name, type_ in columns.items()]
+                for event in _events(pa.StructArray.from_arrays(arrays, list(columns)), path, row, found):
+                    where, row = f"{path} row {row}", row + 1
+                    found.totals["lines"] += 1
+                    if event is None:
+                        continue
+                    if kind is not None:
+                        event.setdefault("event", kind)
+                    if "user" in columns:  # null is somebody unknown
+                        event.setdefault("user", None)
+                    yield where, _named(event)
+    except ColumnError as error:
+        found.add("column of another type", Effect.REFUSED, "", str(path), str(error))
+    except (pa.ArrowException, OSError) as error:
+        message = f"damaged here, and what follows is lost: {error}"
+        found.add("damaged Parquet", Effect.REFUSED, "", f"{path} row {row}", message)
+
+
+def _events(rows: pa.Array, path: Path, first: int, found: Findings) -> list[dict[str, Any] | None]:
+    """Rows as events; None for one with a text that cannot be read."""
+    try:
+        return values(rows)
+    except (UnicodeDecodeError, pa.ArrowException):
+        if len(rows) == 1:
+            message = "a text that is no UTF-8"
+            found.add("encoding", Effect.REFUSED, "", f"{path} row {first}", message, about="text")
+            return [None]
+    return [one for n in range(len(rows)) for one in _events(rows.slice(n, 1), path, first + n, found)]
+
+
+def _named(event: dict[str, Any]) -> dict[str, Any]:
+    """With fields as a JSON line has them."""
+    for key in ("fields", "profile"):
+        if isinstance(fields := event.get(key), dict):
+            event[key] = _fields(fields)
+    if type(items := event.get("items")) is list:
+        for item in items:
+            if type(item) is dict and isinstance(own := item.get("fields"), dict):
+                item["fields"] = _fields(own)
+    return event
+
+
+def _fields(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in record.items()]
+
+
+def _without_zone(schema: pa.Schema) -> list[str]:
+    return [one.name for one in schema if types.is_timestamp(one.type) and one.type.tz is None]
+
+
+def _kind_of(path: Path) -> str | None:
+    """As the folder's name says."""
+    for name in reversed(path.parts):
+        key, is_key, kind = name.partition("=")
+        if is_key and key == "event":
+            return kind
+    return None
+
+
+def _rank(kind: str | None) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def write_rows(events: Iterable[Located], out: Path) -> int:
+    """Write a log, `WRITTEN_ROWS` events of a kind and day in a file, and return how many there are. A file
+    has the columns that its own events need.
+
+    Raises:
+        EventLogError: something is in the directory, or events do not fit into columns.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EventLogError(f"{out}: expected an empty directory")
+    waiting: dict[tuple[str, str], list[Located]] = {}
+    written: dict[tuple[str, str], int] = {}
+    day, count, held = NO_DAY, 0, 0
+    for where, event in events:
+        kind = event.get("event") if isinstance(event, dict) else None
+        if kind not in KINDS:
+            raise EventLogError(f"{where}: event {kind!r:.60} is not one of {', '.join(KINDS)}")
+        count += 1
+        if kind in ("item", "user"):
+            place = kind, ""
+        else:
+            day = _day(event, where, day)
+            place = kind, day
+        waiting.setdefault(place, []).append((where, event))
+        held += 1
+        if len(waiting[place]) >= WRITTEN_ROWS:
+            held -= len(waiting[place])
+            _write(waiting.pop(place), out, place, written)
+        elif held >= HELD_ROWS:
+            for other in list(waiting):
+                _write(waiting.pop(other), out, other, written)
+            held = 0
+    for place, rows in waiting.items():
+        _write(rows, out, place, written)
+    return count
+
+
+def _write(
+    rows: list[Located], out: Path, place: tuple[str, str], written: dict[tuple[str, str], int]
+) -> None:
+    """One more file of a kind and day."""
+    kind, day = place
+    folder = out / f"event={kind}" / (f"day={day}" if day else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    number = written[place] = written.get(place, -1) + 1
+    records = [_record(event) for _, event in rows]
+    try:
+        names = dict.fromkeys(name for record in records for name in record)
+        columns = [pa.array([record.get(name) for record in records]) for name in names]
+    except (pa.ArrowException, OverflowError) as error:
+        first, last = rows[0][0], rows[-1][0]
+        raise EventLogError(f"{first} to {last}: values of one key are of several types: {error}") from error
+    table = pa.Table.from_arrays(columns, list(names))
+    pq.write_table(table, folder / f"{number:06d}{SUFFIX}", compression="zstd")
+
+
+def _record(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event with its fields as a record, without what is empty."""
+    record = {key: value for key, value in event.items() if key != "event" and value is not None}
+    for key in ("fields", "profile"):
+        if key in record:
+            record[key] = _as_record(record[key])
+    if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
+        record["items"] = [
+            item | {"fields": _as_record(item["fields"])}
+            if isinstance(item, dict) and "fields" in item
+            else item
+            for item in items
+        ]
+    return record
+
+
+def _as_record(fields: Any) -> Any:
+    if not isinstance(fields, list):
+        return fields
+    return {field["name"]: field["value"] for field in fields}
+
+
+def _day(event: Mapping[str, Any], where: str, latest: str) -> str:
+    """Of an event, or of the one before where it does not say its time."""
+    at = event.get("timestamp")
+    if at is None:
+        return latest
+    try:
+        return datetime.fromtimestamp(read_time(at).seconds, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise EventLogError(f"{where}: `timestamp`: {error}") from None

@@ -1,0 +1,381 @@
+"""Lists in bulk are the service's; a job that is killed goes on; what is wrong is set aside, or refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_bundle import GENRES
+
+from export.bulk.__main__ import rerank
+from export.bulk.job import Done, JobError
+from export.bulk.source import InputError
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+AT = 1.7e9
+
+Row = dict[str, Any]
+
+
+def draw(count: int, seed: int = 0) -> list[Row]:
+    """Valid requests of every sort."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        ids = [f"i{n}" for n in rng.sample(range(220), rng.randint(1, 40))]  # the bundle has 200
+        items = [
+            {
+                "id": item,
+                "score": rng.choice([None, rng.random()]),
+                "features": rng.choice(
+                    [None, {"price": rng.uniform(1, 90), "genres": rng.sample(GENRES, 2)}]
+                ),
+            }
+            for item in ids
+        ]
+        history = [
+            {
+                "item_id": f"i{rng.randrange(230)}",
+                "type": rng.choice(["impression", "click", "stare"]),
+                "timestamp": rng.choice([None, AT - 60 + at, (AT - 60 + at) * 1000]),
+            }
+            for at in range(rng.randint(0, 30))
+        ]
+        rows.append(
+            {
+                "request_id": f"r{number}",
+                "user_id": rng.choice([None, f"u{number}"]),
+                "items": items,
+                "context": {"device": rng.choice(["ios", "web", "tv"]), "timestamp": AT},
+                "top_n": rng.choice([None, 3, 20]),
+                "return_all": rng.random() < 0.3,
+                "sampling": rng.choice([None, None, {"seed": number, "temperature": 1.5}]),
+                "constraints": rng.choice(
+                    [None, None, {"excluded": ids[:1]}, {"at_most": [{"feature": "genres", "count": 2}]}]
+                ),
+                "profile": {"taste": [rng.gauss(0, 1) for _ in range(4)]},
+                "history": history,
+            }
+        )
+    return rows
+
+
+def write(path: Path, rows: list[Row], **options: Any) -> Path:
+    names = {name: None for row in rows for name in row}
+    pq.write_table(pa.Table.from_pylist([names | row for row in rows]), path, **options)
+    return path
+
+
+def lists(output: Path) -> list[Row]:
+    paths = sorted(output.glob("part-*.parquet"))
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def refused(output: Path) -> dict[int, str]:
+    paths = sorted((output / "refused").glob("*.parquet"))
+    return {row["row"]: row["reason"] for path in paths for row in pq.read_table(path).to_pylist()}
+
+
+def present(value: Any) -> Any:
+    """Without what is null, as JSON has it."""
+    if isinstance(value, dict):
+        return {name: present(own) for name, own in value.items() if own is not None}
+    return [present(own) for own in value] if isinstance(value, list) else value
+
+
+async def answers(bundle: Path, rows: list[Row]) -> list[Row]:
+    """The service's, each asked by itself, of users whose context it was given."""
+    found = []
+    app = create_app(Settings(bundle=bundle, default_deadline_ms=10_000))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        for row in rows:
+            body = present({name: own for name, own in row.items() if name not in ("profile", "history")})
+            if row["user_id"] is not None:
+                context = present({name: row[name] for name in ("profile", "history")})
+                put = await client.put(f"/v1/users/{row['user_id']}/context", json=context)
+                assert put.status_code == 204, put.text
+            answer = await client.post("/v1/rerank", json=body)
+            assert answer.status_code == 200, answer.text
+            found.append(answer.json())
+    return found
+
+
+def anonymous(rows: list[Row]) -> list[Row]:
+    """A service knows nothing of nobody: no context either where there is no user."""
+    return [row if row["user_id"] else row | {"profile": None, "history": None} for row in rows]
+
+
+async def compare(bundle: Path, folder: Path, count: int) -> None:
+    rows = anonymous(draw(count))
+    source = write(folder / "requests.parquet", rows, row_group_size=max(1, count // 3))
+    assert rerank(bundle, str(source), folder / "out", part_rows=max(1, count // 4)) == Done(count, 0)
+    for row, own in zip(await answers(bundle, rows), lists(folder / "out"), strict=True):
+        assert own["request_id"] == row["request_id"]
+        results = own["results"]
+        assert [one["id"] for one in results] == [one["id"] for one in row["results"]]
+        assert [one["index"] for one in results] == [one["index"] for one in row["results"]]
+        for name in ("score", "propensity"):
+            assert [one[name] for one in results] == pytest.approx(
+                [one[name] for one in row["results"]], abs=1e-5
+            )
+        for name in ("missing_ids", "fallback"):
+            assert own[name] == row[name]
+        assert own["ignored"] == row["ignored"]
+        assert own["shortened_by"] == row.get("shortened_by")
+        if row["reasoning"] is None:
+            assert own["reasoning"] is None
+        else:
+            assert own["reasoning"]["tokens"] == row["reasoning"]["tokens"]
+
+
+async def test_lists_are_those_of_the_service(bundle: Path, tmp_path: Path) -> None:
+    await compare(bundle, tmp_path, 300)
+
+
+@pytest.mark.slow
+async def test_ten_thousand_lists_are_those_of_the_service(bundle: Path, tmp_path: Path) -> None:
+    await compare(bundle, tmp_path, 10_000)
+
+
+def test_histories_by_column_and_event_by_event_are_the_same(bundle: Path, tmp_path: Path) -> None:
+    """The two ways that histories are read: by column, and event by event."""
+    rows = draw(50, seed=3)
+    told = [row | {"history": [event | {"features": None} for event in row["history"]]} for row in rows]
+    by_column = write(tmp_path / "plain.parquet", rows)
+    schema = pa.Table.from_pylist(rows).schema
+    place = schema.get_field_index("history")
+    event = [*schema.field(place).type.value_type, pa.field("features", pa.struct([("price", pa.float64())]))]
+    table = pa.Table.from_pylist(told, schema.set(place, pa.field("history", pa.list_(pa.struct(event)))))
+    pq.write_table(table, tmp_path / "told.parquet")
+    rerank(bundle, str(by_column), tmp_path / "a", at=AT)
+    rerank(bundle, str(tmp_path / "told.parquet"), tmp_path / "b", at=AT)
+    strip = [{name: own for name, own in row.items() if name != "file"} for row in lists(tmp_path / "a")]
+    assert strip == [{n: own for n, own in row.items() if n != "file"} for row in lists(tmp_path / "b")]
+
+
+def bad(number: int, **changes: Any) -> Row:
+    return {"request_id": f"r{number}", "items": ["i1", "i2"], "history": None} | changes
+
+
+FAULTS = {
+    "items.1.id: 'i1' occurs twice": bad(0, items=["i1", "i1"]),
+    "items: ": bad(1, items=[]),
+    "items: field required": bad(2, items=None),
+    "top_n: ": bad(3, top_n=0),
+    "request_id: ": bad(4, request_id="with a space"),
+    "history.0.type: ": bad(5, history=[{"item_id": "i1", "type": "Click!", "timestamp": 1.0}]),
+    "history.0.timestamp: ": bad(6, history=[{"item_id": "i1", "type": "click", "timestamp": -1.0}]),
+    "history.0.item_id: ": bad(7, history=[{"item_id": "", "type": "click", "timestamp": 1.0}]),
+    "sampling.seed: needed": bad(8, sampling={"temperature": 1.0, "seed": None}),
+    "profile.taste: ": bad(9, profile={"taste": [1.0, 2.0]}),
+    "context.timestamp: ": bad(10, context={"timestamp": -5.0}),
+}
+
+
+def test_rows_that_are_no_requests_are_set_aside(bundle: Path, tmp_path: Path) -> None:
+    rows = [*FAULTS.values(), bad(11), bad(12)]
+    source = write(tmp_path / "requests.parquet", rows)
+    assert rerank(bundle, str(source), tmp_path / "out") == Done(2, len(FAULTS))
+    told = refused(tmp_path / "out")
+    assert sorted(told) == list(range(len(FAULTS)))
+    for (expected, _), reason in zip(FAULTS.items(), told.values(), strict=True):
+        assert reason.startswith(expected), reason
+    assert [row["row"] for row in lists(tmp_path / "out")] == [11, 12]
+    assert {row["file"] for row in lists(tmp_path / "out")} == {str(source)}
+
+
+def test_text_that_is_no_utf8_costs_its_row(bundle: Path, tmp_path: Path) -> None:
+    ids = pa.array([b"r0", b"r\xff1", b"r2"]).view(pa.string())
+    items = pa.array([["i1", "i2"]] * 3)
+    pq.write_table(pa.table({"request_id": ids, "items": items}), tmp_path / "requests.parquet")
+    assert rerank(bundle, str(tmp_path / "requests.parquet"), tmp_path / "out") == Done(2, 1)
+    assert "cannot be read" in refused(tmp_path / "out")[1]
+
+
+def test_columns_of_other_types_say_the_same(bundle: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "request_id": f"r{n}",
+            "items": [{"id": f"i{n + k}", "score": k / 4, "features": {"price": 2.5}} for k in range(5)],
+            "context": {"device": "ios", "timestamp": 1_700_000_000},
+            "history": [{"item_id": f"i{n}", "type": "click", "timestamp": 1_700_000_000}],
+        }
+        for n in range(20)
+    ]
+    text, instant = pa.large_string(), pa.timestamp("ms", "Europe/Vienna")
+    seconds = pa.array([1_700_000_000_000] * len(rows)).cast(instant)
+    ids = pa.array([one["id"] for row in rows for one in row["items"]])
+    scores = pa.array([one["score"] for row in rows for one in row["items"]]).cast(pa.decimal128(5, 2))
+    prices = pa.array([[("price", 2.5)]] * len(ids), pa.map_(text, pa.float64()))
+    items = pa.StructArray.from_arrays([ids.cast(text), scores, prices], ["id", "score", "features"])
+    seen = pa.array([f"i{n}" for n in range(len(rows))]).dictionary_encode()
+    click = pa.array(["click"] * len(rows), text)
+    events = pa.StructArray.from_arrays([seen, click, seconds], ["item_id", "type", "timestamp"])
+    device = pa.array(["ios"] * len(rows), text)
+    odd = {
+        "request_id": pa.array([row["request_id"] for row in rows]).dictionary_encode(),
+        "user_id": pa.nulls(len(rows)),
+        "items": pa.LargeListArray.from_arrays(pa.array(range(0, len(ids) + 1, 5), pa.int64()), items),
+        "context": pa.StructArray.from_arrays([device, seconds], ["device", "timestamp"]),
+        "history": pa.LargeListArray.from_arrays(pa.array(range(len(rows) + 1), pa.int64()), events),
+    }
+    pq.write_table(pa.table(odd), tmp_path / "odd.parquet")
+    write(tmp_path / "plain.parquet", rows)
+    for name in ("odd", "plain"):
+        assert rerank(bundle, str(tmp_path / f"{name}.parquet"), tmp_path / name) == Done(20, 0)
+    same = ("row", "request_id", "results", "ignored", "reasoning")
+    odds, plains = ([{n: row[n] for n in same} for row in lists(tmp_path / one)] for one in ("odd", "plain"))
+    assert odds == plains
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.write_bytes(b""), "an empty file"),
+        (lambda path: path.write_bytes(b"PAR1 and no more"), "requests.parquet: "),
+        (lambda path: path.write_text('{"items": ["i1"]}\n'), "requests.parquet: "),
+        (lambda path: write(path, [{"ids": ["i1"]}]), "no such column of a request: ids"),
+        (lambda path: write(path, [{"user_id": "u1"}]), "no column 'items'"),
+        (lambda path: write(path, [{"items": ["i1"], "deadline_ms": 5.0}]), "deadline_ms"),
+        (
+            lambda path: write(path, [{"items": [{"id": "i1", "features": {"raw": b"x"}}]}]),
+            "items.features.raw: binary",
+        ),
+    ],
+)
+def test_a_file_that_is_no_input_is_refused(
+    make: Callable[[Path], object], told: str, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "requests.parquet"
+    make(path)
+    with pytest.raises(InputError, match=told):
+        rerank(bundle, str(path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()  # so that it may be tried again
+
+
+def test_damage_inside_a_file_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "requests.parquet", draw(100), compression="snappy")
+    content = bytearray(path.read_bytes())
+    content[4:600] = bytes(596)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"requests.parquet, rows from 0 on"):
+        rerank(bundle, str(path), tmp_path / "out")
+
+
+def test_no_rows_make_no_parts(bundle: Path, tmp_path: Path) -> None:
+    schema = pa.schema([("items", pa.list_(pa.string()))])
+    pq.write_table(schema.empty_table(), tmp_path / "requests.parquet")
+    assert rerank(bundle, str(tmp_path / "requests.parquet"), tmp_path / "out") == Done(0, 0)
+
+
+def test_a_directory_is_all_its_files(bundle: Path, tmp_path: Path) -> None:
+    for day in ("day=1", "day=2"):
+        (tmp_path / "in" / day).mkdir(parents=True)
+        write(tmp_path / "in" / day / "0.parquet", draw(30, seed=len(day)))
+    (tmp_path / "in" / "_SUCCESS").touch()
+    (tmp_path / "in" / "_temporary").mkdir()
+    (tmp_path / "in" / "_temporary" / "half.parquet").write_bytes(b"half")
+    assert rerank(bundle, str(tmp_path / "in"), tmp_path / "out", part_rows=20) == Done(60, 0)
+    assert sorted(path.name for path in (tmp_path / "out").glob("part-*")) == [
+        f"part-00000{n}.parquet" for n in range(4)
+    ]
+    assert [row["row"] for row in lists(tmp_path / "out")] == [*range(30), *range(30)]
+
+
+def test_a_directory_with_anything_else_in_it_is_refused(bundle: Path, tmp_path: Path) -> None:
+    source, output = write(tmp_path / "requests.parquet", draw(20)), tmp_path / "out"
+    rerank(bundle, str(source), output, at=AT)
+    before = lists(output)
+    with pytest.raises(JobError, match="another part_rows"):
+        rerank(bundle, str(source), output, part_rows=7)
+    with pytest.raises(JobError, match="another at"):
+        rerank(bundle, str(source), output, at=AT + 1)
+    write(source, draw(20, seed=1))
+    with pytest.raises(JobError, match="another input"):
+        rerank(bundle, str(source), output)
+    job = json.loads((output / "job.json").read_text())
+    (output / "job.json").write_text(json.dumps(job | {"manifest_sha256": "0" * 64}))
+    write(source, draw(20))
+    with pytest.raises(JobError, match="another manifest_sha256"):
+        rerank(bundle, str(source), output)
+    assert lists(output) == before
+    with pytest.raises(JobError, match="within the input"):
+        rerank(bundle, str(tmp_path), output / "deeper")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(JobError, match=r"expected an empty directory, found notes.txt"):
+        rerank(bundle, str(source), tmp_path / "mine")
+
+
+def test_a_job_that_was_killed_goes_on(bundle: Path, tmp_path: Path) -> None:
+    rows = [row | {"top_n": row["top_n"] if n % 50 else 0} for n, row in enumerate(draw(600))]
+    source, output = write(tmp_path / "requests.parquet", rows), tmp_path / "out"
+    command = [sys.executable, "-m", "export.bulk", "--bundle", str(bundle), "--input", str(source)]
+    command += ["--output", str(output), "--part-rows", "10", "--at", str(AT)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("part 3 "))
+        os.kill(process.pid, signal.SIGKILL)
+    finished = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    assert 4 <= len(finished) < 60
+    (output / "part-000059.parquet.partial").write_bytes(b"half a part")
+    assert rerank(bundle, str(source), output, part_rows=10) == Done(588, 12)
+    after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    assert finished.items() <= after.items()
+    assert not list(output.rglob("*.partial"))
+    assert [row["row"] for row in lists(output)] == [n for n in range(600) if n % 50]
+    assert sorted(refused(output)) == list(range(0, 600, 50))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of half a megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_leaves_whole_parts(full_disk: Path, bundle: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "requests.parquet", draw(400))
+    with pytest.raises(JobError, match="No space left on device; finished parts are kept"):
+        rerank(bundle, str(source), full_disk / "out", part_rows=50)
+    rows = lists(full_disk / "out")
+    assert 0 < len(rows) < 400
+    assert not list((full_disk / "out").rglob("*.partial"))
+
+
+def test_two_runs_do_not_write_to_one_directory(bundle: Path, tmp_path: Path) -> None:
+    from export.bulk.job import Job
+
+    source = write(tmp_path / "requests.parquet", draw(5))
+    job = Job.open(bundle, str(source), tmp_path / "out", 5, AT, AT)
+    with job.alone(), pytest.raises(JobError, match="another run"):
+        rerank(bundle, str(source), tmp_path / "out", part_rows=5)
+
+
+def test_any_filesystem_that_fsspec_knows_is_read(bundle: Path, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    content = write(tmp_path / "requests.parquet", draw(20)).read_bytes()
+    fsspec.filesystem("memory").pipe("/bulk/requests.parquet", content)
+    assert rerank(bundle, "memory://bulk/requests.parquet", tmp_path / "out") == Done(20, 0)
+    with pytest.raises(InputError, match="nowhere://x"):
+        rerank(bundle, "nowhere://x", tmp_path / "none")

@@ -1,0 +1,84 @@
+"""Tuning: it begins with what is given, keeps to its minutes, goes on, and chooses on validation lists."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from small_run import CONFIGS
+
+import model.tune
+from model.data.toml_file import as_toml, read_toml
+from model.training.checkpoint import load_config
+from model.training.config import RunConfig, read_config
+from model.tune import BEST, SPACE, TuneError, Tuning, _try, report, tune
+
+LITTLE = {
+    "dataset": "simulator",
+    "simulator": {"items": 80, "lists": 300},
+    "policy": {"width": 16, "encoder": {"token_width": 4}},
+    "supervised": {"epochs": 2, "batch": 64},
+    **{phase: {"epochs": 0} for phase in ("imitation", "reinforcement")},
+}
+
+
+def tuning(directory: Path, **changes: object) -> Tuning:
+    features = read_toml(CONFIGS / "simulator.toml")["features"]
+    values = {**LITTLE, "features": features, **changes}
+    return Tuning(values, RunConfig.model_validate(values), directory)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.toml")))
+def test_a_configuration_is_written_as_it_is_read(name: str) -> None:
+    values = read_toml(CONFIGS / name)
+    assert tomllib.loads(as_toml(values)) == values
+
+
+def test_what_toml_makes_hard_is_written() -> None:
+    values = {"a b": 'x"\\\n', "list": [{"a": 1, "é": [1.5, True]}], "deep": {"er": {"x": 1e-5}, "y": -1}}
+    assert tomllib.loads(as_toml(values)) == values
+    assert tomllib.loads(as_toml({"none": None})) == {}
+
+
+def test_only_what_is_trained_is_tuned() -> None:
+    assert {name.split(".")[0] for name in tuning(Path()).given()} == {"policy", "supervised"}
+    simulator = read_toml(CONFIGS / "simulator.toml")
+    found = Tuning(simulator, RunConfig.model_validate(simulator), Path()).given()
+    assert {name.split(".")[0] for name in found} == {
+        *("policy", "evaluator", "imitation", "expert_iteration"),
+    }
+    everything = {
+        "imitation": {"epochs": 1},
+        "expert_iteration": {"rounds": 1},
+        "reinforcement": {"epochs": 1},
+    }
+    assert tuning(Path(), **everything).given().keys() == SPACE.keys()
+
+
+def test_tuning_is_never_worse_than_what_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of minutes at first; then it goes on where it was."""
+    with monkeypatch.context() as patch:
+        patch.setattr(model.tune, "_try", lambda *arguments: _try(*arguments[:-1], 0.0))
+        with pytest.raises(TuneError, match=r"did not come to its end in 10 minutes"):
+            tune(tuning(tmp_path), 10.0, trials=1)
+    study = tune(tuning(tmp_path), 10.0, trials=2)
+    ended, first, second = study.trials
+    assert (ended.state, ended.user_attrs["told"]) == (TrialState.PRUNED, "ended: the minutes were over")
+    assert first.params == ended.params == tuning(tmp_path).given()
+    assert first.user_attrs["run"] == ended.user_attrs["run"] == "trials/000"
+    assert first.state is second.state is TrialState.COMPLETE
+    assert second.user_attrs["changes"]
+    told = report(tuning(tmp_path), study)
+    assert "The test lists were not looked at" in told
+    best = read_config(tmp_path / BEST)
+    assert study.best_value >= first.value
+    assert best == load_config(tmp_path / study.best_trial.user_attrs["run"])
+    with pytest.raises(TuneError, match="another configuration"):
+        tune(tuning(tmp_path, seed=1), 10.0)
+
+
+@pytest.mark.slow
+def test_a_configuration_that_fails_as_given_is_told_at_once(tmp_path: Path) -> None:
+    gone = tuning(tmp_path, dataset="event_log", event_log=str(tmp_path / "gone.jsonl"))
+    with pytest.raises(TuneError, match=r"as given fails: exit status 1: .*gone\.jsonl"):
+        tune(gone, 10.0)
