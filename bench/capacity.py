@@ -19,6 +19,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench import capacity_page, redis_memory
@@ -43,7 +44,7 @@ CELLS += ((1000, 50, 0), (1000, 50, 3))
 MANY, QUIET = 16, 0.1
 FRACTIONS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 TIGHT_MS, BEYOND = 20.0, 1.3
-KEPT_EXTRAS, SIMULATED = 400, 20_000
+KEPT, SIMULATED = 400, 20_000
 QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99}
 
 
@@ -82,6 +83,7 @@ def watched(server: Server, sent: Sequence[bytes], connections: int, seconds: fl
         "cpu_us": 1e6 * cpu / len(run.latencies_ms),
         "infer_us": 1e6 * spent["sum"] / spent["count"],
         "batch": batch,
+        "latencies_us": 1000 * np.array(run.latencies_ms),
     }
 
 
@@ -94,19 +96,22 @@ def calibrated(alone: Row, many: Row, quiet: Run) -> Row:
         raise RuntimeError("inference took longer by the clock than the process had the core: not alone here")
     round_us = min(max(0.0, (one - each) / (1 - 1 / batch)), 0.9 * one)
     quiet_us = 1000 * np.array(quiet.latencies_ms)
-    middle = float(np.median(quiet_us))
-    lone_us = 1000 * alone["p50_ms"]
-    extras = np.quantile(quiet_us - middle, (np.arange(KEPT_EXTRAS) + 0.5) / KEPT_EXTRAS)
+    lone_us = float(np.median(alone["latencies_us"]))
     marginal = (many["infer_us"] / alone["infer_us"] - 1) / (batch - 1)
     return {
         "wire_us": max(0.0, lone_us - alone["cpu_us"]),
-        "wake_us": max(0.0, middle - lone_us),
+        "wakes_us": sample(np.maximum(quiet_us - lone_us, 0.0)),
         "round_us": round_us,
         "request_us": one - round_us,
         "alone_us": alone["infer_us"],
         "marginal": min(max(marginal, 0.05), 1.0),
-        "extras_us": [round(float(extra), 1) for extra in extras],
+        "extras_us": sample(alone["latencies_us"] - lone_us),
     }
+
+
+def sample(times: NDArray[np.float64]) -> list[float]:
+    """Of so many, by their quantiles."""
+    return [round(float(one), 1) for one in np.quantile(times, (np.arange(KEPT) + 0.5) / KEPT)]
 
 
 def loops(server: Server, sent: Sequence[bytes], seconds: float) -> tuple[Row, Row]:
