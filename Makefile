@@ -31,7 +31,7 @@ docs: setup  ## the site of docs/ into build/docs, with its references made anew
 slow: setup  ## tests that ask more of what others ask already, minutes
 	$(RUN) -m pytest -m slow
 
-faults: setup  ## break everything around a service of BUNDLE under load, and count; a quarter of an hour, on an idle machine
+faults: setup  ## break everything around a service of BUNDLE under load, and count; twenty minutes, on an idle machine
 	$(RUN) -m pytest -m faults
 	$(RUN) -m faults --bundle $(BUNDLE)
 

@@ -19,6 +19,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench import capacity_page, redis_memory
@@ -43,7 +44,8 @@ CELLS += ((1000, 50, 0), (1000, 50, 3))
 MANY, QUIET = 16, 0.1
 FRACTIONS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 TIGHT_MS, BEYOND = 20.0, 1.3
-KEPT_EXTRAS = 400
+KEPT, SIMULATED = 400, 20_000
+QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99}
 
 
 def bodies(load: Workload, top_n: int, tokens: int, **more: Any) -> list[bytes]:
@@ -81,6 +83,7 @@ def watched(server: Server, sent: Sequence[bytes], connections: int, seconds: fl
         "cpu_us": 1e6 * cpu / len(run.latencies_ms),
         "infer_us": 1e6 * spent["sum"] / spent["count"],
         "batch": batch,
+        "latencies_us": 1000 * np.array(run.latencies_ms),
     }
 
 
@@ -93,19 +96,22 @@ def calibrated(alone: Row, many: Row, quiet: Run) -> Row:
         raise RuntimeError("inference took longer by the clock than the process had the core: not alone here")
     round_us = min(max(0.0, (one - each) / (1 - 1 / batch)), 0.9 * one)
     quiet_us = 1000 * np.array(quiet.latencies_ms)
-    middle = float(np.median(quiet_us))
-    lone_us = 1000 * alone["p50_ms"]
-    extras = np.quantile(quiet_us - middle, (np.arange(KEPT_EXTRAS) + 0.5) / KEPT_EXTRAS)
+    lone_us = float(np.median(alone["latencies_us"]))
     marginal = (many["infer_us"] / alone["infer_us"] - 1) / (batch - 1)
     return {
         "wire_us": max(0.0, lone_us - alone["cpu_us"]),
-        "wake_us": max(0.0, middle - lone_us),
+        "wakes_us": sample(np.maximum(quiet_us - lone_us, 0.0)),
         "round_us": round_us,
         "request_us": one - round_us,
         "alone_us": alone["infer_us"],
         "marginal": min(max(marginal, 0.05), 1.0),
-        "extras_us": [round(float(extra), 1) for extra in extras],
+        "extras_us": sample(alone["latencies_us"] - lone_us),
     }
+
+
+def sample(times: NDArray[np.float64]) -> list[float]:
+    """Of so many, by their quantiles."""
+    return [round(float(one), 1) for one in np.quantile(times, (np.arange(KEPT) + 0.5) / KEPT)]
 
 
 def loops(server: Server, sent: Sequence[bytes], seconds: float) -> tuple[Row, Row]:
@@ -167,63 +173,77 @@ def redis_bytes() -> Row:
     }
 
 
-def compared(
-    server: Server,
-    times: Times,
-    sent: Sequence[bytes],
-    tight: Sequence[bytes],
-    rate: float,
-    seconds: float,
-    rounds: int,
+def middle(runs: Sequence[Run]) -> Run:
+    """By its 99th percentile."""
+    return sorted(runs, key=lambda one: float(np.percentile(one.good_ms, 99)))[len(runs) // 2]
+
+
+def offered(
+    server: Server, sent: Sequence[bytes], tight: Sequence[bytes], rate: float, seconds: float, rounds: int
 ) -> list[Row]:
-    """A real open loop and a simulated one at each rate, the last beyond what the worker can do. Of the real
-    rounds the middle one counts, by its p99."""
+    """Open loops at each rate, the last beyond what the worker can do; of each the middle round counts."""
     rows = []
     cases = [(fraction, 1000.0, sent) for fraction in FRACTIONS] + [(BEYOND, TIGHT_MS, tight)]
     for fraction, deadline_ms, requests in progress(cases, "open loop"):
-        offered, rules = fraction * rate, Rules(deadline_s=deadline_ms / 1000)
         runs = [
-            open_loop(server.port, requests, offered, seconds, seed=seed, judge=is_answer)
+            open_loop(server.port, requests, fraction * rate, seconds, seed=seed, judge=is_answer)
             for seed in range(rounds)
         ]
-        run = sorted(runs, key=lambda one: float(np.percentile(one.good_ms, 99)))[rounds // 2]
-        count = len(run.latencies_ms)
-        outcome = simulated.open_loop(times, rules, offered, max(20_000, count), seed=1)
-        made = len(outcome.seconds) + outcome.late + outcome.refused
-        row = {
-            "fraction": fraction,
-            "offered_per_second": round(offered, 1),
+        run = middle(runs)
+        row: Row = {
+            "offered_per_second": round(fraction * rate, 1),
             "deadline_ms": deadline_ms,
-            "answered": round(1 - run.failed / count, 4),
-            "simulated_answered": round(len(outcome.seconds) / made, 4),
+            "answered": round(1 - run.failed / len(run.latencies_ms), 4),
         }
-        for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99)):
+        for name, share in QUANTILES.items():
             row[name] = round(float(np.quantile(run.good_ms, share)), 3)
-            row[f"simulated_{name}"] = round(outcome.quantile_ms(share), 3)
             row[f"rounds_{name}"] = [round(float(np.quantile(one.good_ms, share)), 3) for one in runs]
         rows.append(row)
     return rows
 
 
+def with_simulated(rows: Sequence[Row], times: Times, saturation: float) -> list[Row]:
+    """The same, simulated."""
+    made = []
+    for row in rows:
+        rate, rules = row["offered_per_second"], Rules(deadline_s=row["deadline_ms"] / 1000)
+        outcome = simulated.open_loop(times, rules, rate, SIMULATED, seed=1)
+        found: Row = {
+            "fraction": round(rate / saturation, 3),
+            "simulated_answered": round(len(outcome.seconds) / SIMULATED, 4),
+        }
+        for name, share in QUANTILES.items():
+            found[f"simulated_{name}"] = round(outcome.quantile_ms(share), 3)
+        made.append({**row, **found})
+    return made
+
+
 def measure(bundle: Path, seconds: float, rounds: int) -> Row:
+    """Closed loops are before the open ones and after them. The fastest counts: whatever else runs only slows
+    them down."""
     pin_client()
     load = workload(bundle, "ids", LIST[:1])
     sent, tight = bodies(load, *LIST[1:]), bodies(load, *LIST[1:], deadline_ms=TIGHT_MS)
     with running("capacity", ours(bundle), sent[0]) as server:
         tell_users(server, load)
-        alone, many = loops(server, sent, 2 * seconds)
-        rate = many["per_second"]
-        quiet = open_loop(server.port, sent, QUIET * rate, 4 * seconds, seed=100, judge=is_answer)
-        found = calibrated(alone, many, quiet)
+        closed = [loops(server, sent, seconds) for _ in range(rounds)]
+        rate = max(many["per_second"] for _, many in closed)
+        quiet = [
+            open_loop(server.port, sent, QUIET * rate, 2 * seconds, seed=100 + n, judge=is_answer)
+            for n in range(rounds)
+        ]
+        rows = offered(server, sent, tight, rate, 2 * seconds, rounds)
+        closed += [loops(server, sent, seconds) for _ in range(rounds)]
+        alone, many = (max(of, key=lambda row: float(row["per_second"])) for of in zip(*closed, strict=True))
+        found = calibrated(alone, many, middle(quiet))
         times = capacity.times_of(found, found["request_us"] * 1e-6, found["alone_us"] * 1e-6)
-        rows = compared(server, times, sent, tight, rate, 2 * seconds, rounds)
         sizes = list(cells(server, bundle, found["round_us"], seconds / 2))
         memory = server.resident_mib()
     return {
         **found,
-        "saturation_per_second": rate,
+        "saturation_per_second": many["per_second"],
         "tight_ms": TIGHT_MS,
-        "compared": rows,
+        "compared": with_simulated(rows, times, many["per_second"]),
         "cells": sizes,
         "worker_mib": round(memory, 1),
         **around(bundle, load, sent, seconds),

@@ -96,7 +96,7 @@ def blocks() -> dict[str, str]:
             ("a request's own time on it, µs", f"{results['request_us']:.0f}"),
             ("inference of a list alone, µs", f"{results['alone_us']:.0f}"),
             ("what one more adds to a batch, over that", f"{results['marginal']:.2f}"),
-            ("waking after a pause, µs", f"{results['wake_us']:.0f}"),
+            ("waking after a pause, µs, the median", f"{sorted(results['wakes_us'])[200]:.0f}"),
             ("outside the worker, µs", f"{results['wire_us']:.0f}"),
             ("resident memory of a worker, MiB", f"{results['worker_mib']:.0f}"),
             ("CPU of HAProxy for a rerank, µs", f"{results['proxy_cpu_us']:.0f}"),

@@ -186,12 +186,11 @@ class Measured:
 
 def times_of(results: dict[str, Any], request_s: float, alone_s: float) -> Times:
     """Of a kind of list, with what was measured once for all of them."""
-    extras = tuple(extra * 1e-6 for extra in results["extras_us"])
-    common = {name: results[f"{name}_us"] * 1e-6 for name in ("wire", "wake", "round")}
+    wakes, extras = (tuple(one * 1e-6 for one in results[name]) for name in ("wakes_us", "extras_us"))
     return Times(
-        wire_s=common["wire"],
-        wake_s=common["wake"],
-        round_s=common["round"],
+        wire_s=results["wire_us"] * 1e-6,
+        wakes_s=wakes,
+        round_s=results["round_us"] * 1e-6,
         request_s=request_s,
         alone_s=(alone_s,),
         marginal=results["marginal"],

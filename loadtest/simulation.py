@@ -31,17 +31,17 @@ class Times:
 
     Attributes:
         wire_s: outside the worker: the client, and the network between them.
-        wake_s: that the first request after a pause takes longer, caches being cold.
+        wakes_s: by how much a request after a pause takes longer, caches being cold: a sample.
         round_s: of a round with a batch, however large.
         request_s: of the event loop for each request, besides inference.
         alone_s: inference of a list alone; one of these by chance, where lists differ.
         marginal: what one more list adds to a batch, over what it takes alone.
-        extras_s: by how much lone requests took longer than the median one, or shorter: a sample. An event
-            loop that is busy for longer has as many more of them.
+        extras_s: by how much requests that followed each other took longer than the median one, or shorter:
+            a sample. An event loop that is busy for longer has as many more of them.
     """
 
     wire_s: float
-    wake_s: float
+    wakes_s: tuple[float, ...]
     round_s: float
     request_s: float
     alone_s: tuple[float, ...]
@@ -54,8 +54,8 @@ class Times:
 
     @property
     def lone_s(self) -> float:
-        """A request that comes alone, on the worker."""
-        return self.wake_s + self.round_s + self.request_s + self.mean_alone_s
+        """A request that follows another, on the worker."""
+        return self.round_s + self.request_s + self.mean_alone_s
 
     @property
     def each_s(self) -> float:
@@ -126,7 +126,7 @@ class Worker:
             if not (self._socket or self._queue or self._answers):
                 self._arrived = self._world.event()
                 yield self._arrived
-                yield self._spend(self._times.wake_s)
+                yield self._world.timeout(self._random.choice(self._times.wakes_s))
             for _ in range(TURNS):
                 yield from self._answer()
                 yield from self._read()

@@ -57,7 +57,7 @@ def run_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise JobError(f"no Ray at {address}: {error}") from error
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         actors = max(1, min(len(parts), int(resources.get("CPU", 1))))
         ray.data.DataContext.get_current().enable_progress_bars = False
         numbers = ray.data.from_items(

@@ -50,6 +50,7 @@ def main() -> None:
     converted = commands.add_parser("convert", help="a log of CSV or Parquet tables")
     converted.add_argument("mapping", type=Path, help="TOML file that says which column is what")
     converted.add_argument("--out", type=Path, required=True, help="file to write, gzip if it ends in .gz")
+    converted.add_argument("--schema", type=Path, metavar="TOML", help="also write what `schema` proposes")
     converted.set_defaults(run=_convert)
     packed = commands.add_parser("parquet", help="a log as Parquet, a folder a kind of event and a day")
     packed.add_argument("log", type=Path, help="in the event format")
@@ -98,18 +99,21 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _schema(arguments: argparse.Namespace) -> None:
-    text = propose(arguments.log)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
-        console.print(
-            f"{arguments.out}: read it, above all ages, codes, `positive_types` and what is left out"
-        )
+        _write_proposal(arguments.log, arguments.out)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(propose(arguments.log))
+
+
+def _write_proposal(log: Path, out: Path) -> None:
+    out.write_text(propose(log), encoding="utf-8")
+    console.print(f"{out}: read it, above all ages, codes, `positive_types` and what is left out")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     console.print(escape(f"{arguments.out}: {convert(arguments.mapping, arguments.out)}"))
+    if arguments.schema:
+        _write_proposal(arguments.out, arguments.schema)
 
 
 def _parquet(arguments: argparse.Namespace) -> None:

@@ -134,6 +134,26 @@ def results() -> dict[str, Any]:
         },
         "tracing": {"cpu_us_a_request": {"off": 800.0, "a_tenth": 900.0, "all": 1200.0}},
         "training": {"spent": {"1": {"warm start": [2.0, 2.0]}, "2": {"warm start": [1.2, 1.1]}}},
+        "bulk": {
+            "rows": [
+                {
+                    "candidates": 50,
+                    "engine_per_core_second": 2000,
+                    "bulk_per_core_second": 1500,
+                    "share_of_engine": 0.75,
+                }
+            ]
+        },
+        "logs": {
+            "rows": [
+                {
+                    "lists": 10_000,
+                    "format": "parquet",
+                    "peak_gib": 0.51,
+                    "seconds": {"read": 12.5, "check": 0.5, "fit": 0.4, "batches": 5.9},
+                }
+            ]
+        },
         "large_lists": {
             "growth": {"graph": {"light": 2.0}, "native": {"light": 20.0}},
             "p50_ms": {"graph": {"light": {"1000": 12.0}}, "native": {"light": {"1000": 3.0}}},
@@ -188,6 +208,8 @@ def test_every_result_becomes_a_block(results: dict[str, Any]) -> None:
     assert "| of like lengths | 234 |" in made["padding"]
     assert "| **this service** | 1,000 | 1,000 | 1,000 | 1,000 |" in made["rates"]
     assert "| a tenth | 900 | +12% |" in made["tracing"]
+    assert "| 50 | 2000 | 1500 | 75% |" in made["bulk"]
+    assert "| 10,000 | parquet | 0.51 | 12.5 | 0.5 | 0.4 | 5.9 |" in made["logs"]
     assert made["alone"] == "2.5"
     assert all(ABOUT["commit"] in made[name] for name in BLOCKS)
     unmeasured = blocks({})

@@ -40,7 +40,7 @@ def parser_of(module: str) -> argparse.ArgumentParser | None:
     assert spec.origin is not None
     source = Path(spec.origin).read_text()
     assert '__name__ == "__main__"' in source, f"{module} is no command"
-    if "argparse" not in source:
+    if "argparse" not in source and "bundle_argument" not in source:
         return None
 
     def stop(self: argparse.ArgumentParser, *_: object, **__: object) -> None:

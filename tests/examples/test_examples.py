@@ -30,7 +30,7 @@ def test_an_example_says_what_it_needs(
         with pytest.raises(SystemExit):
             bundle_argument(importlib.import_module(f"examples.{name}").__doc__)
         output = capsys.readouterr()
-        assert told in output.out + output.err
+        assert told in " ".join((output.out + output.err).split())
 
 
 def test_a_shops_rules(bundle: Path) -> None:

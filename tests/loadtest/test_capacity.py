@@ -1,6 +1,7 @@
 """Plans grow with what is asked, by hand where that is easy, and nonsense is named."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
@@ -24,7 +25,7 @@ def results() -> dict[str, Any]:
     sizes = [(n, k, s) for n, k, s in product((10, 50, 200), (5, 10), (0, 3))]
     return {
         "wire_us": 50.0,
-        "wake_us": 100.0,
+        "wakes_us": [100.0],
         "round_us": 100.0,
         "marginal": 0.6,
         "extras_us": [0.0],
@@ -137,3 +138,13 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, results: dict[s
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(ValueError, match=r"is not what bench.capacity writes"):
             Measured.read(tmp_path / "other.json")
+
+
+def test_the_command_prints_what_is_stored() -> None:
+    """From this project's own measurements."""
+    told = [sys.executable, "-m", "loadtest.capacity", "--rate", "1e3", "--users", "1e6"]
+    run = subprocess.run(told, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert run.returncode == 0, run.stderr
+    header, line, fitted = run.stdout.splitlines()
+    assert len(header.split(" | ")) == len(line.split(" | "))
+    assert fitted.startswith("Times are fitted")

@@ -19,6 +19,7 @@ from model.data.convert import convert
 from model.data.event_log import read_event_log
 from model.data.findings import EventLogError
 from model.data.location import DataUnavailableError
+from model.data.schema_proposal import propose
 from model.data.slate import SPLITS, LoggedSlate
 from model.data.toml_file import ConfigError
 
@@ -321,8 +322,10 @@ def test_what_looks_like_a_list_of_json_breaks_nothing(folder: Path, cell: str) 
 def test_the_command_says_what_it_wrote(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["convert", str(folder / "map.toml"), "--out", str(folder / "log.jsonl.gz")]
+    log, proposal = folder / "log.jsonl.gz", folder / "my.toml"
+    arguments = ["convert", str(folder / "map.toml"), "--out", str(log), "--schema", str(proposal)]
     monkeypatch.setattr(sys, "argv", ["model.data", *arguments])
     command.main()
     assert "3 items, 1 users, 3 rankings, 4 interactions" in " ".join(capsys.readouterr().out.split())
+    assert proposal.read_text() == propose(log)
     assert slates(folder / "log.jsonl.gz").keys() == {"r1", "r2", "r3"}
