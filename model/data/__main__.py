@@ -107,7 +107,7 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 def _write_proposal(log: Path, out: Path) -> None:
     out.write_text(propose(log), encoding="utf-8")
-    console.print(f"{out}: read it, above all ages, codes, `positive_types` and what is left out")
+    console.print(escape(f"{out}: read it, above all ages, codes, `positive_types` and what is left out"))
 
 
 def _convert(arguments: argparse.Namespace) -> None:
