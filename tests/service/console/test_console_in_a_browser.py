@@ -112,7 +112,7 @@ def test_why_the_list_is_as_it_is(opened: Open, served: Served) -> None:
         place, item, tokens, entropy, uncertainty, stopped = row.locator("td, th").all_text_contents()
         assert (place, item, tokens) == (str(position["position"] + 1), f"Title {position['id']}", "3")
         assert entropy == f"{position['entropy_before']:.2f} → {position['entropy_after']:.2f}"
-        assert uncertainty == f"{position['uncertainty']:.2f}"
+        assert uncertainty == f"{position['uncertainty']:.4f}"
         assert stopped == "budget spent"
     page.get_by_role("button", name="4", exact=True).click()
     steps = reasoning["trace"][3]["steps"]
