@@ -1,4 +1,4 @@
-.PHONY: help setup demo test docs slow faults soak conformance rules ray prometheus chromium lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
+.PHONY: help setup demo test docs slow faults soak conformance rules ray prometheus programs lint type train evidence evidence-quick loop serve load bench bench-peers check-deploy audit clients client-types container-test clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ setup: .venv/installed  ## create .venv and install everything needed without an
 demo: setup  ## train quickly, export, serve and re-rank real lists
 	$(RUN) demo.py
 
-test: setup prometheus chromium  ## all tests, a real Redis included, file by file in two processes
+test: setup prometheus programs  ## all tests, a real Redis included, file by file in two processes
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 docs: setup  ## the site of docs/ into build/docs, with its references made anew; a broken link fails
@@ -51,8 +51,8 @@ ray: setup  ## what runs on Ray, on one it starts; installs the extra `ray`
 prometheus: setup  ## prometheus and promtool, for the tests, unless they are on the PATH
 	$(RUN) -m deploy.prometheus.local
 
-chromium: setup  ## a browser for the tests of the console, unless one is on the PATH; root on Debian
-	$(RUN) -m launch.browser
+programs: setup  ## a browser and load balancers for the tests, unless they are on the PATH; root on Debian
+	$(RUN) -m launch.debian chromium haproxy nginx
 
 lint: setup  ## ruff
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -282,8 +282,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each open loop")
     arguments = parser.parse_args()
     results = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)
+    results |= planned(results)
     kept_at = keep("capacity", results, "simpy", "redis", command="python -m bench.capacity")
-    keep("capacity", results | planned(results), "simpy", "redis", command="python -m bench.capacity")
     capacity_page.write()
     console.print(f"{kept_at}, {', '.join(capacity_page.PAGES)}")
 

@@ -19,7 +19,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from evidence.alone import fit_alone
 from evidence.data import DATA
 from evidence.fit import ROWS
@@ -131,11 +131,8 @@ def main() -> None:
     ]
     fitting = nullcontext(fit_alone) if arguments.ray is None else on_ray(arguments.ray)
     jobs = arguments.jobs if arguments.ray is None else len(todo)  # Ray says which of them run
-    try:
-        with fitting as fit:
-            failed = run(todo, arguments.runs, jobs, results, arguments.again, fit)
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
+    with faults_told(), fitting as fit:
+        failed = run(todo, arguments.runs, jobs, results, arguments.again, fit)
     show(Results(load(results)), arguments.data)
     raise SystemExit(1 if failed else 0)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.manifest import CONFIG
 from bundle.repository import locate
 from decisions.reading import WINDOW_S, Tally, read_decisions
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.temperature is not None and given.temperature <= 0:
         parser.error(f"--temperature: expected more than 0, got {given.temperature}")
     torch.set_num_threads(1)
-    try:
+    with faults_told(ValueError):
         found, lists, tally = judge_bundle(
             given.decisions,
             given.bundle,
@@ -124,8 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.folds,
             given.draws,
         )
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
     console.print(f"{given.decisions}: {tally}")
     if lists.left_out:
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(lists.left_out.items()))

@@ -1,7 +1,6 @@
 """Fits as tasks of a Ray cluster, each in a process of its own, as without Ray; the files it leaves are
 brought to where the grid was started, whether the machines share a disk or not."""
 
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,17 +11,10 @@ import ray
 from bundle.errors import RerankerError
 from evidence.alone import OUTPUT, command, in_a_process
 from evidence.grid import Task
+from launch.ray_cluster import ray_cluster
 
-LOCAL = "local"
-"""In the place of an address: a Ray of this machine, for as long as the grid runs."""
-
-CONNECT_S = 10.0
 LAST_LINES = 3
 """Of the output of a fit that failed, what is told of it."""
-
-
-class RayError(RerankerError):
-    """There is no Ray to fit on."""
 
 
 class FitError(RerankerError):
@@ -35,15 +27,8 @@ def fitting_on(address: str) -> Iterator[Callable[[Task, Path], None]]:
     and goes on there if the disk is the same; one that fails is not.
 
     Raises:
-        RayError: there is none at this address.
+        NoRayError: there is none at this address.
     """
-    try:
-        if ":" in address and "://" not in address:  # Ray itself tries for minutes
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), CONNECT_S).close()
-        ray.init(address=address, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RayError(f"no Ray at {address}: {error}") from None
     remote = ray.remote(num_cpus=1, max_retries=3)(_fit_there)
 
     def fit(task: Task, root: Path) -> None:
@@ -56,10 +41,8 @@ def fitting_on(address: str) -> Iterator[Callable[[Task, Path], None]]:
         for name, content in files.items():  # the rows last: they say that the fit is finished
             (directory / name).write_bytes(content)
 
-    try:
+    with ray_cluster(address):
         yield fit
-    finally:
-        ray.shutdown()
 
 
 def _fit_there(arguments: list[str], directory: Path) -> dict[str, bytes]:

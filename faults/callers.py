@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
+from threading import Event
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
+
+from faults.background import meanwhile
 
 if TYPE_CHECKING:
     from faults.scene import Scene
@@ -97,9 +99,8 @@ def _connected(stack: ExitStack, port: int) -> socket.socket:
 @contextmanager
 def _posting(port: int, body: bytes, path: str = "/v1/rerank") -> Iterator[None]:
     """A caller that sends the body again and again, and does not mind what it is told."""
-    over = threading.Event()
 
-    def post() -> None:
+    def post(over: Event) -> None:
         while not over.is_set():
             connection = HTTPConnection("127.0.0.1", port, timeout=30)
             with suppress(OSError, HTTPException):
@@ -108,13 +109,8 @@ def _posting(port: int, body: bytes, path: str = "/v1/rerank") -> Iterator[None]
                     connection.getresponse().read()
             connection.close()
 
-    thread = threading.Thread(target=post, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(post):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 FAULTS = (invalid_bodies, invalid_feedback, huge_lists, half_sent_bodies, half_sent_headers, endless_headers)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from time import sleep
 from typing import TYPE_CHECKING
 
+from faults.background import meanwhile
 from faults.processes import NotInstalledError
-from launch.proxies import haproxy, installed
+from launch.debian import find
+from launch.proxies import haproxy
 from launch.redis import RedisCluster
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Fleet:
         Raises:
             NotInstalledError: HAProxy is not.
         """
-        if not installed("haproxy"):
+        if find("haproxy") is None:
             raise NotInstalledError("haproxy")
         self._scene = scene
         self.cluster = scene.start(RedisCluster())
@@ -131,21 +133,15 @@ def _standing_still(pids: list[int]) -> Iterator[None]:
 @contextmanager
 def _slowed(replica: ServiceProcess) -> Iterator[None]:
     """It stands still most of the time, in turns of a tenth of a second."""
-    over = threading.Event()
 
-    def slow() -> None:
+    def slow(over: Event) -> None:
         while not over.is_set():
             with _standing_still([replica.process.pid]):
                 over.wait(SLOW_SHARE * SLOW_TURN_S)
             over.wait((1 - SLOW_SHARE) * SLOW_TURN_S)
 
-    thread = threading.Thread(target=slow)
-    thread.start()
-    try:
+    with meanwhile(slow):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 FAULTS = (

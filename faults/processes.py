@@ -16,7 +16,8 @@ import psutil
 
 from bundle.repository import point
 from launch.bundles import copied
-from launch.proxies import PROXIES, installed
+from launch.debian import find
+from launch.proxies import PROXIES
 from launch.redis import RedisServer
 from launch.waiting import until_ready
 
@@ -105,7 +106,7 @@ def replicas_restarted_behind_nginx(scene: Scene) -> None:
 
 def _restarted(scene: Scene, proxy: str | None = None) -> None:
     """Raises: NotInstalledError: the proxy is not."""
-    if proxy is not None and not installed(proxy):
+    if proxy is not None and find(proxy) is None:
         raise NotInstalledError(proxy)
     redis = scene.start(RedisServer())
     replicas = [scene.serve("--redis-url", redis.url) for _ in range(2)]

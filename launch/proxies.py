@@ -1,7 +1,6 @@
 """Load balancers before several replicas, as docs/deployment.md says they are set up."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,10 +73,6 @@ def nginx(folder: Path, ports: Sequence[int]) -> Iterator[int]:
 
 
 PROXIES = {"haproxy": haproxy, "nginx": nginx}
-
-
-def installed(name: str) -> bool:
-    return shutil.which(name) is not None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.errors import RerankerError
+from bundle.errors import faults_told
 from bundle.features.schema import FeatureSchema
 from model.baselines import lambdamart
 from model.data.event_log import write_with_scores
@@ -80,10 +80,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the log to write; gzip if it ends in .gz")
     arguments = parser.parse_args()
     changes = {"dataset": "event_log", "event_log": arguments.event_log}
-    try:
+    with faults_told(ValueError):
         score_log(read_config(arguments.config, changes), arguments.out)
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
 
 
 def _pick(rows: list[Example], kept: np.ndarray) -> list[Example]:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.errors import RerankerError
+from bundle.errors import RerankerError, faults_told
 from model.data.fingerprint import fingerprint
 from model.data.toml_file import as_toml, read_toml, validated
 from model.progress import console
@@ -293,19 +293,17 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        values = read_toml(arguments.config)
-        if arguments.event_log:
-            values |= {"dataset": "event_log", "event_log": str(arguments.event_log)}
-        config = validated(RunConfig, values, arguments.config)
-        if config.selection == "evaluator":
-            raise TuneError(
-                f"{arguments.config}: selection: with `evaluator` every trial is its own judge; use `labels`"
-            )
-        with alone_in(arguments.run):
-            tuning = Tuning(values, config, arguments.run)
-            console.print(escape(report(tuning, tune(tuning, arguments.minutes, arguments.trials))))
-    except (RerankerError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+        with faults_told(ValueError):
+            values = read_toml(arguments.config)
+            if arguments.event_log:
+                values |= {"dataset": "event_log", "event_log": str(arguments.event_log)}
+            config = validated(RunConfig, values, arguments.config)
+            if config.selection == "evaluator":
+                told = "selection: with `evaluator` every trial is its own judge; use `labels`"
+                raise TuneError(f"{arguments.config}: {told}")
+            with alone_in(arguments.run):
+                tuning = Tuning(values, config, arguments.run)
+                console.print(escape(report(tuning, tune(tuning, arguments.minutes, arguments.trials))))
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on") from None
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bundle.errors import RerankerError, in_a_line
+from bundle.errors import RerankerError, faults_told, in_a_line
 from bundle.repository import locate
 from export.bulk.job import Done, Job
 from export.bulk.run import keep_garbage, run
@@ -92,10 +92,8 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = arguments.bundle, arguments.input, arguments.output, arguments.part_rows, arguments.at
     keep_garbage()
-    try:
+    with faults_told():
         done = rerank(*asked, ray=arguments.ray)
-    except RerankerError as error:
-        raise SystemExit(str(error)) from None
     console.print(f"{arguments.output}: {done.lists} lists; {done.refused} rows refused")
     if done.refused and not done.lists:
         raise SystemExit(f"{arguments.output}/refused: every row was refused; the reasons stand there")

@@ -14,10 +14,10 @@ from pyarrow import types
 from bundle.features.history import Interaction
 from bundle.timestamps import LARGEST, in_seconds
 from model.data.arrow import values
-from service.bodies.users import EventType
+from service.bodies.users import EVENT_TYPE
 from service.settings import Settings
 
-_TYPE = re.compile(EventType.__metadata__[0].metadata[0].pattern)  # type: ignore[attr-defined]
+_TYPE = re.compile(EVENT_TYPE)
 _NAMES = frozenset({"item_id", "type", "timestamp"})
 ESCAPED = 6
 """Most bytes that JSON makes of one: `\\u0001`."""

@@ -13,9 +13,8 @@ from engine.loaded_model import LoadedModel
 from export.bulk.job import Done, Job, JobError
 from export.bulk.run import keep_garbage, run
 from export.bulk.source import Part, Source
+from launch.ray_cluster import ray_cluster
 from service.settings import Settings
-
-LOCAL = "local"
 
 
 class _Engine:
@@ -47,16 +46,12 @@ def run_on_ray(
         address: of a cluster; `local` starts one on this machine, and ends it.
 
     Raises:
-        JobError: no such cluster, or what an actor raised.
+        NoRayError: no such cluster.
+        JobError: what an actor raised.
     """
     if not parts:
         return
-    own = address == LOCAL
-    try:
-        ray.init(address=LOCAL if own else address, include_dashboard=False if own else None)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise JobError(f"no Ray at {address}: {error}") from error
-    try:
+    with ray_cluster(address):
         resources: dict[str, float] = ray.cluster_resources()
         actors = max(1, min(len(parts), int(resources.get("CPU", 1))))
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -74,10 +69,9 @@ def run_on_ray(
             concurrency=actors,
             num_cpus=1,
         )
-        for row in made.iter_rows():
-            yield job.parts[row["number"]], Done(int(row["lists"]), int(row["refused"]))
-    except ray.exceptions.RayError as error:
-        raise JobError(f"on Ray: {str(error).strip().splitlines()[-1]}; finished parts are kept") from error
-    finally:
-        if own:
-            ray.shutdown()
+        try:
+            for row in made.iter_rows():
+                yield job.parts[row["number"]], Done(int(row["lists"]), int(row["refused"]))
+        except ray.exceptions.RayError as error:
+            told = str(error).strip().splitlines()[-1]
+            raise JobError(f"on Ray: {told}; finished parts are kept") from error

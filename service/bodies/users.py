@@ -10,7 +10,8 @@ from service.bodies.common import TIME, Body, Features, Id, IdentifiedBody, Natu
 
 IgnoredReason = Literal["anonymous", "duplicate", "not_in_list", "unknown_type"]
 
-EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["click"])]
+EVENT_TYPE = r"^[a-z][a-z0-9_]{0,31}$"
+EventType = Annotated[str, Field(pattern=EVENT_TYPE, examples=["click"])]
 
 
 class Event(Body):

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from dockerfile import ROOT, argument
 
-from launch.proxies import HAPROXY, installed
+from launch.debian import find
+from launch.proxies import HAPROXY
 from service.api import documents, rerank
 from service.app import create_app
 from service.settings import Settings
@@ -16,7 +17,7 @@ from service.settings import Settings
 FOLDER = HAPROXY.parent
 UNITS_MS = {"ms": 1, "s": 1000}
 
-pytestmark = pytest.mark.skipif(not installed("haproxy"), reason="haproxy is not installed")
+pytestmark = pytest.mark.skipif(find("haproxy") is None, reason="haproxy is not installed")
 
 
 def lines() -> list[str]:

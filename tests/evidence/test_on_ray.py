@@ -68,7 +68,8 @@ def test_the_grid_on_ray_has_the_rows_of_the_grid_here(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_is_not_there_is_told() -> None:
-    from evidence.on_ray import RayError, fitting_on
+    from evidence.on_ray import fitting_on
+    from launch.ray_cluster import NoRayError
 
-    with pytest.raises(RayError, match=r"no Ray at 127\.0\.0\.1:1"), fitting_on("127.0.0.1:1"):
+    with pytest.raises(NoRayError, match=r"no Ray at 127\.0\.0\.1:1"), fitting_on("127.0.0.1:1"):
         pass

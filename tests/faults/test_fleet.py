@@ -17,12 +17,13 @@ import pytest
 from eventually import eventually
 
 from faults.traffic import Traffic
-from launch.proxies import haproxy, installed
+from launch.debian import find
+from launch.proxies import haproxy
 from launch.redis import RedisServer
 from launch.service import ServiceProcess
 from launch.waiting import free_port
 
-pytestmark = pytest.mark.skipif(not installed("haproxy"), reason="haproxy is not installed")
+pytestmark = pytest.mark.skipif(find("haproxy") is None, reason="haproxy is not installed")
 
 PORT_ALONE = "option tcp-check"
 """Of HAProxy's backend: a replica is well if its port takes connections."""

@@ -344,7 +344,7 @@ def test_a_job_that_was_killed_goes_on(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of half a megabyte."""
+    """A filesystem of 64 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False)

@@ -9,10 +9,19 @@ import pytest
 from console_pages import Open, Opened, Served, lists
 from playwright.sync_api import Browser, ConsoleMessage, expect, sync_playwright
 
-from launch.browser import FLAGS, BrowserMissingError, chromium
+from launch.debian import ProgramMissingError, program
 from launch.service import ServiceProcess
 from service.keys import new
 
+FLAGS = (
+    "--no-sandbox",  # root has none, and it sees this machine's pages alone
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 ALL = ["rerank", "feedback", "users", "metrics"]
 
 
@@ -33,8 +42,8 @@ def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def browser() -> Iterator[Browser]:
     """As long as it is there, Playwright's event loop runs in this thread, and no async test can."""
     try:
-        path = chromium()
-    except BrowserMissingError as error:
+        path = program("chromium")
+    except ProgramMissingError as error:
         pytest.skip(str(error))
     expect.set_options(timeout=30_000)  # a busy machine fails no test
     with sync_playwright() as playwright:

@@ -14,7 +14,8 @@ from threading import Event, Thread
 import pytest
 from raw import RERANK, Caller
 
-from launch.proxies import PROXIES, installed
+from launch.debian import find
+from launch.proxies import PROXIES
 from launch.service import ServiceProcess
 from launch.waiting import answers_ok, free_port
 
@@ -114,7 +115,7 @@ def rolling_restart(bundle: Path, folder: Path, least: int) -> dict[str, Counter
         stack.enter_context(replicas.looked_at())
         turns = cycle(range(1 << 20))
         ways: dict[str, Where] = {"none": lambda: replicas.ready[next(turns) % len(replicas.ready)]}
-        for name in filter(installed, PROXIES):
+        for name in filter(find, PROXIES):
             (folder / name).mkdir()
             port = stack.enter_context(PROXIES[name](folder / name, replicas.ports))
             ways[name] = lambda port=port: port
@@ -136,7 +137,7 @@ def rolling_restart(bundle: Path, folder: Path, least: int) -> dict[str, Counter
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_the_proxy_is_there(proxy: str) -> None:
-    if not installed(proxy):
+    if find(proxy) is None:
         pytest.skip(f"{proxy} is not installed, so that no rolling restart behind it was tested")
 
 
