@@ -42,7 +42,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_grid_on_ray_has_the_rows_of_the_grid_here(
     tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evidence.on_ray import LOCAL, fitting_on
+    from evidence.on_ray import fitting_on
+    from launch.ray_cluster import LOCAL
 
     todo = [Task("tiny", model, 0) for model in ("without reasoning", "LambdaMART", "random order")]
     here, there = tmp_path / "here", tmp_path / "there"
