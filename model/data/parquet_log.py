@@ -187,18 +187,20 @@ def _write(
 
 def _record(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event with its fields as a record, without what is empty."""
-    record = {key: value for key, value in event.items() if key != "event" and value is not None}
-    for key in ("fields", "profile"):
-        if key in record:
-            record[key] = _as_record(record[key])
+    record = _with_record({k: v for k, v in event.items() if k != "event" and v is not None}, "fields")
+    record = _with_record(record, "profile")
     if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
-        record["items"] = [
-            item | {"fields": _as_record(item["fields"])}
-            if isinstance(item, dict) and "fields" in item
-            else item
-            for item in items
-        ]
+        record["items"] = [_with_record(item, "fields") for item in items]
     return record
+
+
+def _with_record(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """Without the key where it has no fields: Parquet has no record of nothing."""
+    if key not in value:
+        return value
+    others = {name: one for name, one in value.items() if name != key}
+    record = _as_record(value[key])
+    return others if record == {} else {**others, key: record}
 
 
 def _as_record(fields: Any) -> Any:

@@ -179,6 +179,19 @@ def test_weights_are_the_same(tmp_path: Path) -> None:
     assert trained(config, tmp_path / "log", tmp_path / "rows") == expected
 
 
+def test_records_without_fields_are_written(tmp_path: Path) -> None:
+    bare = [{**event, "fields": []} if event["event"] == "ranking" else event for event in clean()]
+    for event in bare:
+        if event["event"] == "ranking":
+            event["items"] = [{"id": item["id"], "fields": []} for item in event["items"]]
+    log = write(tmp_path / "log.jsonl", bare)
+    lines, rows = read(log), read(packed(log, tmp_path / "log"))
+    assert [one.candidates for one in rows.slates["train"]] == [
+        one.candidates for one in lines.slates["train"]
+    ]
+    assert said(rows) == said(lines)
+
+
 @pytest.mark.slow
 def test_weights_of_ranklens_are_the_same(tmp_path: Path) -> None:
     try:
