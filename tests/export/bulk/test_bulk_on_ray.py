@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bulk_rows import lists
 
 from export.bulk.__main__ import rerank
 from export.bulk.job import Done
@@ -13,10 +14,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
-
-
-def lists(output: Path) -> list[dict[str, object]]:
-    return [row for path in sorted(output.glob("part-*")) for row in pq.read_table(path).to_pylist()]
 
 
 def test_ray_makes_the_same_lists(bundle: Path, tmp_path: Path) -> None:

@@ -1,12 +1,6 @@
-"""Lists in bulk are the service's; a job that is killed goes on; what is wrong is set aside, or refused."""
+"""Lists in bulk are the service's; what is wrong with a row or a file is set aside, or refused."""
 
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,77 +8,13 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_bundle import GENRES
+from bulk_rows import AT, Row, draw, lists, refused, write
 
 from export.bulk.__main__ import rerank
-from export.bulk.job import Done, JobError
+from export.bulk.job import Done
 from export.bulk.source import InputError
 from service.app import create_app
 from service.settings import Settings
-
-ROOT = Path(__file__).parents[3]
-AT = 1.7e9
-
-Row = dict[str, Any]
-
-
-def draw(count: int, seed: int = 0) -> list[Row]:
-    """Valid requests of every sort."""
-    rng = random.Random(seed)
-    rows = []
-    for number in range(count):
-        ids = [f"i{n}" for n in rng.sample(range(220), rng.randint(1, 40))]  # the bundle has 200
-        items = [
-            {
-                "id": item,
-                "score": rng.choice([None, rng.random()]),
-                "features": rng.choice(
-                    [None, {"price": rng.uniform(1, 90), "genres": rng.sample(GENRES, 2)}]
-                ),
-            }
-            for item in ids
-        ]
-        history = [
-            {
-                "item_id": f"i{rng.randrange(230)}",
-                "type": rng.choice(["impression", "click", "stare"]),
-                "timestamp": rng.choice([None, AT - 60 + at, (AT - 60 + at) * 1000]),
-            }
-            for at in range(rng.randint(0, 30))
-        ]
-        rows.append(
-            {
-                "request_id": f"r{number}",
-                "user_id": rng.choice([None, f"u{number}"]),
-                "items": items,
-                "context": {"device": rng.choice(["ios", "web", "tv"]), "timestamp": AT},
-                "top_n": rng.choice([None, 3, 20]),
-                "return_all": rng.random() < 0.3,
-                "sampling": rng.choice([None, None, {"seed": number, "temperature": 1.5}]),
-                "constraints": rng.choice(
-                    [None, None, {"excluded": ids[:1]}, {"at_most": [{"feature": "genres", "count": 2}]}]
-                ),
-                "profile": {"taste": [rng.gauss(0, 1) for _ in range(4)]},
-                "history": history,
-            }
-        )
-    return rows
-
-
-def write(path: Path, rows: list[Row], **options: Any) -> Path:
-    names = {name: None for row in rows for name in row}
-    pq.write_table(pa.Table.from_pylist([names | row for row in rows]), path, **options)
-    return path
-
-
-def lists(output: Path) -> list[Row]:
-    paths = sorted(output.glob("part-*.parquet"))
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
-
-
-def refused(output: Path) -> dict[int, str]:
-    paths = sorted((output / "refused").glob("*.parquet"))
-    return {row["row"]: row["reason"] for path in paths for row in pq.read_table(path).to_pylist()}
 
 
 def present(value: Any) -> Any:
@@ -295,81 +225,6 @@ def test_a_directory_is_all_its_files(bundle: Path, tmp_path: Path) -> None:
         f"part-00000{n}.parquet" for n in range(4)
     ]
     assert [row["row"] for row in lists(tmp_path / "out")] == [*range(30), *range(30)]
-
-
-def test_a_directory_with_anything_else_in_it_is_refused(bundle: Path, tmp_path: Path) -> None:
-    source, output = write(tmp_path / "requests.parquet", draw(20)), tmp_path / "out"
-    rerank(bundle, str(source), output, at=AT)
-    before = lists(output)
-    with pytest.raises(JobError, match="another part_rows"):
-        rerank(bundle, str(source), output, part_rows=7)
-    with pytest.raises(JobError, match="another at"):
-        rerank(bundle, str(source), output, at=AT + 1)
-    write(source, draw(20, seed=1))
-    with pytest.raises(JobError, match="another input"):
-        rerank(bundle, str(source), output)
-    job = json.loads((output / "job.json").read_text())
-    (output / "job.json").write_text(json.dumps(job | {"manifest_sha256": "0" * 64}))
-    write(source, draw(20))
-    with pytest.raises(JobError, match="another manifest_sha256"):
-        rerank(bundle, str(source), output)
-    assert lists(output) == before
-    with pytest.raises(JobError, match="within the input"):
-        rerank(bundle, str(tmp_path), output / "deeper")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(JobError, match=r"expected an empty directory, found notes.txt"):
-        rerank(bundle, str(source), tmp_path / "mine")
-
-
-def test_a_job_that_was_killed_goes_on(bundle: Path, tmp_path: Path) -> None:
-    rows = [row | {"top_n": row["top_n"] if n % 50 else 0} for n, row in enumerate(draw(600))]
-    source, output = write(tmp_path / "requests.parquet", rows), tmp_path / "out"
-    command = [sys.executable, "-m", "export.bulk", "--bundle", str(bundle), "--input", str(source)]
-    command += ["--output", str(output), "--part-rows", "10", "--at", str(AT)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("part 3 "))
-        os.kill(process.pid, signal.SIGKILL)
-    finished = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
-    assert 4 <= len(finished) < 60
-    (output / "part-000059.parquet.partial").write_bytes(b"half a part")
-    assert rerank(bundle, str(source), output, part_rows=10) == Done(588, 12)
-    after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
-    assert finished.items() <= after.items()
-    assert not list(output.rglob("*.partial"))
-    assert [row["row"] for row in lists(output)] == [n for n in range(600) if n % 50]
-    assert sorted(refused(output)) == list(range(0, 600, 50))
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.skip("may not mount")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_told_and_leaves_whole_parts(full_disk: Path, bundle: Path, tmp_path: Path) -> None:
-    source = write(tmp_path / "requests.parquet", draw(400))
-    with pytest.raises(JobError, match="No space left on device; finished parts are kept"):
-        rerank(bundle, str(source), full_disk / "out", part_rows=50)
-    rows = lists(full_disk / "out")
-    assert 0 < len(rows) < 400
-    assert not list((full_disk / "out").rglob("*.partial"))
-
-
-def test_two_runs_do_not_write_to_one_directory(bundle: Path, tmp_path: Path) -> None:
-    from export.bulk.job import Job
-
-    source = write(tmp_path / "requests.parquet", draw(5))
-    job = Job.open(bundle, str(source), tmp_path / "out", 5, AT, AT)
-    with job.alone(), pytest.raises(JobError, match="another run"):
-        rerank(bundle, str(source), tmp_path / "out", part_rows=5)
 
 
 def test_any_filesystem_that_fsspec_knows_is_read(bundle: Path, tmp_path: Path) -> None:
