@@ -32,20 +32,23 @@ function Console() {
   const [fault, setFault] = useState(null);
   const [tries, setTries] = useState(0);
   useEffect(() => {
-    setFault(null);
-    Promise.all([call('console/setup', { key }), call('v1/models', { key })]).then(
-      ([setup, { models }]) => setKnown({ setup, models }),
-      (error) => { setKnown(null); setFault(error); },
+    const asked = new AbortController();
+    const { signal } = asked;
+    Promise.all([call('console/setup', { key, signal }), call('v1/models', { key, signal })]).then(
+      ([setup, { models }]) => { setKnown({ setup, models }); setFault(null); },
+      (error) => { if (!signal.aborted) { setKnown(null); setFault({ status: error.status, message: error.message, key }); } },
     );
+    return () => asked.abort();
   }, [key, tries]);
   const useKey = useCallback((given) => { store(given); setKey(given); setTries((n) => n + 1); }, []);
-  const locked = fault && [401, 403].includes(fault.status);
+  const tryAgain = () => { setFault(null); setTries((n) => n + 1); };
+  const locked = fault && [401, 403].includes(fault.status); // until the next answer: what is typed stays
   return html`
     <header class="top"><h1>Console</h1><p>What this service makes of a list, and why.</p></header>
     <main>
-      ${locked && html`<${KeyForm} onKey=${useKey} wanted=${key ? `${sentence(fault.message)}` : 'This service asks for one.'} />`}
+      ${locked && html`<${KeyForm} onKey=${useKey} wanted=${fault.key ? sentence(fault.message) : 'This service asks for one.'} />`}
       ${fault && !locked && html`<div class="card" role="alert"><p class="fault">${sentence(fault.message)}</p>
-        <button type="button" onClick=${() => setTries((n) => n + 1)}>Try again</button></div>`}
+        <button type="button" onClick=${tryAgain}>Try again</button></div>`}
       ${known && known.models.length > 0 && html`<${Workbench} ...${known} apiKey=${key} forgetKey=${() => useKey('')} />`}
     </main>`;
 }

@@ -345,6 +345,25 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(opened: Open, served: Served) ->
     expect(page.get_by_label("API key")).to_be_visible()
 
 
+def test_a_key_that_is_typed_outlives_the_answer_to_the_last_one(opened: Open, served: Served) -> None:
+    page = opened(key=None, wait=False).page
+    key = page.get_by_label("API key")
+    key.fill("rk_wrong")
+    held: list[Route] = []
+    asked = re.compile("console/setup|v1/models")
+    page.route(asked, lambda route: held.append(route))
+    with page.expect_request("**/v1/models"):
+        page.keyboard.press("Enter")
+    key.fill(served.key)
+    for route in held:
+        route.continue_()
+    page.unroute(asked)
+    expect(page.get_by_text("An API key is needed")).to_be_visible()
+    expect(key).to_have_value(served.key)
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator(".slate")).to_have_count(3)
+
+
 def test_the_command_does_the_same(opened: Open, served: Served) -> None:
     it = opened()
     page = it.page
