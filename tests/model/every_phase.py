@@ -1,12 +1,15 @@
 """Every phase of training on its own, each from the same first weights: `python every_phase.py DIRECTORY`.
+With `elsewhere` after it, not on the CPU.
 
 In a process alone or in several, on the CPU or elsewhere, so that what they come to can be compared.
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from elsewhere import computing_elsewhere
 from small_run import fresh_policy, small_config
 from torch import Tensor
 
@@ -65,5 +68,6 @@ def train_every_phase(run: Path) -> dict[str, dict[str, Tensor]]:
 
 
 if __name__ == "__main__":
-    with ranks.joined(), ranks.directory(Path(sys.argv[1])) as own:
+    there = computing_elsewhere() if "elsewhere" in sys.argv else nullcontext()
+    with ranks.joined(), ranks.directory(Path(sys.argv[1])) as own, there:
         torch.save(train_every_phase(own), own / "weights.pt")

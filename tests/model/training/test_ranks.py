@@ -30,7 +30,7 @@ def torchrun(*arguments: str | Path, processes: int = 2) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    paths = f"{ROOT}:{ROOT / 'tests/model'}"
+    paths = f"{ROOT}:{ROOT / 'tests/model'}:{ROOT / 'tests/model/training'}"
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
@@ -71,6 +71,17 @@ def test_no_phase_mixes_devices(weights: tuple[Weights, Weights, Weights], phase
     alone, _, there = (of[phase] for of in weights)
     assert all(isinstance(tensor, Elsewhere) for tensor in there.values())
     assert all(torch.equal(alone[name], there[name].cpu()) for name in alone.keys() | there.keys())
+
+
+@pytest.mark.slow
+def test_two_processes_elsewhere_mix_no_devices(
+    weights: tuple[Weights, Weights, Weights], tmp_path: Path
+) -> None:
+    status, told = ended(torchrun(ROOT / "tests/model/every_phase.py", tmp_path, "elsewhere"))
+    assert status == 0, told
+    found: Weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    for phase, of in weights[1].items():
+        assert all(torch.equal(tensor, found[phase][name]) for name, tensor in of.items())
 
 
 def test_draws_of_parts_are_parts_of_the_whole_draw() -> None:
