@@ -1,9 +1,10 @@
 """A GPU that is not there: tensors that say they are on it, computed by the CPU, and kept apart from its own.
 
 Apart as PyTorch keeps them: the two do not meet in an operation, but for numbers without axes and for
-indices; numpy is given none of them; cuDNN's GRU wants what it reads on from contiguous. And nothing is
-drawn there, so that draws are the CPU's on every device. All is really computed, so that whole trainings
-run, and come to what they come to on the CPU. What a GPU's own kernels make of it is another matter.
+indices; numpy is given none of them; cuDNN's GRU wants a contiguous state and, for gradients, training mode.
+And nothing is drawn there, so that draws are the CPU's on every device. All is really computed, so that whole
+trainings run, and come to what they come to on the CPU. What a GPU's own kernels make of it is another
+matter.
 """
 
 from collections.abc import Iterator
@@ -106,6 +107,8 @@ def _refuse(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
         raise MixedError(f"{name}: numpy is given a tensor of the GPU")
     if name == "gru" and not args[1].is_contiguous():
         raise MixedError("gru: cuDNN wants its hidden state contiguous")
+    if name == "gru" and torch.is_grad_enabled() and not args[6]:
+        raise MixedError("gru: cuDNN has gradients in training mode alone")
     if function == F.dropout and kwargs["training"] and kwargs["p"]:
         raise MixedError("dropout draws on the GPU")
     if function in (Tensor.__getitem__, Tensor.__setitem__):  # indices may be the CPU's
