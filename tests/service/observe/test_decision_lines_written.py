@@ -234,7 +234,7 @@ async def test_what_waits_for_a_slow_sink_is_bounded(bound: dict[str, int]) -> N
     log = DecisionLog(sink, settings(**bound), metrics)
     log.start()
     for _ in range(25):
-        log.put(lambda hide: Forgotten("u" * 54, 1.0), 100)
+        log.put(lambda hide: Forgotten("u" * 54, 1.0))
     dropped = metrics.decisions_dropped.labels("buffer")
     assert 14 <= dropped.value <= 15
     sink.let.set()
@@ -247,7 +247,7 @@ async def test_a_line_that_is_no_json_costs_only_itself() -> None:
     sink.let.set()
     log = DecisionLog(sink, settings(), metrics)
     log.start()
-    log.put(lambda hide: Forgotten(object(), 1.0), 10)  # type: ignore[arg-type]
+    log.put(lambda hide: Forgotten(object(), 1.0))  # type: ignore[arg-type]
     await log.forget("u1")
     await log.stop()
     assert (sink.taken, metrics.decisions_dropped.labels("unencodable").value) == (1, 1)
