@@ -16,11 +16,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evidence import pages
-from evidence.judging import DM, ENOUGH, NAMES, RIPS
+from evidence.judging import DM, ENOUGH, NAMES, RIPS, SHRUNK
 from evidence.results import RESULTS
 
 STORED = "off_policy.json"
 PAGES, FIGURE = ("docs/off-policy.md",), "docs/images/off-policy.png"
+SAME = 1e-9
+"""Values that differ by less are of one policy."""
 Case = dict[str, Any]
 Kept = dict[str, Any]
 """`rows` are cases, `truth` the value and its standard error by policy and length."""
@@ -68,10 +70,54 @@ def _errors(cases: Sequence[Case], truth: dict[str, Any], name: str) -> tuple[st
     return f"{np.sqrt(np.mean(off**2)):.3f}", f"{off.mean():+.3f}", f"{held:.0%}"
 
 
+def differences(cases: Sequence[Case], truth: dict[str, Any]) -> list[list[str]]:
+    """By estimator, how often intervals of a policy's value minus that of the log's lists hold the truth; and
+    by the gate's estimator those of two policies by the same log. Of each with enough effective lists, and of
+    policies that are not the log's own."""
+    rows = []
+    for name in NAMES:
+        found = [
+            (case["estimates"][name]["minus_logged"], true_value(case, truth) - _logging_value(case, truth))
+            for case in cases
+            if effective(case, name) > ENOUGH
+        ]
+        rows.append([f"the log's lists, {name}", *_covered(found)])
+    found = [
+        (said, true_value(case, truth) - true_value({**case, "policy": other}, truth))
+        for case in cases
+        for other, said in case["minus"].items()
+    ]
+    rows.append([f"another policy, {SHRUNK}", *_covered(found)])
+    return rows
+
+
+def _logging_value(case: Case, truth: dict[str, Any]) -> float:
+    return true_value({**case, "policy": case["logging"]}, truth)
+
+
+def _covered(found: Sequence[tuple[dict[str, float], float]]) -> list[str]:
+    """Cases, error, half the width of intervals, how many hold the truth, and how many are established with
+    the wrong sign. A policy minus itself is left out."""
+    found = [(said, true) for said, true in found if abs(true) > SAME]
+    if not found:
+        return ["0", *[""] * 4]
+    true = np.array([true for _, true in found])
+    value, low, high = (np.array([said[key] for said, _ in found]) for key in ("value", "low", "high"))
+    return [
+        str(len(found)),
+        f"{np.sqrt(np.mean((value - true) ** 2)):.3f}",
+        f"{np.mean(high - low) / 2:.3f}",
+        f"{np.mean((low <= true) & (true <= high)):.0%}",
+        f"{np.mean((low > 0) & (true < 0) | (high < 0) & (true > 0)):.1%}",
+    ]
+
+
 HEADER = (
     *("estimator", "rank correlation", "RMSE", "mean error", "covers"),
     *(f"cases of more than {ENOUGH} effective lists", "RMSE", "mean error", "covers"),
 )
+
+DIFFERENCES = ("minus", "cases", "RMSE", "half the width", "covers", "wrong sign established")
 
 
 def blocks(kept: Kept) -> dict[str, str]:
@@ -80,6 +126,7 @@ def blocks(kept: Kept) -> dict[str, str]:
     for length in sorted({case["length"] for case in rows}):
         own = [case for case in rows if case["length"] == length]
         made[f"off-policy-{length}"] = pages.table(HEADER, [summary(own, truth, name) for name in NAMES])
+        made[f"off-policy-differences-{length}"] = pages.table(DIFFERENCES, differences(own, truth))
     by_logging = []
     for logging in dict.fromkeys(case["logging"] for case in rows):
         for length in sorted({case["length"] for case in rows}):

@@ -131,24 +131,35 @@ def test_one_that_is_worse_is_refused(folder: Path, log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "difference", "effective", "passed"),
+    ("value", "difference", "effective", "live_effective", "passed"),
     [
-        (2.0, (0.0, -0.1, 0.1), 900, True),
-        (1.9, (-0.1, -0.15, -0.05), 900, False),  # established
-        (1.97, (-0.03, -0.1, 0.04), 900, False),  # not established, but more than 1 %
-        (1.9, (-0.1, -0.15, -0.05), 400, None),
+        (2.0, (0.0, -0.1, 0.1), 900, 900, True),
+        (1.9, (-0.1, -0.15, -0.05), 900, 900, False),  # established
+        (1.97, (-0.03, -0.1, 0.04), 900, 900, False),  # not established, but more than 1 %
+        (1.9, (-0.1, -0.15, -0.05), 400, 900, None),
+        (1.9, (-0.1, -0.15, -0.05), 900, 400, None),  # of a live one that came after the log
     ],
 )
 def test_a_log_speaks_against_what_it_finds_worse(
-    value: float, difference: tuple[float, float, float], effective: float, passed: bool | None
+    value: float,
+    difference: tuple[float, float, float],
+    effective: float,
+    live_effective: float,
+    passed: bool | None,
 ) -> None:
-    def judged(value: float, difference: Value) -> Judgement:
+    def judged(value: float, difference: tuple[float, float, float], effective: float) -> Judgement:
         found = Overlap(effective, largest=2.0, mean=1.0, unsupported=0.0)
-        estimate = Estimate(Value(value, value - 0.1, value + 0.1), difference, found)
+        _, low, high = difference
+        draws = np.linspace(2.0 + low, 2.0 + high, 1000)
+        sure = Value(value, value - 0.1, value + 0.1)
+        estimate = Estimate(sure, Value(0.0, 0.0, 0.0), found, draws)
         return Judgement(1000, Value(2.0, 1.9, 2.1), 2.0, dict.fromkeys(("SNIPS", "CDR-OS"), estimate))
 
-    live = judged(2.0, Value(0.0, 0.0, 0.0))
-    assert by_log(judged(value, Value(*difference)), live, Limits()).passed is passed
+    live = judged(2.0, (0.0, 0.0, 0.0), live_effective)
+    verdict = by_log(judged(value, difference, effective), live, Limits())
+    assert verdict.passed is passed
+    assert verdict.figures["minus_live"]["value"] == pytest.approx(difference[0])
+    assert verdict.figures["minus_live"]["low"] == pytest.approx(difference[1], abs=0.01)
 
 
 def test_a_damaged_one_is_refused_before_anything_else_is_asked(folder: Path, tmp_path: Path) -> None:
