@@ -14,6 +14,7 @@ from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from bundle.errors import faults_told
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help=f"{one.metadata['help']} ({one.default})",
         )
     given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
     with faults_told():
         live, new = locate(given.over), locate(given.new)  # before the current version is another
