@@ -19,7 +19,7 @@ from evidence import pages
 from evidence.judging import DM, ENOUGH, NAMES, RIPS, SHRUNK
 from evidence.results import RESULTS
 
-STORED = "off_policy.json"
+STORED, COVERAGE = "off_policy.json", "off_policy_coverage.json"
 PAGES, FIGURE = ("docs/off-policy.md",), "docs/images/off-policy.png"
 SAME = 1e-9
 """Values that differ by less are of one policy."""
@@ -91,6 +91,29 @@ def differences(cases: Sequence[Case], truth: dict[str, Any]) -> list[list[str]]
     return rows
 
 
+def coverage(cases: Sequence[Case], truth: dict[str, Any]) -> list[list[str]]:
+    """By the gate's estimator, of policies near the logging one: values, and values minus those of the log's
+    lists, of the logging policy judged in the same way, and of one another."""
+    enough = [case for case in cases if effective(case, SHRUNK) > ENOUGH]
+    own = [(case["estimates"][SHRUNK], true_value(case, truth)) for case in enough]
+    of_log = [
+        (said["minus_logged"], true - _logging_value(case, truth))
+        for (said, true), case in zip(own, enough, strict=True)
+    ]
+    pairs = []
+    for case in enough:
+        for other, said in case["minus"].items():
+            true = true_value(case, truth) - true_value({**case, "policy": other}, truth)
+            pairs.append((other == case["logging"], said, true))
+    kinds = {
+        "value": own,
+        "minus the log's lists": of_log,
+        "minus the logging policy": [(said, true) for live, said, true in pairs if live],
+        "minus another policy": [(said, true) for live, said, true in pairs if not live],
+    }
+    return [[name, *_covered(found)] for name, found in kinds.items()]
+
+
 def _logging_value(case: Case, truth: dict[str, Any]) -> float:
     return true_value({**case, "policy": case["logging"]}, truth)
 
@@ -139,6 +162,15 @@ def blocks(kept: Kept) -> dict[str, str]:
     return made
 
 
+def coverage_blocks(kept: Kept) -> dict[str, str]:
+    rows, made = kept["rows"], []
+    for length in sorted({case["length"] for case in rows}):
+        own = [case for case in rows if case["length"] == length]
+        logs = len({case["log"] for case in own})
+        made += [[length, logs, *row] for row in coverage(own, kept["truth"])]
+    return {"off-policy-coverage": pages.table(("length", "logs", "interval of", *DIFFERENCES[1:]), made)}
+
+
 def draw(kept: Kept, path: Path) -> None:
     """Every case: what each estimator says beside the truth, coloured by effective lists."""
     rows, truth = kept["rows"], kept["truth"]
@@ -165,13 +197,13 @@ def draw(kept: Kept, path: Path) -> None:
     plt.close(figure)
 
 
-def stored() -> Kept:
-    kept: Kept = json.loads((pages.ROOT / RESULTS / STORED).read_text())
+def stored(name: str = STORED) -> Kept:
+    kept: Kept = json.loads((pages.ROOT / RESULTS / name).read_text())
     return kept
 
 
 def write_pages() -> None:
-    pages.write(PAGES, blocks(stored()))
+    pages.write(PAGES, blocks(stored()) | coverage_blocks(stored(COVERAGE)))
     draw(stored(), pages.ROOT / FIGURE)
 
 

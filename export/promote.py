@@ -46,8 +46,9 @@ def promote(
     """Ask everything of a bundle, and make it the current version of its folder if nothing refuses it.
 
     Raises:
-        BundleError: the live one cannot be served, or the new one lies in no model's folder.
+        BundleError: the live one cannot be served, or is the new one, or that lies in no model's folder.
         DataUnavailableError: of the new one's dataset.
+        DecisionLogError: the log cannot be read.
     """
     found = []
     for verdict in verdicts(new, live, decisions, limits or Limits()):

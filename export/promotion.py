@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
-from bundle.manifest import CONFIG
+from bundle.manifest import CONFIG, BundleError
 from bundle.reference import Distribution, population_stability_index
 from bundle.repository import locate
 from decisions.reading import Joined, Tally, log_files, read_decisions
@@ -74,10 +74,12 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
     """Ask everything of `new`, as long as what has been asked allows to go on.
 
     Raises:
-        BundleError: the live one cannot be served.
+        BundleError: the live one cannot be served, or is the new one.
         DataUnavailableError: of the new one's dataset.
         DecisionLogError: the log cannot be read.
     """
+    if locate(new) == locate(live):
+        raise BundleError(f"{new}: is the live one itself; export with --not-current to ask before it is")
     if decisions is not None:
         log_files(decisions)  # before anything that takes long
     served = LoadedModel.open(live)
@@ -109,20 +111,23 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
 
 
 class Log(NamedTuple):
-    """A decision log, read once for both models: the lists that both can rank, as each sees them.
+    """A decision log, read once for both models: the live one's lists that both can rank, as each sees them.
 
     Attributes:
         unknown: share of all candidates that the new one's catalogue lacks, and nothing was sent of.
+        foreign: lists of other models.
     """
 
     new: LoggedLists
     live: LoggedLists
     tally: Tally
     unknown: float
+    foreign: int
 
     def __str__(self) -> str:
-        left_out = (f"{count} {reason}" for reason, count in sorted(self.new.left_out.items()))
-        return "; ".join([str(self.tally), *(f"left out: {one}" for one in left_out)])
+        left_out = self.new.left_out + Counter({"of other models": self.foreign})
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        return f"{self.tally}" + (f"; left out: {told}" if told else "")
 
 
 def read_log(decisions: Path, new: LoadedModel, live: LoadedModel) -> Log:
@@ -135,13 +140,16 @@ def read_log(decisions: Path, new: LoadedModel, live: LoadedModel) -> Log:
 
     def counted() -> Iterator[Joined]:
         for joined in read_decisions(decisions, tally):
+            if joined.decision.model != live.manifest.name:
+                counts["foreign"] += 1
+                continue
             items = joined.decision.items
             counts["asked"] += len(items)
             counts["unknown"] += sum(item.id not in known and not item.features for item in items)
             yield joined
 
     ours, theirs = logged_lists(counted(), [new.features, live.features])
-    return Log(ours, theirs, tally, counts["unknown"] / counts["asked"])
+    return Log(ours, theirs, tally, counts["unknown"] / counts["asked"], counts["foreign"])
 
 
 def calibration(model: LoadedModel, held_out: Sequence[Example], limits: Limits) -> Verdict:
