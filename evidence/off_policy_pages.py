@@ -202,8 +202,12 @@ def stored(name: str = STORED) -> Kept:
     return kept
 
 
+def every_block() -> dict[str, str]:
+    return blocks(stored()) | coverage_blocks(stored(COVERAGE))
+
+
 def write_pages() -> None:
-    pages.write(PAGES, blocks(stored()) | coverage_blocks(stored(COVERAGE)))
+    pages.write(PAGES, every_block())
     draw(stored(), pages.ROOT / FIGURE)
 
 

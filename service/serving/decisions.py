@@ -1,6 +1,7 @@
 """What was decided, and what came of it, as lines of the decision log."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 from bundle.features.history import Interaction, UserContext
@@ -13,6 +14,9 @@ from service.observe.decision_log import Hide
 
 CONTROLS = ("entropy_threshold", "reasoning_budget", "reasoning_temperature", "lookahead")
 """Those that a line tells if they are not the bundle's. The temperature of selection is its exploration's."""
+
+SEEN = itemgetter(slice(len(Seen.__struct_fields__)))
+"""Of an interaction: what a `Seen` would be encoded as, in half the time."""
 
 
 def decision(
@@ -59,8 +63,7 @@ def decision(
         matrix=sent.features_f32,
         context=request.context,
         profile=dict(user.profile),
-        # As they are they would be encoded half as fast.
-        history=tuple([Seen(one.item_id, one.type, one.timestamp) for one in user.history]),
+        history=cast(Any, tuple(map(SEEN, user.history))),
         told={one.item_id: dict(one.features) for one in user.history if one.features},
         probability=tuple([position.probability for position in positions]),
         propensity=tuple([position.propensity for position in positions]),
