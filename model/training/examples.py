@@ -4,6 +4,7 @@ Legend: B lists, N candidates, L shown positions, K slate length.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
@@ -60,13 +61,21 @@ MOST_KEPT = 100_000
 
 
 class OnDemand(Sequence[Example]):
-    """Examples that are computed whenever one is wanted, of logs whose features would not fit into memory."""
+    """Examples that are computed whenever one is wanted, of logs whose features would not fit into memory.
+
+    Attributes:
+        lengths: candidates of each list.
+    """
 
     def __init__(self, slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> None:
         self.slates, self._features, self._training = slates, features, training
 
     def __len__(self) -> int:
         return len(self.slates)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        return [len(slate.candidates) for slate in self.slates]
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -118,7 +127,7 @@ def batch_indices(
     )
     if candidates is None:
         return [order[start : start + size] for start in range(0, len(order), size)]
-    lengths = [len(row.labels) for row in (rows.slates if isinstance(rows, OnDemand) else rows)]
+    lengths = rows.lengths if isinstance(rows, OnDemand) else [len(row.labels) for row in rows]
     if shuffle is not None:
         order.sort(key=lambda index: lengths[index])  # stable: random among those of one length
     found: list[list[int]] = []
