@@ -22,7 +22,8 @@ from evidence.simulated_policies import Judged, Network
 from model.training.checkpoint import save_text
 from model.training.config import with_changes
 
-LOGS = 40
+LOGS, DRAWS = 40, 4
+"""Logs, and lists of every person that true values are the mean of."""
 
 
 def near(best: Network) -> list[Judged]:
@@ -47,7 +48,7 @@ def main() -> None:
     policies = near(world.train()["imitation"])
     logger, config = policies[0], with_changes(world.config, SIMPLE)
     kept: dict[str, Any] = {
-        "truth": {policy.name: world.true_values(policy) for policy in policies},
+        "truth": {policy.name: world.true_values(policy, DRAWS) for policy in policies},
         "rows": [],
     }
     for log in range(given.logs):

@@ -125,13 +125,14 @@ class Simulated:
         slates, order = self.slates[start : start + self.averaged], np.arange(max(LENGTHS))
         return np.array([self.clicks(slate, order) for slate in slates])
 
-    def true_values(self, policy: Judged) -> dict[int, tuple[float, float]]:
-        """Of each length, and its standard error: what the policy's lists are worth more than the initial
-        ones, plus what these are worth on many more lists (a control variate)."""
+    def true_values(self, policy: Judged, draws: int = 1) -> dict[int, tuple[float, float]]:
+        """Of each length, and its standard error: what the policy's lists, so many for each person, are worth
+        more than the initial ones, plus what these are worth on many more lists (a control variate)."""
         slates, rows = self.people_known
-        clicks = np.array(
-            [self.clicks(slate, own) for slate, own in zip(slates, policy.write(rows, 1), strict=True)]
-        )
+        clicks = np.zeros((len(rows), max(LENGTHS)))
+        for seed in range(1, draws + 1):
+            written = zip(slates, policy.write(rows, seed), strict=True)
+            clicks += np.array([self.clicks(*pair) for pair in written]) / draws
         found = {}
         for length in LENGTHS:
             initial = self.initial_clicks[:, :length].sum(1)

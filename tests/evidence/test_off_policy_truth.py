@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from evidence.judging import ENOUGH, NAMES, RIPS, SHRUNK
-from evidence.off_policy_pages import blocks, differences, draw, effective, summary
+from evidence.judging import ENOUGH, NAMES, RIPS
+from evidence.off_policy_pages import blocks, coverage, differences, draw, effective, summary
 from evidence.off_policy_truth import Simulated, Written, as_lists, judge_by
 from evidence.simulated_policies import InitialScore, Judged, Network, logging_policies
 from model.policy import Policy
@@ -133,8 +133,11 @@ def test_a_row_of_the_table_by_hand(tmp_path: Path) -> None:
     assert "| b | 4 | 2 of 6 | 0.750 |" in made["off-policy-logging"]
     cases += [case("c", 1.2, 0.7, 1000, 1)]  # established, and wrong
     rows = differences(cases, truth)
-    assert rows[-1] == [f"another policy, {SHRUNK}", "2", "1.275", "0.450", "50%", "50.0%"]
-    assert [row[1:] for row in rows[:-1]] == [rows[-1][1:]] * len(NAMES)
+    expected = ["2", "1.275", "0.450", "50%", "50.0%"]
+    assert [row[1:] for row in rows] == [expected] * len(NAMES)
+    rows = coverage(cases, truth)
+    assert rows[0] == ["value", "3", "1.042", "0.317", "33%", "0.0%"]
+    assert [row[1:] for row in rows[1:]] == [expected, expected, ["0", "", "", "", ""]]
     draw(
         {
             "rows": [*cases, {**cases[0], "length": 10}],
