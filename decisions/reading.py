@@ -56,6 +56,7 @@ class Tally:
         foreign_events: with items that the list did not have.
         repeated_events: whose `event_id` had come before in the feedback to the same decision.
         truncated: files whose last line is not whole.
+        removed: files that went, the oldest of too many, before they were read.
     """
 
     decisions: int = 0
@@ -70,6 +71,7 @@ class Tally:
     foreign_events: int = 0
     repeated_events: int = 0
     truncated: int = 0
+    removed: int = 0
 
     def __str__(self) -> str:
         found = ((one.name.replace("_", " "), getattr(self, one.name)) for one in fields(self))
@@ -114,7 +116,13 @@ def read_lines(path: Path, tally: Tally | None = None, only: bytes = b"") -> Ite
     """
     number = 0
     try:
-        with _opened(path) as file:
+        opened = _opened(path)
+    except FileNotFoundError:
+        if tally:
+            tally.removed += 1
+        return
+    try:
+        with opened as file:
             for number, text in enumerate(file, start=1):
                 if only not in text or not text.strip():
                     continue
@@ -239,9 +247,9 @@ def _in_order(files: Sequence[Path], tally: Tally) -> Iterator[Line]:
     while coming or due:
         if coming and (not due or coming[-1][0] <= due[0][0]):
             lines = _sorted(read_lines(coming.pop()[1], tally))
-            first = next(lines)
-            heapq.heappush(due, (first.at, opened, first, lines))
-            opened += 1
+            if first := next(lines, None):
+                heapq.heappush(due, (first.at, opened, first, lines))
+                opened += 1
         else:
             _, number, line, lines = due[0]
             yield line

@@ -60,12 +60,17 @@ class Value(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What one estimator says: the policy's value, that minus the value of the lists of the log, and what it
-    stands on (None where nothing is weighted)."""
+    """What one estimator says: the policy's value, that minus the value of the lists of the log, what it
+    stands on (None where nothing is weighted), and its values of resampled logs, `[R]`."""
 
     value: Value
     difference: Value
     overlap: Overlap | None
+    draws: Floats
+
+    def minus(self, other: "Estimate") -> Value:
+        """Of another policy by the same lists: the difference of the two values, paired."""
+        return Value(self.value.value - other.value.value, *interval(self.draws - other.draws))
 
 
 class Judgement(NamedTuple):
@@ -160,6 +165,7 @@ def judged(
             Value(own.value, *interval(draws)),
             Value(own.value - logged.value, *interval(draws - of_log)),
             None if weights is None else overlap(weights),
+            draws,
         )
         for (name, (own, weights)), draws in zip(terms.items(), drawn, strict=True)
     }

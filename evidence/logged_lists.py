@@ -4,7 +4,7 @@ Legend: L lists, N candidates, K positions that were written, those of the longe
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,31 +73,36 @@ def padded(rows: Iterable[NDArray[np.floating]], value: float) -> Floats:
     return out
 
 
-def logged_lists(decisions: Iterable[Joined], features: FeatureAssembler) -> LoggedLists:
-    """Decisions as a model with these features sees them.
+def logged_lists(decisions: Iterable[Joined], features: Sequence[FeatureAssembler]) -> list[LoggedLists]:
+    """Decisions as each of several models sees them: for all the same lists, those that all can rank.
 
     Fallbacks are left out, since no model chose them, and so are lists with constraints, whose chances a
-    policy has under these alone, and lists with an item that the model cannot rank.
+    policy has under these alone, and lists with an item that a model cannot rank.
+
+    Args:
+        features: of each model.
 
     Raises:
         NothingToJudgeError: nothing is left.
     """
     left_out: Counter[str] = Counter()
-    examples, slates, propensity, people = [], [], [], []
+    rows: list[list[Example]] = [[] for _ in features]
+    slates, propensity, people = [], [], []
     shares, temperatures = [], []
-    positive = frozenset(features.schema.positive_types)
+    positive = [frozenset(own.schema.positive_types) for own in features]
     for joined in decisions:
         decision = joined.decision
         reason = _says_nothing(decision)
-        if reason is None and _unrankable(decision, features):
+        if reason is None and any(_unrankable(decision, own) for own in features):
             reason = "with items the bundle cannot rank"
         if reason is not None:
             left_out[reason] += 1
             continue
-        liked = {outcome.item_id for outcome in joined.outcomes if outcome.type in positive}
-        labels = np.array([item.id in liked for item in decision.items], np.float32)
         shown = np.array(decision.slate, np.int64)
-        examples.append(Example(_inputs(decision, features), labels, shown))
+        for own, types, seen in zip(features, positive, rows, strict=True):
+            liked = {outcome.item_id for outcome in joined.outcomes if outcome.type in types}
+            labels = np.array([item.id in liked for item in decision.items], np.float32)
+            seen.append(Example(_inputs(decision, own), labels, shown))
         slates.append(shown[: len(decision.propensity)])
         propensity.append(np.array(decision.propensity))
         people.append(decision.user_id or decision.id or decision.request_id)
@@ -106,15 +111,11 @@ def logged_lists(decisions: Iterable[Joined], features: FeatureAssembler) -> Log
     if not slates:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise NothingToJudgeError(f"no list of the log can be judged by: {reasons or 'there are none'}")
-    return LoggedLists(
-        examples,
-        slates,
-        padded(propensity, 1.0),
-        np.array(people),
-        np.array(shares),
-        np.array(temperatures),
+    common = (
+        *(slates, padded(propensity, 1.0), np.array(people), np.array(shares), np.array(temperatures)),
         left_out,
     )
+    return [LoggedLists(seen, *common) for seen in rows]
 
 
 def _says_nothing(decision: Decision) -> str | None:

@@ -50,14 +50,30 @@ def judge_bundle(
         ValueError: there are too few people to fit click models to.
     """
     model, tally = LoadedModel.open(bundle), Tally()
-    lists = logged_lists(read_decisions(decisions, tally, window_s), model.features)
+    (lists,) = logged_lists(read_decisions(decisions, tally, window_s), [model.features])
+    return judge_model(model, bundle, lists, share, temperature, folds, draws), lists, tally
+
+
+def judge_model(
+    model: LoadedModel,
+    bundle: Path,
+    lists: LoggedLists,
+    share: float | None = None,
+    temperature: float | None = None,
+    folds: int = FOLDS,
+    draws: int = DRAWS,
+) -> Judgement:
+    """Judge the model of a bundle by lists that were read for it.
+
+    Raises:
+        ValueError: there are too few people to fit click models to.
+    """
     config = RunConfig.model_validate_json((locate(bundle) / CONFIG).read_bytes())
     sizes, people = feature_sizes(model.features), lists.people.tolist()
     click_models = CrossFitted.fit(config, sizes, lists.examples, people, folds)
     shares = lists.share if share is None else np.full(len(lists), share)
     temperatures = lists.temperature if temperature is None else np.full(len(lists), temperature)
-    found = judge(lists, ServedPolicy(model), click_models, shares, temperatures, draws)
-    return found, lists, tally
+    return judge(lists, ServedPolicy(model), click_models, shares, temperatures, draws)
 
 
 def show(found: Judgement) -> None:
@@ -65,11 +81,11 @@ def show(found: Judgement) -> None:
     for column in ("", "value", "minus the log's", "effective lists", "largest weight", "zero weight"):
         table.add_column(column)
     table.add_row("the log's own lists", str(found.logged), "", str(found.lists), "", "")
-    for name, (value, difference, stands_on) in found.estimates.items():
-        told = ["", "", ""]
+    for name, one in found.estimates.items():
+        told, stands_on = ["", "", ""], one.overlap
         if stands_on is not None:
             told = [f"{stands_on.effective:.0f}", f"{stands_on.largest:.1f}", f"{stands_on.unsupported:.0%}"]
-        table.add_row(f"{NAMES[name]} ({name})", str(value), str(difference), *told)
+        table.add_row(f"{NAMES[name]} ({name})", str(one.value), str(one.difference), *told)
     console.print(table)
     for warning in found.warnings():
         console.print(f"[bold]Warning[/]: {warning}")

@@ -16,11 +16,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evidence import pages
-from evidence.judging import DM, ENOUGH, NAMES, RIPS
+from evidence.judging import DM, ENOUGH, NAMES, RIPS, SHRUNK
 from evidence.results import RESULTS
 
-STORED = "off_policy.json"
+STORED, COVERAGE = "off_policy.json", "off_policy_coverage.json"
 PAGES, FIGURE = ("docs/off-policy.md",), "docs/images/off-policy.png"
+SAME = 1e-9
+"""Values that differ by less are of one policy."""
 Case = dict[str, Any]
 Kept = dict[str, Any]
 """`rows` are cases, `truth` the value and its standard error by policy and length."""
@@ -68,10 +70,71 @@ def _errors(cases: Sequence[Case], truth: dict[str, Any], name: str) -> tuple[st
     return f"{np.sqrt(np.mean(off**2)):.3f}", f"{off.mean():+.3f}", f"{held:.0%}"
 
 
+def differences(cases: Sequence[Case], truth: dict[str, Any]) -> list[list[str]]:
+    """By estimator, how often intervals of a policy's value minus that of the log's lists hold the truth: of
+    cases with enough effective lists, and of policies that are not the log's own."""
+    rows = []
+    for name in NAMES:
+        found = [
+            (case["estimates"][name]["minus_logged"], true_value(case, truth) - _logging_value(case, truth))
+            for case in cases
+            if effective(case, name) > ENOUGH
+        ]
+        rows.append([f"{NAMES[name]} ({name})", *_covered(found)])
+    return rows
+
+
+def coverage(cases: Sequence[Case], truth: dict[str, Any]) -> list[list[str]]:
+    """By the gate's estimator, of policies near the logging one: values, and values minus those of the log's
+    lists, of the logging policy judged in the same way, and of one another."""
+    enough = [case for case in cases if effective(case, SHRUNK) > ENOUGH]
+    own = [(case["estimates"][SHRUNK], true_value(case, truth)) for case in enough]
+    of_log = [
+        (said["minus_logged"], true - _logging_value(case, truth))
+        for (said, true), case in zip(own, enough, strict=True)
+    ]
+    pairs = []
+    for case in enough:
+        for other, said in case["minus"].items():
+            true = true_value(case, truth) - true_value({**case, "policy": other}, truth)
+            pairs.append((other == case["logging"], said, true))
+    kinds = {
+        "value": own,
+        "minus the log's lists": of_log,
+        "minus the logging policy": [(said, true) for live, said, true in pairs if live],
+        "minus another policy": [(said, true) for live, said, true in pairs if not live],
+    }
+    return [[name, *_covered(found)] for name, found in kinds.items()]
+
+
+def _logging_value(case: Case, truth: dict[str, Any]) -> float:
+    return true_value({**case, "policy": case["logging"]}, truth)
+
+
+def _covered(found: Sequence[tuple[dict[str, float], float]]) -> list[str]:
+    """Cases, error, half the width of intervals, how many hold the truth, and how many are established with
+    the wrong sign. A policy minus itself is left out."""
+    found = [(said, true) for said, true in found if abs(true) > SAME]
+    if not found:
+        return ["0", *[""] * 4]
+    true = np.array([true for _, true in found])
+    value, low, high = (np.array([said[key] for said, _ in found]) for key in ("value", "low", "high"))
+    return [
+        str(len(found)),
+        f"{np.sqrt(np.mean((value - true) ** 2)):.3f}",
+        f"{np.mean(high - low) / 2:.3f}",
+        f"{np.mean((low <= true) & (true <= high)):.0%}",
+        f"{np.mean((low > 0) & (true < 0) | (high < 0) & (true > 0)):.1%}",
+    ]
+
+
 HEADER = (
     *("estimator", "rank correlation", "RMSE", "mean error", "covers"),
     *(f"cases of more than {ENOUGH} effective lists", "RMSE", "mean error", "covers"),
 )
+
+COVERED = ("cases", "RMSE", "half the width", "covers", "wrong sign established")
+DIFFERENCES = ("value minus that of the log's lists", *COVERED)
 
 
 def blocks(kept: Kept) -> dict[str, str]:
@@ -80,6 +143,7 @@ def blocks(kept: Kept) -> dict[str, str]:
     for length in sorted({case["length"] for case in rows}):
         own = [case for case in rows if case["length"] == length]
         made[f"off-policy-{length}"] = pages.table(HEADER, [summary(own, truth, name) for name in NAMES])
+        made[f"off-policy-differences-{length}"] = pages.table(DIFFERENCES, differences(own, truth))
     by_logging = []
     for logging in dict.fromkeys(case["logging"] for case in rows):
         for length in sorted({case["length"] for case in rows}):
@@ -90,6 +154,15 @@ def blocks(kept: Kept) -> dict[str, str]:
     header = ("lists of the log", "length", f"more than {ENOUGH} effective lists", *NAMES)
     made["off-policy-logging"] = pages.table(header, by_logging)
     return made
+
+
+def coverage_blocks(kept: Kept) -> dict[str, str]:
+    rows, made = kept["rows"], []
+    for length in sorted({case["length"] for case in rows}):
+        own = [case for case in rows if case["length"] == length]
+        logs = len({case["log"] for case in own})
+        made += [[length, logs, *row] for row in coverage(own, kept["truth"])]
+    return {"off-policy-coverage": pages.table(("length", "logs", "interval of", *COVERED), made)}
 
 
 def draw(kept: Kept, path: Path) -> None:
@@ -118,13 +191,17 @@ def draw(kept: Kept, path: Path) -> None:
     plt.close(figure)
 
 
-def stored() -> Kept:
-    kept: Kept = json.loads((pages.ROOT / RESULTS / STORED).read_text())
+def stored(name: str = STORED) -> Kept:
+    kept: Kept = json.loads((pages.ROOT / RESULTS / name).read_text())
     return kept
 
 
+def every_block() -> dict[str, str]:
+    return blocks(stored()) | coverage_blocks(stored(COVERAGE))
+
+
 def write_pages() -> None:
-    pages.write(PAGES, blocks(stored()))
+    pages.write(PAGES, every_block())
     draw(stored(), pages.ROOT / FIGURE)
 
 

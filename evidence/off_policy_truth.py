@@ -3,7 +3,7 @@
 Twenty policies (three trainings at several temperatures, weights with noise, sorts by the initial score) are
 judged by logs of one of them, long and short lists, for as many logs as asked for; nobody but the table knows
 the click model. Rows are in docs/results/off_policy.json after every part, the tables and the figure of
-docs/off-policy.md at the end. About half an hour.
+docs/off-policy.md at the end. Some ten minutes of one core.
 Legend: L lists, N candidates, K positions.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from evidence.click_models import CrossFitted
 from evidence.data import CONFIGS
-from evidence.judging import Estimate, judged
+from evidence.judging import ENOUGH, SHRUNK, Estimate, Judgement, Value, judged
 from evidence.logged_lists import Floats, LoggedLists
 from evidence.off_policy_pages import STORED, write_pages
 from evidence.results import RESULTS
@@ -42,7 +42,7 @@ from model.training.fit_policy import fit_policy
 from model.training.phase import RunLog
 from model.training.selection import held_out_score
 
-TRAINED, CHOSEN, KNOWN, AVERAGED, JUDGED = 1500, 300, 2500, 20_000, 2000
+TRAINED, CHOSEN, KNOWN, AVERAGED, JUDGED = 1500, 300, 10_000, 20_000, 2000
 """Lists to train on, to choose epochs by, to know true values from, to average them over, and of each log."""
 
 RECIPE: dict[str, object] = {
@@ -125,13 +125,14 @@ class Simulated:
         slates, order = self.slates[start : start + self.averaged], np.arange(max(LENGTHS))
         return np.array([self.clicks(slate, order) for slate in slates])
 
-    def true_values(self, policy: Judged) -> dict[int, tuple[float, float]]:
-        """Of each length, and its standard error: what the policy's lists are worth more than the initial
-        ones, plus what these are worth on many more lists (a control variate)."""
+    def true_values(self, policy: Judged, draws: int = 1) -> dict[int, tuple[float, float]]:
+        """Of each length, and its standard error: what the policy's lists, so many for each person, are worth
+        more than the initial ones, plus what these are worth on many more lists (a control variate)."""
         slates, rows = self.people_known
-        clicks = np.array(
-            [self.clicks(slate, own) for slate, own in zip(slates, policy.write(rows, 1), strict=True)]
-        )
+        clicks = np.zeros((len(rows), max(LENGTHS)))
+        for seed in range(1, draws + 1):
+            written = zip(slates, policy.write(rows, seed), strict=True)
+            clicks += np.array([self.clicks(*pair) for pair in written]) / draws
         found = {}
         for length in LENGTHS:
             initial = self.initial_clicks[:, :length].sum(1)
@@ -199,8 +200,9 @@ def judge_by(world: Simulated, written: Written, logger: Judged, config: RunConf
     for length in LENGTHS:
         lists = as_lists(slates, rows, shown[:, :length], propensity[:, :length], clicked[:, :length])
         models = CrossFitted.fit(config, world.sizes, lists.examples, lists.people.tolist(), PARTS)
+        judgements: dict[str, Judgement] = {}
         for (policy, sampled, own_greedy), new in zip(every, chances, strict=True):
-            judgement = judged(
+            judgements[policy.name] = judgement = judged(
                 lists,
                 models,
                 new[:, :length],
@@ -217,6 +219,7 @@ def judge_by(world: Simulated, written: Written, logger: Judged, config: RunConf
                     "lists": len(rows),
                     "logged": judgement.logged.value,
                     "estimates": {name: _stored(one) for name, one in judgement.estimates.items()},
+                    "minus": _differences(policy.name, judgements),
                 }
             )
     console.print(f"log {written.log}: judged by what was {logger.name}")
@@ -225,9 +228,28 @@ def judge_by(world: Simulated, written: Written, logger: Judged, config: RunConf
 
 def _stored(estimate: Estimate) -> dict[str, Any]:
     return {
-        **{name: round(value, 4) for name, value in estimate.value._asdict().items()},
+        **_rounded(estimate.value),
+        "minus_logged": _rounded(estimate.difference),
         "effective": estimate.overlap and round(estimate.overlap.effective, 1),
     }
+
+
+def _differences(name: str, judgements: dict[str, Judgement]) -> dict[str, Any]:
+    """What the gate asks, of one policy beside each that was judged before it, where the log says enough of
+    both."""
+    estimates = {other: judgement.estimates[SHRUNK] for other, judgement in judgements.items()}
+    own = estimates.pop(name)
+    if not _enough(own):
+        return {}
+    return {other: _rounded(own.minus(one)) for other, one in estimates.items() if _enough(one)}
+
+
+def _enough(estimate: Estimate) -> bool:
+    return estimate.overlap is not None and estimate.overlap.effective > ENOUGH
+
+
+def _rounded(value: Value) -> dict[str, float]:
+    return {name: round(one, 4) for name, one in value._asdict().items()}
 
 
 def main() -> None:
@@ -244,7 +266,7 @@ def main() -> None:
     column = world.features.serving.initial_score_column
     assert column is not None
     policies, loggers = judged_policies(trained, column), logging_policies(trained)
-    truth = {policy.name: world.true_values(policy) for policy in policies}
+    truth = {policy.name: world.true_values(policy) for policy in (*policies, *loggers)}
     given.results.parent.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Any] = {"truth": truth, "rows": []}
     config = with_changes(world.config, SIMPLE)

@@ -154,8 +154,9 @@ def tokens_for_latency(points: Sequence[CurvePoint], target_ms: float) -> float:
     return float((target_ms - start) / slope)
 
 
-def store(bundle: Path, manifest: Manifest, changes: dict[str, Any]) -> Manifest:
-    """Write what was calibrated into a bundle by itself; of a version make a new one, current if that was.
+def store(bundle: Path, manifest: Manifest, changes: dict[str, Any], current: bool = True) -> Manifest:
+    """Write what was calibrated into a bundle by itself; of a version make a new one, current if that was and
+    unless `current` is false.
 
     The version ends in the threshold, and in the lookahead if there is one, so that answers tell what they
     were made with.
@@ -175,7 +176,7 @@ def store(bundle: Path, manifest: Manifest, changes: dict[str, Any]) -> Manifest
         copy = Path(shutil.copytree(bundle, Path(copies) / "copy"))
         save_text(copy / MANIFEST, changed.model_dump_json(indent=2) + "\n")
         publish(copy, folder, version)
-    if locate(folder) == bundle.resolve():
+    if current and locate(folder) == bundle.resolve():
         point(folder, version)
     return changed
 
@@ -209,20 +210,25 @@ def main() -> None:
     target.add_argument("--latency-ms", type=float, help="mean milliseconds a list, one list a call")
     target.add_argument("--quantile", type=float, help="share of positions that do not reason")
     target.add_argument("--lookahead", type=int, help="other items to try at an uncertain position")
+    parser.add_argument("--not-current", action="store_true", help="leave the current version as it is")
     arguments = parser.parse_args()
+    current = not arguments.not_current
     with faults_told():
         if arguments.lookahead is not None:
-            set_lookahead(arguments.bundle, arguments.lookahead)
+            set_lookahead(arguments.bundle, arguments.lookahead, current)
         else:
-            set_threshold(
-                arguments.bundle, arguments.tokens_per_list, arguments.latency_ms, arguments.quantile
-            )
+            targets = arguments.tokens_per_list, arguments.latency_ms, arguments.quantile
+            set_threshold(arguments.bundle, *targets, current)
 
 
 def set_threshold(
-    bundle: Path, tokens_per_list: float | None, latency_ms: float | None, quantile: float | None
+    bundle: Path,
+    tokens_per_list: float | None,
+    latency_ms: float | None,
+    quantile: float | None,
+    current: bool = True,
 ) -> Manifest:
-    """Set the threshold by the one target that is given, and store the curve.
+    """Set the threshold by the one target that is given, and store the curve; `current` as in `store`.
 
     Raises:
         BundleError: no bundle there.
@@ -246,11 +252,12 @@ def set_threshold(
         calibration = for_tokens(policy, held_out, tokens_for_latency(points, latency_ms))
     calibration = calibration.model_copy(update={"curve": tuple(points)})
     show(points, calibration)
-    return store(bundle, model.manifest, {"gate": calibration})
+    return store(bundle, model.manifest, {"gate": calibration}, current)
 
 
-def set_lookahead(bundle: Path, alternatives: int) -> Manifest:
-    """Set how many other items are tried at an uncertain position, and store the curve.
+def set_lookahead(bundle: Path, alternatives: int, current: bool = True) -> Manifest:
+    """Set how many other items are tried at an uncertain position, and store the curve; `current` as in
+    `store`.
 
     Raises:
         BundleError: no bundle there.
@@ -274,7 +281,8 @@ def set_lookahead(bundle: Path, alternatives: int) -> Manifest:
             str(p.alternatives), f"{p.judged_per_list:.2f}", f"{p.score:.4f}", f"{p.ms_per_list:.3f}"
         )
     console.print(table)
-    return store(bundle, model.manifest, {"lookahead": alternatives, "lookahead_curve": tuple(points)})
+    changes = {"lookahead": alternatives, "lookahead_curve": tuple(points)}
+    return store(bundle, model.manifest, changes, current)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from bundle.errors import faults_told
@@ -45,8 +46,9 @@ def promote(
     """Ask everything of a bundle, and make it the current version of its folder if nothing refuses it.
 
     Raises:
-        BundleError: the live one cannot be served, or the new one lies in no model's folder.
+        BundleError: the live one cannot be served, or is the new one, or that lies in no model's folder.
         DataUnavailableError: of the new one's dataset.
+        DecisionLogError: the log cannot be read.
     """
     found = []
     for verdict in verdicts(new, live, decisions, limits or Limits()):
@@ -93,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help=f"{one.metadata['help']} ({one.default})",
         )
     given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
     with faults_told():
         live, new = locate(given.over), locate(given.new)  # before the current version is another

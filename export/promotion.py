@@ -4,23 +4,24 @@ Every question compares the two through the engine that serves them. A differenc
 only if it is established, which is when its 95 % interval leaves zero out. Legend: L lists, C columns.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
-from bundle.manifest import CONFIG
+from bundle.manifest import CONFIG, BundleError
 from bundle.reference import Distribution, population_stability_index
 from bundle.repository import locate
-from decisions.reading import Tally, read_decisions
+from decisions.reading import Joined, Tally, log_files, read_decisions
 from engine.loaded_model import LoadedModel
 from evidence.judging import ENOUGH, SHRUNK, Judgement
-from evidence.logged_lists import logged_lists
-from evidence.off_policy import judge_bundle
+from evidence.logged_lists import LoggedLists, NothingToJudgeError, logged_lists
+from evidence.off_policy import judge_model
 from export.calibrate import milliseconds
 from export.evaluate import generate, orders_of, reasoning_figures
 from export.parity import check_bundle
@@ -31,7 +32,7 @@ from model.metrics import ndcg, paired_difference
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
 
-HELD_OUT, BY_LOG = "held-out lists", "value by the decision log"
+HELD_OUT, BY_LOG, DRIFT = "held-out lists", "value by the decision log", "drift"
 
 BINS = 10
 """Of a column, of equally many held-out candidates each."""
@@ -73,9 +74,14 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
     """Ask everything of `new`, as long as what has been asked allows to go on.
 
     Raises:
-        BundleError: the live one cannot be served.
+        BundleError: the live one cannot be served, or is the new one.
         DataUnavailableError: of the new one's dataset.
+        DecisionLogError: the log cannot be read.
     """
+    if locate(new) == locate(live):
+        raise BundleError(f"{new}: is the live one itself; export with --not-current to ask before it is")
+    if decisions is not None:
+        log_files(decisions)  # before anything that takes long
     served = LoadedModel.open(live)
     try:
         model = LoadedModel.open(new)
@@ -91,11 +97,59 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
     yield quality(model, served, test, dataset.true_value, limits)
     yield latency(model, served, test, limits)
     if decisions is None:
-        for question in (BY_LOG, "drift"):
+        for question in (BY_LOG, DRIFT):
             yield Verdict(question, None, "no decision log was given", {})
         return
-    yield value(new, live, decisions, limits)
-    yield drift(model, held_out, decisions, limits)
+    try:
+        log = read_log(decisions, model, served)
+    except NothingToJudgeError as fault:
+        for question in (BY_LOG, DRIFT):
+            yield Verdict(question, None, str(fault), {})
+        return
+    yield value(new, live, model, served, log, limits)
+    yield drift(model, held_out, log, limits)
+
+
+class Log(NamedTuple):
+    """A decision log, read once for both models: the live one's lists that both can rank, as each sees them.
+
+    Attributes:
+        unknown: share of all candidates that the new one's catalogue lacks, and nothing was sent of.
+        foreign: lists of other models.
+    """
+
+    new: LoggedLists
+    live: LoggedLists
+    tally: Tally
+    unknown: float
+    foreign: int
+
+    def __str__(self) -> str:
+        left_out = self.new.left_out + Counter({"of other models": self.foreign})
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        return f"{self.tally}" + (f"; left out: {told}" if told else "")
+
+
+def read_log(decisions: Path, new: LoadedModel, live: LoadedModel) -> Log:
+    """
+    Raises:
+        DecisionLogError: it cannot be read.
+        NothingToJudgeError: no list of it can be judged by.
+    """
+    tally, counts, known = Tally(), Counter[str](), set(new.features.catalogue.ids)
+
+    def counted() -> Iterator[Joined]:
+        for joined in read_decisions(decisions, tally):
+            if joined.decision.model != live.manifest.name:
+                counts["foreign"] += 1
+                continue
+            items = joined.decision.items
+            counts["asked"] += len(items)
+            counts["unknown"] += sum(item.id not in known and not item.features for item in items)
+            yield joined
+
+    ours, theirs = logged_lists(counted(), [new.features, live.features])
+    return Log(ours, theirs, tally, counts["unknown"] / counts["asked"], counts["foreign"])
 
 
 def calibration(model: LoadedModel, held_out: Sequence[Example], limits: Limits) -> Verdict:
@@ -138,42 +192,44 @@ def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], 
     return Verdict("latency", ours <= limits.time * theirs, told, {"new_ms": ours, "live_ms": theirs})
 
 
-def value(new: Path, live: Path, decisions: Path, limits: Limits) -> Verdict:
+def value(
+    new: Path, live: Path, model: LoadedModel, served: LoadedModel, log: Log, limits: Limits
+) -> Verdict:
     """Is it worth as much by the decision log?"""
     try:
-        ours, theirs = (judge_bundle(decisions, bundle)[0] for bundle in (new, live))
-    except (RerankerError, ValueError) as fault:
+        ours, theirs = judge_model(model, new, log.new), judge_model(served, live, log.live)
+    except ValueError as fault:
         return Verdict(BY_LOG, None, str(fault), {})
-    return by_log(ours, theirs, limits)
+    verdict = by_log(ours, theirs, limits)
+    return replace(verdict, because=f"{verdict.because}; {log}")
 
 
 def by_log(new: Judgement, live: Judgement, limits: Limits) -> Verdict:
-    """By cascade doubly robust with shrunk weights; no verdict where too few lists are as the new one's."""
+    """By cascade doubly robust with shrunk weights; no verdict where too few lists are as either's."""
     ours, theirs = new.estimates[SHRUNK], live.estimates[SHRUNK]
     assert ours.overlap is not None
-    told = f"{ours.value}, minus the log's {ours.difference}; the live one {theirs.value}"
-    figures = {
+    assert theirs.overlap is not None
+    gap, effective = ours.minus(theirs), min(ours.overlap.effective, theirs.overlap.effective)
+    told = f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] beside {theirs.value.value:.4f}"
+    told += f", {new.lists} lists worth {effective:.0f}"
+    figures: dict[str, Any] = {
         name: {"value": one.value._asdict(), "minus_log": one.difference._asdict()}
         for name, one in (("new", ours), ("live", theirs))
     }
-    no_worse = ours.difference.high >= 0 and ours.value.value >= (1 - limits.loss) * theirs.value.value
-    enough = ours.overlap.effective >= limits.effective_lists
+    figures |= {"minus_live": gap._asdict(), "lists": new.lists, "effective_lists": effective}
+    no_worse = gap.high >= 0 and gap.value >= -limits.loss * theirs.value.value
+    enough = effective >= limits.effective_lists
     return Verdict(BY_LOG, no_worse if enough else None, "; ".join([told, *new.warnings()]), figures)
 
 
-def drift(model: LoadedModel, held_out: Sequence[Example], decisions: Path, limits: Limits) -> Verdict:
+def drift(model: LoadedModel, held_out: Sequence[Example], log: Log, limits: Limits) -> Verdict:
     """Does it know the candidates that are asked for, and do they look like those it was trained on?"""
-    try:
-        lists = logged_lists(read_decisions(decisions, Tally()), model.features)
-    except RerankerError as fault:
-        return Verdict("drift", None, str(fault), {})
-    unknown = _unknown(model, decisions)
-    by_column = column_drift(model.features.candidate_columns, held_out, lists.examples)
+    by_column = column_drift(model.features.candidate_columns, held_out, log.new.examples)
     worst = max(by_column, key=lambda name: by_column[name])
-    told = f"{unknown:.1%} of the log's candidates are not in its catalogue; of {len(by_column)} columns "
+    told = f"{log.unknown:.1%} of the log's candidates are not in its catalogue; of {len(by_column)} columns "
     told += f"{worst} moved most, stability index {by_column[worst]:.2f}"
-    passed = unknown <= limits.unknown and by_column[worst] <= limits.drift
-    return Verdict("drift", passed, told, {"unknown": unknown, "stability_index": by_column})
+    passed = log.unknown <= limits.unknown and by_column[worst] <= limits.drift
+    return Verdict(DRIFT, passed, told, {"unknown": log.unknown, "stability_index": by_column})
 
 
 def column_drift(
@@ -190,16 +246,6 @@ def column_drift(
         counts = [Distribution.of(values[:, column], bounds).counts for values in (expected, actual)]
         found[name] = population_stability_index(*counts)
     return found
-
-
-def _unknown(model: LoadedModel, decisions: Path) -> float:
-    known = set(model.features.catalogue.ids)
-    asked = total = 0
-    for joined in read_decisions(decisions, Tally()):
-        items = joined.decision.items
-        total += len(items)
-        asked += sum(item.id not in known and not item.features for item in items)
-    return asked / total if total else 0.0
 
 
 def _examples(model: LoadedModel, slates: Sequence[LoggedSlate]) -> list[Example]:

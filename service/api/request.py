@@ -21,7 +21,6 @@ from service.errors import (
 from service.observe.answer_log import AnswerLog
 from service.observe.decision_log import DecisionLog
 from service.observe.metrics import Metrics
-from service.observe.tracing import current
 from service.serving.changes import Changes
 from service.serving.registry import Models
 from service.serving.reranking import Reranker
@@ -97,8 +96,6 @@ async def read_body(request: Request) -> bytes | bytearray:
         body = _unpacked(body, limit)
     if len(body) > limit:
         raise _too_large(limit)
-    if (record := current()) is not None:
-        record.body_bytes = len(body)
     return body
 
 

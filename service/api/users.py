@@ -41,7 +41,6 @@ from service.errors import (
     UnavailableError,
     UnknownRecommendationError,
 )
-from service.observe.tracing import current
 from service.serving import decisions
 from service.serving.request_features import check_profile, check_told, undeclared_of_profile
 
@@ -185,9 +184,7 @@ def _log(
 ) -> None:
     log = service_of(request).decision_log
     if log is not None:
-        record = current()
-        size = 200 + (0 if record is None else record.body_bytes)
-        log.put(partial(decisions.feedback, recommendation_id, user_id, at, events), size)
+        log.put(partial(decisions.feedback, recommendation_id, user_id, at, events))
 
 
 def _count(request: Request, events: Sequence[FeedbackEvent], ignored: Ignored) -> None:

@@ -24,6 +24,9 @@ LEVEL = 1
 ROUND_S = 60.0
 """Between two looks at what others left, and at how much there is."""
 
+AT_ONCE = 100
+"""Lines of a write. While they are put together nobody else runs."""
+
 A_READ = 1 << 18
 
 logger = logging.getLogger(__name__)
@@ -51,26 +54,27 @@ class DecisionFiles:
         self._keeper.start()
 
     def write(self, lines: list[bytes]) -> None:
-        if self._file is None:
-            self._open()
-        assert self._file is not None
-        written, text = 0, memoryview(b"\n".join((*lines, b"")))
-        try:
-            while written < len(text):
-                written += os.write(self._file, text[written:])
-        except OSError:
-            # What is whole counts. The file ends there if the disk lets it, and is not gone on with.
-            whole = bytes(text[:written]).rfind(b"\n") + 1
-            del lines[: bytes(text[:whole]).count(b"\n")]
-            with suppress(OSError):
-                os.ftruncate(self._file, self._size + whole)
-                self._size += whole
-            self._close()
-            raise
-        self._size += written
-        lines.clear()
-        if self._size >= self._rotate_bytes:
-            self._close()
+        while lines:
+            if self._file is None:
+                self._open()
+            assert self._file is not None
+            written, text = 0, memoryview(b"\n".join((*lines[:AT_ONCE], b"")))
+            try:
+                while written < len(text):
+                    written += os.write(self._file, text[written:])
+            except OSError:
+                # What is whole counts. The file ends there if the disk lets it, and is not gone on with.
+                whole = bytes(text[:written]).rfind(b"\n") + 1
+                del lines[: bytes(text[:whole]).count(b"\n")]
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._size + whole)
+                    self._size += whole
+                self._close()
+                raise
+            self._size += written
+            del lines[:AT_ONCE]
+            if self._size >= self._rotate_bytes:
+                self._close()
 
     def due_s(self) -> float | None:
         return None if self._file is None else self._close_at - monotonic()

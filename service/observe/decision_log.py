@@ -1,9 +1,10 @@
-"""The decision log: what the service did and what came of it, written by a thread.
+"""The decision log: what the service did and what came of it, encoded on the event loop, written by a thread.
 
-The event loop puts what a line is made from on a queue that is bounded in lines and bytes; the thread does
-all else. Whatever becomes of the sink, no request is slowed or fails: what finds no room is dropped, and
-counted. The sink gets what has come at least every `flush_s`, so that the death of the process loses no more
-than came within so long. Knows neither what is logged nor where it goes.
+Encoding is Python's own work, which the event loop would wait for in a thread too, and for the thread's
+comings and goings besides. What waits is bounded in lines and bytes. Whatever becomes of the sink, no request
+fails or waits for it: what finds no room is dropped, and counted. The sink gets what has come at least every
+`flush_s`, so that the death of the process loses no more than came within so long. Knows neither what is
+logged nor where it goes.
 """
 
 import asyncio
@@ -13,17 +14,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Event, Thread
-from time import monotonic, sleep, time
-from typing import NamedTuple, Protocol, get_args
+from time import time
+from typing import Protocol, get_args
 
 from decisions.lines import Forgotten, Line, encode
 from decisions.pseudonyms import pseudonym
 from service.errors import DecisionLogError
 from service.observe.metrics import LineDropped, Metrics
 from service.settings import Settings
-
-PACE_S = 0.02
-"""Between two looks at the queue, while lines come."""
 
 RETRY_S = 1.0
 """After a fault of the sink."""
@@ -34,14 +32,11 @@ STOP_S = 5.0
 FORGET_S = 5.0
 """Longest wait until a user's forgetting is written."""
 
-A_TOMBSTONE = 200
-"""Bytes, about."""
-
 Hide = Callable[[str | None], str | None]
 """What the log calls a user."""
 
 Make = Callable[[Hide], Line]
-"""Makes a line, in the thread."""
+"""Makes a line."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +63,6 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-class _Put(NamedTuple):
-    make: Make
-    size: int
-    written: Callable[[], None] | None = None
-
-
 class DecisionLog:
     """Put to from the event loop."""
 
@@ -87,10 +76,8 @@ class DecisionLog:
         self._metrics = metrics
         self._dropped = {reason: metrics.decisions_dropped.labels(reason) for reason in get_args(LineDropped)}
         self._names_users = settings.decision_log_users != "none"
-        self._queue: deque[_Put] = deque()
-        self._lines: list[bytes] = []  # encoded, for the sink
-        self._taken = 0
-        self._told: list[tuple[int, Callable[[], None]]] = []  # once the sink has taken so many
+        self._queue: deque[bytes] = deque()
+        self._told: deque[tuple[int, Callable[[], None]]] = deque()  # once so many lines are gone
         # Lines that came and that went, and their bytes: each counted by one thread, and read by both.
         self._put, self._put_bytes, self._gone, self._gone_bytes = 0, 0, 0, 0
         self._idle = self._failing = False
@@ -100,20 +87,24 @@ class DecisionLog:
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, make: Make, size: int) -> None:
-        """Have a line made and written, if there is room.
-
-        Args:
-            size: its bytes, as far as they can be told before.
-        """
-        if (
-            self._put - self._gone >= self._max_lines
-            or self._put_bytes + size - self._gone_bytes > self._max_bytes
-        ):
-            # Counted by the event loop; what the thread drops has other reasons, or the service ends.
+    def put(self, make: Make) -> None:
+        """Make a line and have it written, if there is room."""
+        lines, size = self._put - self._gone, self._put_bytes - self._gone_bytes
+        if lines >= self._max_lines or size >= self._max_bytes:
             self._dropped["sink" if self._failing else "buffer"].inc()
             return
-        self._add(_Put(make, size))
+        try:
+            line = encode(make(self._hide))
+        except Exception as error:
+            self._dropped["unencodable"].inc()
+            logger.error("a line of the decision log cannot be written: %s", type(error).__name__)
+            return
+        self._add(line)
+        if self._idle:
+            self._idle = False
+            self._wake.set()
+        elif (2 * lines >= self._max_lines or 2 * size >= self._max_bytes) and not self._failing:
+            self._wake.set()
 
     async def forget(self, user_id: str) -> None:
         """Write that a user is forgotten, and wait until that is written.
@@ -130,7 +121,11 @@ class DecisionLog:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(written.set)
 
-        self._add(_Put(partial(_forgotten, user_id, time()), A_TOMBSTONE, tell))
+        named = self._hide(user_id)
+        assert named is not None
+        self._told.append((self._put + 1, tell))
+        self._add(encode(Forgotten(named, time())))
+        self._wake.set()
         try:
             await asyncio.wait_for(written.wait(), FORGET_S)
         except TimeoutError:
@@ -145,76 +140,57 @@ class DecisionLog:
             self._dropped["sink"].inc(left)
             logger.error("the decision log ends without %d lines", left)
 
-    def _add(self, put: _Put) -> None:
+    def _add(self, line: bytes) -> None:
         self._put += 1
-        self._put_bytes += put.size
-        self._queue.append(put)
-        if self._idle:
-            self._idle = False
-            self._wake.set()
+        self._put_bytes += len(line)
+        self._queue.append(line)
 
     def _run(self) -> None:
         self._sink.start()
-        write_at = 0.0
+        lines: list[bytes] = []  # that the sink has not taken
         while not self._over.is_set():
-            self._rest()
-            self._encode()
-            now = monotonic()
-            if self._lines and (now >= write_at or (self._told and not self._failing)):
-                write_at = now + (self._flush_s if self._write() else RETRY_S)
+            self._rest(lines)
+            self._write(lines)
             if (due_s := self._sink.due_s()) is not None and due_s <= 0:
                 self._sink.tend()
-            self._metrics.decisions_waiting.set(self._put - self._gone)
-        self._encode()
-        if self._lines:
-            self._write()
+        self._write(lines)
         self._sink.close()
 
-    def _rest(self) -> None:
-        """Until there may be something to do."""
-        self._wake.clear()
-        if self._lines:
-            self._wake.wait(PACE_S)
-            return
-        self._idle = True
-        if not self._queue and not self._over.is_set():
-            self._wake.wait(self._sink.due_s())
-        self._idle = False
-        if not self._over.is_set():
-            self._wake.wait(PACE_S)
+    def _rest(self, lines: list[bytes]) -> None:
+        """Until there is something to do: a line came, and others had time to come."""
+        due_s = self._sink.due_s()
+        if not lines:
+            self._idle = True
+            if not self._queue and not self._over.is_set():
+                self._wake.wait(due_s)
+            self._idle = False
+            self._wake.clear()
+        urgent = self._over.is_set() or (self._told and not self._failing)
+        if (lines or self._queue) and not urgent:
+            wait_s = RETRY_S if self._failing else self._flush_s
+            self._wake.wait(wait_s if due_s is None else min(wait_s, max(0.0, due_s)))
+            self._wake.clear()
 
-    def _encode(self) -> None:
-        """What has come. Between two lines whoever else wants to run may."""
+    def _write(self, lines: list[bytes]) -> None:
+        """Give the sink these and what has come; what it does not take is left in `lines`."""
         while self._queue:
-            make, size, written = self._queue.popleft()
-            try:
-                line = encode(make(self._hide))
-            except Exception as error:
-                self._dropped["unencodable"].inc()
-                self._gone, self._gone_bytes = self._gone + 1, self._gone_bytes + size
-                logger.error("a line of the decision log cannot be written: %s", type(error).__name__)
-                continue
-            self._gone_bytes += size - len(line)
-            self._lines.append(line)
-            if written is not None:
-                self._told.append((self._taken + len(self._lines), written))
-            sleep(0)
-
-    def _write(self) -> bool:
-        """Give the sink what is encoded. Returns whether it took all."""
-        count, size = len(self._lines), sum(map(len, self._lines))
+            lines.append(self._queue.popleft())
+        if not lines:
+            return
+        self._metrics.decisions_waiting.set(len(lines))
+        count, size = len(lines), sum(map(len, lines))
         fault: OSError | None = None
         try:
-            self._sink.write(self._lines)
+            self._sink.write(lines)
         except OSError as error:
             fault = error
-        count, size = count - len(self._lines), size - sum(map(len, self._lines))
+        count, size = count - len(lines), size - sum(map(len, lines))
         self._gone, self._gone_bytes = self._gone + count, self._gone_bytes + size
         self._metrics.decisions.inc(count)
         self._metrics.decision_bytes.inc(size + count)
-        self._taken += count
-        while self._told and self._told[0][0] <= self._taken:
-            self._told.pop(0)[1]()
+        self._metrics.decisions_waiting.set(len(lines))
+        while self._told and self._told[0][0] <= self._gone:
+            self._told.popleft()[1]()
         if (fault is not None) is not self._failing:
             self._failing = fault is not None
             self._metrics.decision_log_up.set(not self._failing)
@@ -222,7 +198,6 @@ class DecisionLog:
                 logger.error("the decision log cannot be written: %s", fault.strerror or type(fault).__name__)
             else:
                 logger.warning("the decision log is written again")
-        return fault is None
 
 
 def hiding(settings: Settings) -> Hide:
@@ -232,12 +207,6 @@ def hiding(settings: Settings) -> Hide:
     if settings.decision_log_users == "none":
         return lambda user_id: None
     return partial(_hashed, settings.read_decision_log_key())
-
-
-def _forgotten(user_id: str, at: float, hide: Hide) -> Forgotten:
-    named = hide(user_id)
-    assert named is not None
-    return Forgotten(named, at)
 
 
 def _hashed(key: bytes, user_id: str | None) -> str | None:

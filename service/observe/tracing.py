@@ -52,11 +52,10 @@ class RequestRecord:
         model: name and version of the model it was for.
         fallback: why it got its caller's order.
         reason: what it came to instead; of a 4xx it may quote the request.
-        body_bytes: of its JSON.
     """
 
     __slots__ = (
-        *("attributes", "body_bytes", "fallback", "model", "reason", "recording", "scope", "slate", "span"),
+        *("attributes", "fallback", "model", "reason", "recording", "scope", "slate", "span"),
         "stages",
     )
 
@@ -68,7 +67,6 @@ class RequestRecord:
         self.model: tuple[str, str] | None = None
         self.fallback: Fallback | None = None
         self.reason: str | None = None
-        self.body_bytes = 0
         self.stages: list[StageSpan]
         self.attributes: dict[str, Any]
 

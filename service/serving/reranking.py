@@ -7,6 +7,7 @@ caller's order and its reason, unless the caller asked for the error with `stric
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from time import monotonic, time
 from typing import Literal
@@ -33,7 +34,7 @@ from service.observe import logs
 from service.observe.decision_log import DecisionLog
 from service.observe.metrics import Metrics
 from service.observe.tracing import current
-from service.serving.decisions import log
+from service.serving.decisions import decision
 from service.serving.exploration import Exploration, Explored
 from service.serving.hard_rules import HardRules
 from service.serving.loop_lag import BEAT_S
@@ -201,7 +202,7 @@ class Reranker:
         _report(rerank, slate, response)
         if self._decisions is not None:
             how = rerank.served.model.manifest, rerank.user, rerank.controls, rerank.wanted
-            log(self._decisions, rerank.request, *how, slate, response, rerank.at)
+            self._decisions.put(partial(decision, request, *how, slate, response, rerank.at))
         if slate is not None and served.shadow is not None:
             self._show(served.shadow, rerank, slate)
         return response

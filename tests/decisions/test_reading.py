@@ -181,6 +181,18 @@ def test_a_file_that_is_being_compressed_is_read_once(tmp_path: Path) -> None:
     assert items(read(tmp_path)[0]) == {"1": ["a"]}
 
 
+def test_a_file_that_is_removed_before_its_turn_is_counted(tmp_path: Path) -> None:
+    """The service makes room while somebody reads."""
+    write(tmp_path / "a.jsonl", [decision("1", 0.0), decision("2", 1000.0)])
+    write(tmp_path / "b.jsonl", [decision("3", 2000.0)])
+    tally = Tally()
+    reading = read_decisions(tmp_path, tally, window_s=1.0)
+    assert next(reading).decision.id == "1"
+    (tmp_path / "b.jsonl").unlink()
+    assert [one.decision.id for one in reading] == ["2"]
+    assert tally.removed == 1
+
+
 def test_no_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DecisionLogError, match=r"no \*\.jsonl or \*\.jsonl\.gz here"):
         read(tmp_path)

@@ -27,7 +27,7 @@ def made() -> dict[str, str]:
     """Every block of every page, by name."""
     parts = (
         evidence_blocks(Results(load(pages.ROOT / RESULTS))),
-        off_policy_pages.blocks(off_policy_pages.stored()),
+        off_policy_pages.every_block(),
         bench_blocks(marks.stored()),
         faults_tables.blocks(),
         loop_pages.blocks(loop_pages.stored()),

@@ -50,7 +50,8 @@ def asked(features: FeatureAssembler, count: int, seed: int) -> LoggedLists:
     for n, (ids, scores) in enumerate(requests(count, seed)):
         items = tuple(Shown(*pair) for pair in zip(ids, scores, strict=True))
         made.append(line(n, items, np.arange(LENGTH), np.ones(LENGTH), None))
-    return logged_lists([Joined(decision, ()) for decision in made], features)
+    (lists,) = logged_lists([Joined(decision, ()) for decision in made], [features])
+    return lists
 
 
 def line(
@@ -125,7 +126,7 @@ def judged(directory: Path, bundle: Path, **given: float) -> Judgement:
 def test_the_policy_of_the_log_is_worth_what_its_lists_brought(log: Log, bundle: Path, share: float) -> None:
     found = judged(log(share, 1.0), bundle)
     for name in (IIPS, RIPS, SNIPS):
-        value, difference, overlap = found.estimates[name]
+        value, difference, overlap, _ = found.estimates[name]
         assert value == pytest.approx(found.logged, rel=1e-3)
         assert abs(difference.low) < 1e-3 > abs(difference.high)
         assert overlap is not None
@@ -139,7 +140,7 @@ def test_another_temperature_is_worth_what_it_would_bring(log: Log, bundle: Path
     found = judged(directory, bundle, share=1.0, temperature=1.0)
     true, logged = true_value(bundle, 1.0), true_value(bundle, 3.0)
     for name in (RIPS, SNIPS, CDR, SN_CDR):
-        value, difference, overlap = found.estimates[name]
+        value, difference, overlap, _ = found.estimates[name]
         assert value.low < true < value.high
         assert difference.low < true - logged < difference.high
         assert overlap is not None
@@ -231,7 +232,7 @@ def test_judging_is_the_same_whichever_way_it_is_asked(log: Log, bundle: Path) -
     """A share of 1 leaves the greedy list out, a share of 0 the sampled one."""
     directory = log(1.0, 1.0)
     model = LoadedModel.open(bundle)
-    lists = logged_lists(read_decisions(directory, Tally()), model.features)
+    (lists,) = logged_lists(read_decisions(directory, Tally()), [model.features])
     people = lists.people.tolist()
     models = CrossFitted.fit(load_config(bundle), feature_sizes(model.features), lists.examples, people, 2)
     policy, hot = ServedPolicy(model), np.ones(len(lists))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from evidence.judging import NAMES, RIPS
-from evidence.off_policy_pages import blocks, draw, effective, summary
+from evidence.judging import ENOUGH, NAMES, RIPS
+from evidence.off_policy_pages import blocks, coverage, differences, draw, effective, summary
 from evidence.off_policy_truth import Simulated, Written, as_lists, judge_by
 from evidence.simulated_policies import InitialScore, Judged, Network, logging_policies
 from model.policy import Policy
@@ -104,9 +104,17 @@ def test_labels_are_where_items_were_shown(world: Simulated) -> None:
 
 
 def case(policy: str, value: float, spread: float, worth: float, log: int = 0) -> dict[str, object]:
-    one = {"value": value, "low": value - spread, "high": value + spread, "effective": worth}
-    estimates = dict.fromkeys(NAMES, one)
-    return {"log": log, "logging": "x", "length": 4, "policy": policy, "estimates": estimates}
+    one = {"value": value, "low": value - spread, "high": value + spread}
+    minus = {key: number - 2.0 for key, number in one.items()}  # what its lists brought
+    estimates = {key: {**one, "minus_logged": minus, "effective": worth} for key in NAMES}
+    return {
+        "log": log,
+        "logging": "b",
+        "length": 4,
+        "policy": policy,
+        "estimates": estimates,
+        "minus": {"b": minus} if worth > ENOUGH else {},
+    }
 
 
 def test_a_row_of_the_table_by_hand(tmp_path: Path) -> None:
@@ -121,8 +129,15 @@ def test_a_row_of_the_table_by_hand(tmp_path: Path) -> None:
     assert row[5:] == ["2", "0.100", "+0.000", "50%"]
     assert effective(cases[0], RIPS) == 1000
     made = blocks({"rows": cases, "truth": truth})
-    assert set(made) == {"off-policy-4", "off-policy-logging"}
-    assert "| x | 4 | 2 of 6 | 0.750 |" in made["off-policy-logging"]
+    assert set(made) == {"off-policy-4", "off-policy-differences-4", "off-policy-logging"}
+    assert "| b | 4 | 2 of 6 | 0.750 |" in made["off-policy-logging"]
+    cases += [case("c", 1.2, 0.7, 1000, 1)]  # established, and wrong
+    rows = differences(cases, truth)
+    expected = ["2", "1.275", "0.450", "50%", "50.0%"]
+    assert [row[1:] for row in rows] == [expected] * len(NAMES)
+    rows = coverage(cases, truth)
+    assert rows[0] == ["value", "3", "1.042", "0.317", "33%", "0.0%"]
+    assert [row[1:] for row in rows[1:]] == [expected, expected, ["0", "", "", "", ""]]
     draw(
         {
             "rows": [*cases, {**cases[0], "length": 10}],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bundle.manifest import CONFIG, MANIFEST, BundleError, CurvePoint, read_manifest, sha256
+from bundle.repository import locate, point
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from engine.native.runner import NativeRunner
@@ -171,6 +172,18 @@ def test_a_kill_while_writing_leaves_the_old_manifest(bundle: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         store(bundle, before, {"gate": before.gate})
     assert read_manifest(bundle) == before
+
+
+def test_a_version_becomes_another_that_is_current_if_asked_for(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(bundle, folder / "7")
+    point(folder, "7")
+    before = read_manifest(folder / "7")
+    for threshold, current in ((0.25, False), (0.5, True)):
+        gate = before.gate.model_copy(update={"threshold": threshold})
+        after = store(folder / "7", before, {"gate": gate}, current)
+        assert read_manifest(folder / after.version).gate.threshold == threshold
+        assert locate(folder).name == (after.version if current else "7")
 
 
 def test_no_bundle_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A bundle goes live only if nothing speaks against it."""
 
+import gzip
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from bundle.features.assembly import Candidates
 from bundle.manifest import MANIFEST, BundleError, read_manifest
 from bundle.repository import locate, point
 from decisions.lines import Decision, Exploration, Feedback, Outcome, Shown, encode
+from decisions.reading import Joined, Tally, read_decisions
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
 from evidence.estimators import Overlap
 from evidence.judging import Estimate, Judgement, Value
 from export.__main__ import export
 from export.promote import main, promote, refused
-from export.promotion import Limits, by_log, column_drift, verdicts
+from export.promotion import Limits, by_log, column_drift, read_log, verdicts
 from model.data.open_dataset import open_dataset
 from model.training.checkpoint import load_config
 from model.training.examples import Example
@@ -93,12 +96,22 @@ def log(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_one_that_is_no_worse_goes_live(folder: Path, log: Path, tmp_path: Path) -> None:
+def test_one_that_is_no_worse_goes_live(
+    folder: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+
+    def once(directory: Path, tally: Tally) -> Iterator[Joined]:
+        reads.append(directory)
+        return read_decisions(directory, tally)
+
+    monkeypatch.setattr("export.promotion.read_decisions", once)
     arguments = [str(folder / "8"), "--over", str(folder), "--decisions", str(log)]
     arguments += ["--parity-lists", "8", "--timed-lists", "5", "--time", "20", "--effective-lists", "50"]
     report = ["--json", str(tmp_path / "out/report.json"), "--html", str(tmp_path / "out/report.html")]
     assert main([*arguments, *report, "--check-only"]) == 0
     assert locate(folder).name == "7"
+    assert reads == [log]
     told = json.loads((tmp_path / "out/report.json").read_text())
     assert (told["new"], told["over"]) == ("simulated 8", "simulated 7")
     by_question = {verdict["question"]: verdict for verdict in told["verdicts"]}
@@ -133,24 +146,35 @@ def test_one_that_is_worse_is_refused(folder: Path, log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "difference", "effective", "passed"),
+    ("value", "difference", "effective", "live_effective", "passed"),
     [
-        (2.0, (0.0, -0.1, 0.1), 900, True),
-        (1.9, (-0.1, -0.15, -0.05), 900, False),  # established
-        (1.97, (-0.03, -0.1, 0.04), 900, False),  # not established, but more than 1 %
-        (1.9, (-0.1, -0.15, -0.05), 400, None),
+        (2.0, (0.0, -0.1, 0.1), 900, 900, True),
+        (1.9, (-0.1, -0.15, -0.05), 900, 900, False),  # established
+        (1.97, (-0.03, -0.1, 0.04), 900, 900, False),  # not established, but more than 1 %
+        (1.9, (-0.1, -0.15, -0.05), 400, 900, None),
+        (1.9, (-0.1, -0.15, -0.05), 900, 400, None),  # of a live one that came after the log
     ],
 )
 def test_a_log_speaks_against_what_it_finds_worse(
-    value: float, difference: tuple[float, float, float], effective: float, passed: bool | None
+    value: float,
+    difference: tuple[float, float, float],
+    effective: float,
+    live_effective: float,
+    passed: bool | None,
 ) -> None:
-    def judged(value: float, difference: Value) -> Judgement:
+    def judged(value: float, difference: tuple[float, float, float], effective: float) -> Judgement:
         found = Overlap(effective, largest=2.0, mean=1.0, unsupported=0.0)
-        estimate = Estimate(Value(value, value - 0.1, value + 0.1), difference, found)
+        _, low, high = difference
+        draws = np.linspace(2.0 + low, 2.0 + high, 1000)
+        sure = Value(value, value - 0.1, value + 0.1)
+        estimate = Estimate(sure, Value(0.0, 0.0, 0.0), found, draws)
         return Judgement(1000, Value(2.0, 1.9, 2.1), 2.0, dict.fromkeys(("SNIPS", "CDR-OS"), estimate))
 
-    live = judged(2.0, Value(0.0, 0.0, 0.0))
-    assert by_log(judged(value, Value(*difference)), live, Limits()).passed is passed
+    live = judged(2.0, (0.0, 0.0, 0.0), live_effective)
+    verdict = by_log(judged(value, difference, effective), live, Limits())
+    assert verdict.passed is passed
+    assert verdict.figures["minus_live"]["value"] == pytest.approx(difference[0])
+    assert verdict.figures["minus_live"]["low"] == pytest.approx(difference[1], abs=0.01)
 
 
 def test_a_damaged_one_is_refused_before_anything_else_is_asked(folder: Path, tmp_path: Path) -> None:
@@ -160,6 +184,28 @@ def test_a_damaged_one_is_refused_before_anything_else_is_asked(folder: Path, tm
     assert [(verdict.question, verdict.passed) for verdict in found] == [("parity", False)]
     with pytest.raises(BundleError, match="no bundle here"):
         list(verdicts(folder / "8", tmp_path, None, QUICK))
+
+
+def test_what_could_only_mislead_is_an_error(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is the live one itself"):
+        main([str(folder / "7"), "--over", str(folder)])
+    with pytest.raises(SystemExit, match=r"no \*\.jsonl or \*\.jsonl\.gz here"):
+        main([str(folder / "8"), "--over", str(folder), "--decisions", str(tmp_path)])
+
+
+def test_a_log_is_of_the_live_models_lists(folder: Path, log: Path, tmp_path: Path) -> None:
+    """Lists of another model that the same service answers are left out; a line may be half written."""
+    text = (log / "a.jsonl").read_bytes()
+    other = text.replace(b'"model":"simulated"', b'"model":"another"').replace(b'"id":"d', b'"id":"other-d')
+    (tmp_path / "a.jsonl").write_bytes(text + text[:50])
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(other))
+    model = LoadedModel.open(folder / "7")
+    found, whole = (read_log(directory, model, model) for directory in (tmp_path, log))
+    assert (len(found.new), found.foreign) == (len(whole.new), found.tally.decisions - len(whole.new))
+    assert found.foreign == whole.tally.decisions
+    assert found.unknown == 0
+    assert found.tally.truncated == 1
+    assert f"left out: {found.foreign} of other models" in str(found)
 
 
 def test_without_a_log_its_questions_are_not_asked(folder: Path) -> None:

@@ -116,7 +116,10 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("room", [0, 1, len(LINE), len(LINE) + 1, 2 * len(LINE) + 20])
-def test_a_full_disk_neither_loses_nor_doubles_a_line(tmp_path: Path, room: int) -> None:
+def test_a_full_disk_neither_loses_nor_doubles_a_line(
+    tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.observe.decision_files.AT_ONCE", 2)
     sink = files(tmp_path)
     sink.write([LINE])
     lines = [LINE + b"%d" % number for number in range(3)]

@@ -223,7 +223,7 @@ class Slow:
 
 
 def settings(**given: Any) -> Settings:
-    return Settings(bundle="unused", decision_log_flush_s=0.001, **given)
+    return Settings(bundle="unused", **{"decision_log_flush_s": 0.001, **given})
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ async def test_what_waits_for_a_slow_sink_is_bounded(bound: dict[str, int]) -> N
     log = DecisionLog(sink, settings(**bound), metrics)
     log.start()
     for _ in range(25):
-        log.put(lambda hide: Forgotten("u" * 54, 1.0), 100)
+        log.put(lambda hide: Forgotten("u" * 54, 1.0))
     dropped = metrics.decisions_dropped.labels("buffer")
     assert 14 <= dropped.value <= 15
     sink.let.set()
@@ -242,12 +242,31 @@ async def test_what_waits_for_a_slow_sink_is_bounded(bound: dict[str, int]) -> N
     assert sink.taken == metrics.decisions.value == 25 - dropped.value
 
 
+@pytest.mark.parametrize(
+    "bound", [{"decision_log_buffer_lines": 10}, {"decision_log_buffer_bytes": 1000}], ids=["lines", "bytes"]
+)
+async def test_half_of_what_may_wait_is_written_before_its_time(bound: dict[str, int]) -> None:
+    sink, metrics = Slow(), Metrics()
+    sink.let.set()
+    log = DecisionLog(sink, settings(decision_log_flush_s=3600, **bound), metrics)
+    log.start()
+    for _ in range(7):
+        log.put(lambda hide: Forgotten("u" * 54, 1.0))
+
+    async def written() -> bool:
+        return sink.taken >= 6
+
+    await eventually(written)
+    await log.stop()
+    assert sink.taken == 7
+
+
 async def test_a_line_that_is_no_json_costs_only_itself() -> None:
     sink, metrics = Slow(), Metrics()
     sink.let.set()
     log = DecisionLog(sink, settings(), metrics)
     log.start()
-    log.put(lambda hide: Forgotten(object(), 1.0), 10)  # type: ignore[arg-type]
+    log.put(lambda hide: Forgotten(object(), 1.0))  # type: ignore[arg-type]
     await log.forget("u1")
     await log.stop()
     assert (sink.taken, metrics.decisions_dropped.labels("unencodable").value) == (1, 1)
