@@ -43,9 +43,11 @@ LIST = 50, 10, 0
 """Candidates, positions and tokens of the lists that are simulated."""
 CELLS = (LIST, (10, 10, 0), (50, 10, 3), (50, 50, 0), (200, 10, 0), (200, 50, 0), (200, 50, 3), (1000, 10, 0))
 CELLS += ((1000, 50, 0), (1000, 50, 3))
-MANY, PAUSES_MS = 16, (0.3, 1.0, 3.0, 10.0)
+CLOSED, PAUSES_MS = (1, 2, 4, 8, 16), (0.3, 1.0, 3.0, 10.0)
+MANY, LARGE = CLOSED[-1], 2
+"""Connections of the largest closed loop, and the place of the first whose batches are large."""
 FRACTIONS = (0.2, 0.35, 0.5, 0.65, 0.75)
-TIGHT_MS, BEYOND = 20.0, 1.3
+TIGHT_MS, BEYOND = 20.0, 1.2
 CONNECTIONS = 512
 """So many that no request waits for one."""
 LEAD_S = 1.0
@@ -95,40 +97,58 @@ def watched(server: Server, sent: Sequence[bytes], connections: int, seconds: fl
     }
 
 
-def loops(server: Server, sent: Sequence[bytes], seconds: float) -> tuple[Row, Row]:
-    """On one connection, and on many."""
-    alone, many = (watched(server, sent, count, seconds) for count in (1, MANY))
-    return alone, many
+def paced(server: Server, sent: Sequence[bytes], pause_ms: float, seconds: float) -> Row:
+    """As `watched`, on one connection with pauses."""
+    ran = ran_s(server.pids)
+    run = paced_loop(server.port, sent, pause_ms / 1000, seconds, is_answer)
+    ran = ran_s(server.pids) - ran
+    return {"cpu_us": 1e6 * ran / len(run.latencies_ms), "latencies_us": 1000 * run.good_ms}
 
 
 def pooled(rows: Sequence[Row]) -> Row:
-    """All rounds of a closed loop, taken together."""
-    figures = {
-        name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "latencies_us"
-    }
+    """All rounds of a loop, taken together."""
+    names = [name for name in rows[0] if name != "latencies_us"]
+    figures = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return {**figures, "latencies_us": np.concatenate([row["latencies_us"] for row in rows])}
 
 
-def calibrated(alone: Row, many: Row, paced_us: Sequence[NDArray[np.float64]]) -> Row:
-    """The times of `loadtest.simulation`, from a closed loop on one connection, one on many, and ones with
-    pauses. CPU time is that of the event loop, which is all that the server does."""
-    batch = many["batch"]
-    one, each = alone["cpu_us"] - alone["infer_us"], many["cpu_us"] - many["infer_us"] / batch
-    if min(one, each) <= 0:
+def calibrated(closed: Sequence[Row], pauses: Sequence[Row]) -> Row:
+    """The times of `loadtest.simulation`, from closed loops on one connection to many, and ones with pauses.
+    CPU time is that of the event loop, which is all that the server does. What each list more takes of it in
+    large batches is the list's, and the rest is the round's. How much latencies vary is told by the shortest
+    pause, because Linux interrupts a loop that never pauses, in favour of other processes."""
+    alone, many = closed[0], closed[-1]
+    marginal = (many["infer_us"] / alone["infer_us"] - 1) / (many["batch"] - 1)
+    marginal = min(max(marginal, 0.05), 1.0)
+    batch, cpu_us = (np.array([row[name] for row in closed]) for name in ("batch", "cpu_us"))
+    loop_us = batch * cpu_us - alone["infer_us"] * (1 + marginal * (batch - 1))
+    request_us = float((loop_us[-1] - loop_us[LARGE]) / (batch[-1] - batch[LARGE]))
+    rounds_us = np.maximum(0.0, loop_us - batch * request_us)
+    if request_us <= 0:
         raise RuntimeError("inference took longer by the clock than the process had the core: not alone here")
-    round_us = min(max(0.0, (one - each) / (1 - 1 / batch)), 0.9 * one)
     lone_us = float(np.median(alone["latencies_us"]))
-    marginal = (many["infer_us"] / alone["infer_us"] - 1) / (batch - 1)
-    extras_us = sample(alone["latencies_us"] - lone_us)
-    wakes_us = [np.maximum(0.0, sample(of - lone_us) - extras_us) for of in paced_us]
+    extras_us = sample(pauses[0]["latencies_us"] - np.median(pauses[0]["latencies_us"]))
+    wakes_us = [np.maximum(0.0, sample(of["latencies_us"] - lone_us) - extras_us) for of in pauses]
+    rests_us = [
+        of["cpu_us"] - alone["cpu_us"] - float(np.median(wake))
+        for of, wake in zip(pauses, wakes_us, strict=True)
+    ]
     return {
-        "wire_us": max(0.0, lone_us - alone["cpu_us"]),
+        "wire_us": lone_us - alone["cpu_us"],
         "wakes_us": {str(pause): of.round(1).tolist() for pause, of in zip(PAUSES_MS, wakes_us, strict=True)},
-        "round_us": round_us,
-        "request_us": one - round_us,
+        "rest_us": max(0.0, float(np.median(rests_us))),
+        "rounds_us": [
+            [round(size, 2), round(of, 1)]
+            for size, of in zip(batch.tolist(), rounds_us.tolist(), strict=True)
+        ],
+        "request_us": request_us,
         "alone_us": alone["infer_us"],
-        "marginal": min(max(marginal, 0.05), 1.0),
+        "marginal": marginal,
         "extras_us": extras_us.round(1).tolist(),
+        "closed": [{name: round(row[name], 2) for name in ("cpu_us", "batch", "infer_us")} for row in closed],
+        "paced_cpu_us": {
+            str(pause): round(of["cpu_us"], 1) for pause, of in zip(PAUSES_MS, pauses, strict=True)
+        },
     }
 
 
@@ -141,7 +161,8 @@ def cells(server: Server, bundle: Path, round_us: float, seconds: float) -> Iter
     """Times by candidates, positions and tokens."""
     for items, top_n, tokens in progress(CELLS, "sizes"):
         load = workload(bundle, "ids", (items,))
-        alone, many = loops(server, bodies(load, top_n, tokens), seconds)
+        sized = bodies(load, top_n, tokens)
+        alone, many = (watched(server, sized, count, seconds) for count in (1, MANY))
         request_us = many["cpu_us"] - many["infer_us"] / many["batch"] - round_us / many["batch"]
         yield {
             "items": items,
@@ -276,31 +297,27 @@ def measure(bundle: Path, seconds: float, rounds: int) -> Row:
     with running("capacity", ours(bundle), sent[0]) as server:
         tell_users(server, load)
         put_first([os.getpid(), *server.pids])
-        rate = max(loops(server, sent, seconds / 2)[1]["per_second"] for _ in range(2))
+        rate = watched(server, sent, MANY, seconds)["per_second"]
         cases = [Case(fraction * rate, sent) for fraction in FRACTIONS] + [
             Case(BEYOND * rate, tight, TIGHT_MS)
         ]
-        closed, paced = [], []
+        closed, pauses = [], []
         for seed in progress(range(rounds), "rounds"):
-            closed.append(loops(server, sent, seconds))
-            paced.append(
-                [
-                    1000 * paced_loop(server.port, sent, ms / 1000, seconds, is_answer).good_ms
-                    for ms in PAUSES_MS
-                ]
-            )
+            closed.append([watched(server, sent, count, seconds / 2) for count in CLOSED])
+            pauses.append([paced(server, sent, pause_ms, seconds / 2) for pause_ms in PAUSES_MS])
             for case in cases:
                 case.run(server, 3 * seconds, seed)
-        alone, many = (pooled(of) for of in zip(*closed, strict=True))
-        found = calibrated(alone, many, [np.concatenate(of) for of in zip(*paced, strict=True)])
+        loops = [pooled(of) for of in zip(*closed, strict=True)]
+        saturation = loops[-1]["per_second"]
+        found = calibrated(loops, [pooled(of) for of in zip(*pauses, strict=True)])
         times = capacity.times_of(found, found["request_us"] * 1e-6, found["alone_us"] * 1e-6)
-        sizes = list(cells(server, bundle, found["round_us"], seconds / 2))
+        sizes = list(cells(server, bundle, found["rounds_us"][-1][1], seconds / 2))
         memory = server.resident_mib()
     return {
         **found,
-        "saturation_per_second": many["per_second"],
+        "saturation_per_second": saturation,
         "tight_ms": TIGHT_MS,
-        "compared": with_simulated([case.row() for case in cases], times, many["per_second"]),
+        "compared": with_simulated([case.row() for case in cases], times, saturation),
         "cells": sizes,
         "worker_mib": round(memory, 1),
         **around(bundle, load, sent, seconds),
@@ -335,7 +352,7 @@ def worker_rate(measured: capacity.Measured, demand: capacity.Demand, site: capa
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.capacity", description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/ranklens"))
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a closed loop, or three times that")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of a closed loop, or three times that")
     parser.add_argument("--rounds", type=int, default=3, help="of all loops")
     arguments = parser.parse_args()
     results = measure(arguments.bundle.resolve(), arguments.seconds, arguments.rounds)

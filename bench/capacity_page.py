@@ -106,7 +106,11 @@ def blocks() -> dict[str, str]:
     once = pages.table(
         ("measured once", "value"),
         [
-            ("a round of the event loop, µs", f"{results['round_us']:.0f}"),
+            *(
+                (f"a round of the event loop with a batch of {size:.1f}, µs", f"{of:.0f}")
+                for size, of in results["rounds_us"]
+            ),
+            ("before it waits, µs", f"{results['rest_us']:.0f}"),
             ("a request's own time on it, µs", f"{results['request_us']:.0f}"),
             ("inference of a list alone, µs", f"{results['alone_us']:.0f}"),
             ("what one more adds to a batch, over that", f"{results['marginal']:.2f}"),
@@ -114,7 +118,7 @@ def blocks() -> dict[str, str]:
                 (f"more after a pause of {pause} ms, µs, the median", f"{sample[len(sample) // 2]:.0f}")
                 for pause, sample in results["wakes_us"].items()
             ),
-            ("outside the worker, µs", f"{results['wire_us']:.0f}"),
+            ("outside the worker, less its work after an answer, µs", f"{results['wire_us']:.0f}"),
             ("resident memory of a worker, MiB", f"{results['worker_mib']:.0f}"),
             ("CPU of HAProxy for a rerank, µs", f"{results['proxy_cpu_us']:.0f}"),
             ("CPU of Redis for a rerank, µs", f"{results['redis_cpu_us']:.0f}"),

@@ -191,7 +191,8 @@ def times_of(results: dict[str, Any], request_s: float, alone_s: float) -> Times
     return Times(
         wire_s=results["wire_us"] * 1e-6,
         wakes_s=tuple(sorted(wakes.items())),
-        round_s=results["round_us"] * 1e-6,
+        rest_s=results["rest_us"] * 1e-6,
+        rounds_s=tuple((size, one * 1e-6) for size, one in results["rounds_us"]),
         request_s=request_s,
         alone_s=(alone_s,),
         marginal=results["marginal"],

@@ -16,14 +16,15 @@ from functools import cache
 
 import simpy
 
-TURNS = 3
+TURNS = 2
 """Of the event loop between two batches."""
 
 RECENT = 31
 """Answers by whose median the service tells what each takes."""
 
-READING = 0.7
-"""Share of a request's time on the event loop that is spent before inference."""
+READING, PREPARING = 0.15, 0.55
+"""Shares of a request's time on the event loop, besides inference: to read it from its socket, and to make it
+ready. Answering is what is left. By the stages that the service times; what it does not time is HTTP."""
 
 Events = Generator[simpy.Event, None, None]
 
@@ -33,10 +34,12 @@ class Times:
     """What was measured of one worker on one core, in seconds.
 
     Attributes:
-        wire_s: outside the worker: the client, and the network between them.
+        wire_s: outside the worker: the client, and the network between them; less what the worker does for a
+            request once it is answered.
         wakes_s: pauses, the shortest first, and by how much a request after each takes longer, caches being
             cold: a sample, in order. In between it is interpolated; after none it takes no longer.
-        round_s: of a round with a batch, however large.
+        rest_s: of the event loop before it waits.
+        rounds_s: sizes of a batch, the smallest first, and of a round with each. It is interpolated, too.
         request_s: of the event loop for each request, besides inference.
         alone_s: inference of a list alone; one of these by chance, where lists differ.
         marginal: what one more list adds to a batch, over what it takes alone.
@@ -46,11 +49,12 @@ class Times:
 
     wire_s: float
     wakes_s: tuple[tuple[float, tuple[float, ...]], ...]
-    round_s: float
+    rounds_s: tuple[tuple[float, float], ...]
     request_s: float
     alone_s: tuple[float, ...]
     marginal: float
     extras_s: tuple[float, ...] = (0.0,)
+    rest_s: float = 0.0
 
     def wake_s(self, pause_s: float, quantile: float) -> float:
         """After a pause."""
@@ -69,7 +73,17 @@ class Times:
     @property
     def lone_s(self) -> float:
         """A request that follows another, on the worker."""
-        return self.round_s + self.request_s + self.mean_alone_s
+        return self.round_s(1) + self.request_s + self.mean_alone_s
+
+    def round_s(self, size: int) -> float:
+        """With a batch of so many."""
+        before, before_s = self.rounds_s[0]
+        for after, after_s in self.rounds_s:
+            if size < after:
+                share = (size - before) / (after - before) if after > before else 0.0
+                return before_s + share * (after_s - before_s)
+            before, before_s = after, after_s
+        return before_s
 
     @property
     def each_s(self) -> float:
@@ -157,30 +171,36 @@ class Worker:
     def _work(self) -> Events:
         while True:
             if not (self._socket or self._seen):
+                yield self._world.timeout(self._times.rest_s)
+            if not (self._socket or self._seen):
                 self._arrived, since = self._world.event(), self._world.now
                 yield self._arrived
                 wake_s = self._times.wake_s(self._world.now - since, self._random.random())
                 yield self._world.timeout(wake_s)
-            self._poll()
+            yield from self._poll()
             yield from self._turn()
             while self._queue:
                 self._answers = self._next_batch()
                 if self._answers:
                     infer_s = self._batch_s(one.alone_s for one in self._answers)
-                    yield self._spend(self._times.round_s + infer_s)
-                self._poll()
+                    yield self._spend(self._times.round_s(len(self._answers)) + infer_s)
+                yield from self._make_ready()
+                yield from self._poll()
                 for _ in range(TURNS):
                     yield from self._turn()
-
-    def _poll(self) -> None:
-        """Whoever is there is read, and made ready in the next turn."""
-        self._seen.extend(self._socket)
-        self._socket.clear()
 
     def _turn(self) -> Iterator[simpy.Event]:
         yield from self._answer()
         yield from self._make_ready()
-        self._poll()
+        yield from self._poll()
+
+    def _poll(self) -> Iterator[simpy.Event]:
+        """Whoever is there is read, to be made ready in the next turn."""
+        there = len(self._socket)
+        self._seen.extend(self._socket)
+        self._socket.clear()
+        if there:
+            yield self._spend(there * READING * self._times.request_s)
 
     def _spend(self, seconds: float) -> simpy.Event:
         """So much work, and the interruptions that it meets."""
@@ -192,7 +212,7 @@ class Worker:
     def _answer(self) -> Iterator[simpy.Event]:
         """One after the other, as one event."""
         going, self._answers = self._answers, []
-        each_s = (1 - READING) * self._times.request_s
+        each_s = (1 - READING - PREPARING) * self._times.request_s
         for place, one in enumerate(going, start=1):
             self.outcome.until_s = self._world.now + place * each_s
             self.outcome.seconds.append(self.outcome.until_s - one.due_s + self._times.wire_s)
@@ -203,8 +223,9 @@ class Worker:
             self._occupancy.leave(one, self._world.now)
 
     def _make_ready(self) -> Iterator[simpy.Event]:
-        """Whoever was read, as one event."""
-        there, each_s = len(self._seen), READING * self._times.request_s
+        """Whoever was read, as one event. Who is read just before a batch is made ready after it, and before
+        its answers go out."""
+        there, each_s = len(self._seen), PREPARING * self._times.request_s
         for place in range(1, there + 1):
             one, now = self._seen.popleft(), self._world.now + place * each_s
             if self._admitted(one, now):
@@ -277,7 +298,7 @@ def closed_loop(times: Times, rules: Rules, connections: int, count: int, seed: 
     def again(after_s: float) -> None:
         if left[0] > 0:
             left[0] -= 1
-            world.process(send(after_s + times.wire_s))
+            world.process(send(max(0.0, after_s + times.wire_s)))
 
     worker = Worker(world, times, rules, seed, again)
     for _ in range(connections):

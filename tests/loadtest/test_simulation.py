@@ -7,9 +7,7 @@ import pytest
 from loadtest.simulation import Rules, Times, closed_loop, open_loop, rate_within
 
 NO_BATCHES = Rules(max_batch_size=1, deadline_s=1e6)
-ONE_MS = Times(
-    wire_s=0.0, wakes_s=(), round_s=0.0, request_s=0.0, alone_s=(0.001,), marginal=1.0, extras_s=(0.0,)
-)
+ONE_MS = Times(wire_s=0.0, wakes_s=(), rounds_s=((1, 0.0),), request_s=0.0, alone_s=(0.001,), marginal=1.0)
 """Nothing but inference."""
 
 
@@ -26,7 +24,7 @@ def test_one_that_comes_alone_takes_all_its_parts() -> None:
     times = Times(
         wire_s=0.1,
         wakes_s=((1e-9, (0.02,)),),
-        round_s=0.003,
+        rounds_s=((1, 0.003),),
         request_s=0.0004,
         alone_s=(0.00005,),
         marginal=1.0,
@@ -54,6 +52,15 @@ def test_a_batch_shares_what_is_not_marginal() -> None:
     assert found.until_s == pytest.approx(50 * (0.25 * 16 + 0.75) * 0.001, rel=0.05)
     short = closed_loop(times, Rules(batch_s=0.0020), 16, 16 * 50)
     assert short.until_s == pytest.approx(160 * (0.25 * 5 + 0.75) * 0.001, rel=0.05), "five fit into 2 ms"
+
+
+def test_a_round_takes_what_its_batch_says() -> None:
+    times = replace(ONE_MS, rounds_s=((1, 0.001), (3, 0.002), (5, 0.006)))
+    assert [times.round_s(size) for size in (1, 2, 3, 4, 5, 16)] == pytest.approx(
+        [0.001, 0.0015, 0.002, 0.004, 0.006, 0.006]
+    )
+    found = closed_loop(replace(times, marginal=0.25), Rules(batch_s=1.0), 3, 3 * 50)
+    assert found.until_s == pytest.approx(50 * (0.001 * (0.25 * 3 + 0.75) + 0.002), rel=0.05)
 
 
 def test_deadlines_bound_the_wait_of_whoever_is_answered() -> None:
