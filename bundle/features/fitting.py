@@ -5,6 +5,7 @@ Knows nothing of requests. Long, because what is learned of a field and how it i
 """
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -126,7 +127,7 @@ def fit(
     impressions: int,
     past: Sequence[tuple[float, NDArray[np.float64]]] = (),
 ) -> FittedFeatures:
-    """Learn vocabularies and scales.
+    """Learn vocabularies and scales, in one pass over the records of each scope.
 
     Args:
         items, users, contexts: raw records of the training split; a value seen in fewer than the
@@ -137,29 +138,33 @@ def fit(
             fields were then, `[N, P]`.
     """
     of_lists = _numbers_in_lists(schema.past, past)
-    records: dict[Scope, list[Mapping[str, Any]]] = {
-        "item": list(items),
-        "user": list(users),
-        "context": list(contexts),
-    }
+    records: dict[Scope, Iterable[Mapping[str, Any]]] = {"item": items, "user": users, "context": contexts}
+    counts: dict[str, Counter[str]] = {}
+    numbers: dict[str, array[float]] = {}
+    for scope, of_scope in records.items():
+        fields = [field for field in schema.of(scope) if field.kind not in (*PAST_KINDS, "vector")]
+        counts |= {key(field): Counter() for field in fields if field.is_token}
+        numbers |= {key(field): array("d") for field in fields if not field.is_token}
+        for record in of_scope if fields else ():
+            for field in fields:
+                value = record.get(field.name)
+                if field.is_token:
+                    counts[key(field)].update({as_token(one) for one in as_list(value)})
+                else:
+                    numbers[key(field)].append(raw_number(field, value, timestamp))
     vocabulary: dict[str, dict[str, int]] = {}
     scales: dict[str, Scale] = {}
     next_id = 1
     for field in schema.fields:
-        values = [record.get(field.name) for record in records[field.scope]]
         if field.is_token:
-            counts = Counter(token for value in values for token in {as_token(one) for one in as_list(value)})
-            known = sorted(value for value, count in counts.items() if count >= field.min_count)
+            seen = counts[key(field)].items()
+            known = sorted(value for value, count in seen if count >= field.min_count)
             vocabulary[key(field)] = {value: next_id + i for i, value in enumerate(known)}
             next_id += len(known)
         elif field.kind != "vector":
-            numbers = (
-                of_lists[field.name]
-                if field.kind in PAST_KINDS
-                else np.array([raw_number(field, value, timestamp) for value in values], np.float64)
-            )
-            numbers = numbers[np.isfinite(numbers)]
-            mean, std = (float(numbers.mean()), float(numbers.std())) if len(numbers) else (0.0, 1.0)
+            own = of_lists[field.name] if field.kind in PAST_KINDS else np.array(numbers[key(field)])
+            own = own[np.isfinite(own)]
+            mean, std = (float(own.mean()), float(own.std())) if len(own) else (0.0, 1.0)
             scales[key(field)] = Scale(mean=mean, std=std if std > 1e-6 else 1.0)
     return FittedFeatures(
         feature_schema=schema,

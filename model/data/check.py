@@ -14,11 +14,12 @@ from rich.markup import escape
 
 from bundle.features.schema import FeatureSchema, Frozen
 from model.data.config import DataConfig
-from model.data.coverage import Covered, Fields, judge, slates_of
+from model.data.coverage import Covered, covered, judge, undeclared
 from model.data.findings import Effect, Findings
 from model.data.leaks import suspect
 from model.data.open_dataset import read_dataset
-from model.data.slate import SPLITS, Dataset, LoggedSlate, Split
+from model.data.overview import Overview, slates_of
+from model.data.slate import SPLITS, Dataset, Split
 
 MOST_POSITIONS = 20
 """Positions whose labels the text tells."""
@@ -87,10 +88,10 @@ class Report(Frozen):
 def check(dataset: Dataset, schema: FeatureSchema) -> tuple[Report, Findings]:
     """Judge a log against its schema. The findings are the data set's own and what was found here."""
     found = dataset.findings or Findings()
-    slates, fields = slates_of(dataset), Fields(dataset)
-    judge(dataset, schema, fields, found)
-    suspect(slates, dataset.items, schema, found)
-    return _report(dataset, schema, slates, fields, found), found
+    overview = Overview(dataset, schema)
+    judge(dataset, schema, overview, found)
+    suspect(slates_of(dataset), dataset.items, schema, found)
+    return _report(dataset, schema, overview, found), found
 
 
 def open_checked(config: DataConfig, say: Callable[[str], None]) -> Dataset:
@@ -111,48 +112,29 @@ def open_checked(config: DataConfig, say: Callable[[str], None]) -> Dataset:
     return dataset
 
 
-def labels_by_position(slates: Sequence[LoggedSlate]) -> list[float]:
-    """Share of lists that show something at a position in which it was clicked."""
-    longest = max((len(slate.shown) for slate in slates), default=0)
-    clicks, shown = np.zeros(longest), np.zeros(longest)
-    for slate in slates:
-        clicks[: len(slate.shown)] += slate.labels[slate.shown]
-        shown[: len(slate.shown)] += 1
-    return (clicks / np.maximum(shown, 1)).tolist()
-
-
-def lists_by_person(slates: Sequence[LoggedSlate]) -> list[int]:
-    """How many lists each person has who is known."""
-    return sorted(Counter(slate.user_id for slate in slates if not slate.anonymous).values())
-
-
-def _report(
-    dataset: Dataset,
-    schema: FeatureSchema,
-    slates: Sequence[LoggedSlate],
-    fields: Fields,
-    found: Findings,
-) -> Report:
-    times = [slate.timestamp for slate in slates]
-    by_person = lists_by_person(slates)
-    shown = {item_id for slate in slates for item_id in slate.candidates}
+def _report(dataset: Dataset, schema: FeatureSchema, overview: Overview, found: Findings) -> Report:
+    times = np.concatenate([overview.times[split] for split in SPLITS])
+    by_person = overview.lists_by_person
     return Report(
         name=dataset.name,
-        lists=len(slates),
+        lists=len(times),
         dropped=dict(dataset.dropped),
         people=len(by_person),
-        anonymous=sum(slate.anonymous for slate in slates),
-        items=len(shown),
-        described=len(shown & dataset.items.keys()),
-        candidates=_spread([len(slate.candidates) for slate in slates]),
+        anonymous=overview.anonymous,
+        items=len(overview.items),
+        described=len(overview.items.keys() & dataset.items.keys()),
+        candidates=_spread(sorted(overview.sizes.elements())),
         lists_by_person=_spread(by_person),
-        splits={split: _size(dataset.slates[split]) for split in SPLITS},
-        since=_date(min(times)) if times else None,
-        until=_date(max(times)) if times else None,
+        splits={
+            split: SplitSize(lists=overview.lists[split], people=len(overview.people[split]))
+            for split in SPLITS
+        },
+        since=_date(times.min()) if len(times) else None,
+        until=_date(times.max()) if len(times) else None,
         interaction_types=dict(Counter(dataset.interaction_types).most_common()),
-        labels_by_position=tuple(labels_by_position(slates)),
-        coverage=tuple(fields.covered(schema)),
-        undeclared=tuple(fields.undeclared(schema)),
+        labels_by_position=tuple(overview.labels_by_position),
+        coverage=tuple(covered(overview, schema)),
+        undeclared=tuple(undeclared(overview, schema)),
         findings=tuple(
             Told(
                 kind=one.kind,
@@ -170,12 +152,9 @@ def _report(
     )
 
 
-def _size(slates: Sequence[LoggedSlate]) -> SplitSize:
-    return SplitSize(lists=len(slates), people=len({slate.user_id for slate in slates}))
-
-
 def _spread(counts: Sequence[int]) -> tuple[int, float, int]:
-    return (min(counts), float(np.median(counts)), max(counts)) if counts else (0, 0.0, 0)
+    """Fewest, median and most of counts in order."""
+    return (counts[0], float(np.median(counts)), counts[-1]) if counts else (0, 0.0, 0)
 
 
 def _date(seconds: float) -> str:
@@ -207,7 +186,7 @@ def _text(report: Report) -> list[str]:
     if lost:
         reasons = _counts(report.dropped)
         lines.append(f"left out    {lost:,} of {kept + lost:,} lists: {reasons}; they still are history")
-    lines += [f"field       {covered.scope} {covered}" for covered in report.coverage]
+    lines += [f"field       {one.scope} {one}" for one in report.coverage]
     if report.undeclared:
         names = ", ".join(f"{one.scope} `{one.name}`" for one in report.undeclared)
         lines.append(f"not read    {names}: not declared in [features]")

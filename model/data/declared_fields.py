@@ -28,6 +28,7 @@ class DeclaredFields:
             self._of[field.scope].append(field)
         self._units: defaultdict[tuple[Scope, str], Counter[str]] = defaultdict(Counter)
         self._first: dict[tuple[Scope, str], str] = {}
+        self._per_second: defaultdict[Scope, dict[str, float]] = defaultdict(dict)
 
     def checked(self, scope: Scope, record: dict[str, Any], where: str) -> dict[str, Any]:
         """The record without values of another kind than declared; numbers that are not finite count as
@@ -49,22 +50,23 @@ class DeclaredFields:
                 self._found.add("value of another kind", Effect.LEFT_OUT, of, where, message, field.name)
         return record
 
-    def settle_ages(self, scope: Scope, records: Iterable[MutableMapping[str, Any]]) -> None:
-        """Make unix seconds of the ages in records that have been checked, once all of them have been.
-
-        A field is in one unit, which most of its values tell.
-        """
-        per_second = {}
+    def settle_ages(self, scope: Scope) -> None:
+        """Tell the unit of each age, once all records of the scope have been checked: the one that most of
+        its values tell."""
         for field in self._of[scope]:
             if counts := self._units[scope, field.name]:
                 unit = counts.most_common(1)[0][0]
                 self._say_unit(field, unit, counts)
-                per_second[field.name] = UNITS.get(unit, 1.0)
-        scaled = {name: factor for name, factor in per_second.items() if factor != 1.0}
+                if (per_second := UNITS.get(unit, 1.0)) != 1.0:
+                    self._per_second[scope][field.name] = per_second
+
+    def in_seconds(self, scope: Scope, records: Iterable[MutableMapping[str, Any]]) -> None:
+        """Make unix seconds of the ages in records that have been checked, once their units are settled."""
+        scaled = self._per_second[scope]
         for record in records if scaled else ():
-            for name, factor in scaled.items():
+            for name, per_second in scaled.items():
                 if record.get(name) is not None:
-                    record[name] /= factor
+                    record[name] /= per_second
 
     def _say_unit(self, field: FieldSpec, unit: str, counts: Counter[str]) -> None:
         where, about = self._first[field.scope, field.name], f"{field.scope}.{field.name}"

@@ -26,8 +26,10 @@ list is what its user was shown and did in lists with earlier timestamps, wherev
 """
 
 import json
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,14 @@ import numpy as np
 
 from bundle.features.fitting import as_token
 from bundle.features.history import UserContext
-from bundle.features.schema import FeatureSchema
+from bundle.features.schema import FeatureSchema, Scope
 from model.data.declared_fields import DeclaredFields, described
 from model.data.findings import Effect, EventLogError, Findings
 from model.data.log_events import EventParser, LineError, Ranking, Record, Response
 from model.data.log_lines import open_for_writing, read_values
+from model.data.on_disk import Numbered, OnDisk
 from model.data.past import Happened, Past
-from model.data.slate import Dataset, LoggedSlate, Positive, Split, split_of
+from model.data.slate import SPLITS, Dataset, LoggedSlate, Positive, Split, split_of
 
 __all__ = ["EventLogError", "Located", "dataset_of", "read_event_log", "read_items", "write_with_scores"]
 
@@ -51,6 +54,7 @@ Located = tuple[str, Any]
 CLICK = ("click",)
 
 KINDS = ("item", "user", "ranking", "interaction")
+SCOPES: tuple[Scope, ...] = ("item", "user", "context")
 
 
 def read_event_log(path: Path, name: str, schema: FeatureSchema | None = None) -> Dataset:
@@ -95,7 +99,8 @@ def read_items(paths: Iterable[Path], schema: FeatureSchema) -> list[tuple[str, 
                 except LineError as error:
                     raise EventLogError(f"{where}: {error}") from None
     found.refuse()
-    fields.settle_ages("item", [record for _, _, record in items])
+    fields.settle_ages("item")
+    fields.in_seconds("item", [record for _, _, record in items])
     return items
 
 
@@ -124,12 +129,13 @@ class _Log:
         self._parser = EventParser(self._fields, found)
         self._items: dict[str, Record] = {}
         self._profiles: dict[str, Record] = {}
-        self._rankings: dict[str, Ranking] = {}
+        self._rankings = OnDisk[Ranking]()
+        self._numbers: dict[str, int] = {}  # of the ranking of an id
+        self._times = array("d")  # of each ranking
         self._responses: dict[str, list[Response]] = defaultdict(list)
         self._left_out: set[str] = set()  # rankings
         self._types: Counter[str] = Counter()
-        self._previous = float("-inf")
-        self._late: list[str] = []  # where rankings stand that are earlier than the one before them
+        self._late, self._first_late = 0, ""  # rankings that are earlier than the one before them
 
     def add(self, event: Any, where: str) -> None:
         """Take one event in, or leave it out for what is wrong with it."""
@@ -166,12 +172,15 @@ class _Log:
 
     def _add_ranking(self, ranking: Ranking) -> None:
         found, where = self._found, ranking.where
-        if ranking.timestamp < self._previous:
-            self._late.append(where)
-        self._previous = ranking.timestamp
-        first = self._rankings.setdefault(ranking.id, ranking)
-        if first is ranking:
+        if self._times and ranking.timestamp < self._times[-1]:
+            self._first_late = self._first_late or where
+            self._late += 1
+        self._times.append(ranking.timestamp)
+        self._rankings.add(ranking)
+        number = self._numbers.setdefault(ranking.id, len(self._rankings) - 1)
+        if number == len(self._rankings) - 1:
             return
+        first = self._rankings.read(number)
         same = ("user", "timestamp", "candidates")
         if all(getattr(first, name) == getattr(ranking, name) for name in same):
             message = f"ranking {ranking.id!r} is the same as at {first.where}, and counts once"
@@ -187,27 +196,25 @@ class _Log:
     def settle(self) -> None:
         """What can only be told once all lines are read."""
         if self._late:
-            newest_first = len(self._late) == len(self._rankings) - 1 > 0
+            newest_first = self._late == len(self._numbers) - 1 > 0
             order = "stand newest first" if newest_first else "do not stand in the order of time"
-            message, where = f"rankings {order}; they are read oldest first", self._late[0]
-            self._found.add("order of time", Effect.READ, "rankings", where, message, "", len(self._late))
+            message, where = f"rankings {order}; they are read oldest first", self._first_late
+            self._found.add("order of time", Effect.READ, "rankings", where, message, "", self._late)
         for ranking_id in self._left_out:
-            self._rankings.pop(ranking_id, None)
+            self._numbers.pop(ranking_id, None)
             self._responses.pop(ranking_id, None)
-        rankings = self._rankings.values()
-        sent = (own for ranking in rankings for own in ranking.sent)
-        told = (ranking.profile for ranking in rankings if ranking.profile is not None)
-        self._fields.settle_ages("item", [*self._items.values(), *sent])
-        self._fields.settle_ages("user", [*self._profiles.values(), *told])
-        self._fields.settle_ages("context", [ranking.context for ranking in rankings])
+        for scope in SCOPES:
+            self._fields.settle_ages(scope)
+        self._fields.in_seconds("item", self._items.values())
+        self._fields.in_seconds("user", self._profiles.values())
         for ranking_id, responses in self._responses.items():
             responses[:] = self._of_list(ranking_id, responses)
             self._types.update(response.type for response in responses)
 
     def _of_list(self, ranking_id: str, responses: list[Response]) -> list[Response]:
         """Those that may be of their ranking."""
-        ranking, found = self._rankings.get(ranking_id), self._found
-        if ranking is None:
+        number, found = self._numbers.get(ranking_id), self._found
+        if number is None:
             message = f"interaction with ranking {ranking_id!r}, which the log does not have"
             where = responses[0].where
             found.add(
@@ -220,6 +227,7 @@ class _Log:
                 len(responses),
             )
             return []
+        ranking = self._rankings.read(number)
         shown = {ranking.candidates[place] for place in ranking.shown.tolist()}
         kept = []
         for response in responses:
@@ -236,56 +244,68 @@ class _Log:
         return kept
 
     def dataset(self, name: str, positive: frozenset[str]) -> Dataset:
-        slates: dict[Split, list[LoggedSlate]] = {"train": [], "validation": [], "test": []}
+        kept: dict[Split, OnDisk[tuple[LoggedSlate, int]]] = {split: OnDisk() for split in SPLITS}
         dropped: Counter[str] = Counter()
-        positives: list[Positive] = []
+        positives = OnDisk[Positive]()
         pasts: defaultdict[str, Past] = defaultdict(Past)
         people = {user_id: UserContext(profile) for user_id, profile in self._profiles.items()}
-        rankings = sorted(self._rankings.values(), key=lambda ranking: ranking.timestamp)[::-1]
-        self._rankings.clear()  # one after the other makes way for its slate
-        while rankings:
-            ranking = rankings.pop()
+        for ranking in self._by_time():
             responses = self._responses.pop(ranking.id, [])
             past = pasts[ranking.user] if ranking.user is not None else Past()
-            slate = self._slate(ranking, responses, positive, past)
+            slate = self._slate(ranking, responses, positive)
+            before = past.before(ranking.timestamp) if ranking.history is None else 0
             total = int(slate.labels.sum())
             if total == 0 and not ranking.says_shown:
                 dropped["no positive"] += 1
             elif total == len(slate.labels):
                 dropped["all positive"] += 1
             else:
-                slates[split_of(slate.user_id)].append(slate)
+                kept[split_of(slate.user_id)].add((slate, before))
             if ranking.user is not None:
                 done = tuple((response.item_id, response.type) for response in responses)
-                happened = Happened(slate.candidates, slate.shown, done, slate.timestamp)
+                shown = tuple(self._parser.same_id(slate.candidates[place]) for place in slate.shown.tolist())
+                happened = Happened(shown, done, slate.timestamp)
                 past.add(happened)
-                known = past.all() if ranking.history is None else (*ranking.history, *happened.events())
+                known = (
+                    past.first(len(past))
+                    if ranking.history is None
+                    else (*ranking.history, *happened.events())
+                )
                 people[ranking.user] = UserContext(slate.user.profile, known)
-            positives += [
-                Positive(slate.user_id, response.item_id, slate.timestamp)
-                for response in responses
-                if response.type in positive
-            ]
+            for response in responses:
+                if response.type in positive:
+                    positives.add(Positive(slate.user_id, response.item_id, slate.timestamp))
         return Dataset(
             name,
             self._items,
-            slates,
+            {split: _with_histories(own, pasts) for split, own in kept.items()},
             dict(dropped),
-            positives=positives,
+            positives=Numbered(positives.read, range(len(positives))),
             people=people,
             interaction_types=self._types,
             findings=self._found,
         )
 
+    def _by_time(self) -> Iterator[Ranking]:
+        """Oldest first, with ages in seconds."""
+        numbers = np.fromiter(self._numbers.values(), np.int64)
+        for number in numbers[np.argsort(np.array(self._times)[numbers], kind="stable")].tolist():
+            ranking = self._rankings.read(number)
+            self._fields.in_seconds("item", ranking.sent)
+            self._fields.in_seconds("context", [ranking.context])
+            self._fields.in_seconds("user", [] if ranking.profile is None else [ranking.profile])
+            yield ranking
+
     def _slate(
-        self, ranking: Ranking, responses: Sequence[Response], positive: frozenset[str], past: Past
+        self, ranking: Ranking, responses: Sequence[Response], positive: frozenset[str]
     ) -> LoggedSlate:
+        """Without what the log implies of the user's history."""
         index = {ranking.candidates[place]: place for place in ranking.shown.tolist()}
         labels = np.zeros(len(ranking.candidates), np.float32)
         for response in responses:
             if response.type in positive:
                 labels[index[response.item_id]] = 1.0
-        profile, history = ranking.profile, past.before(ranking.timestamp)
+        profile = ranking.profile
         if profile is None:
             profile = self._profiles.get(ranking.user, {}) if ranking.user is not None else {}
         return LoggedSlate(
@@ -296,12 +316,26 @@ class _Log:
             labels=labels,
             timestamp=ranking.timestamp,
             scores=ranking.scores,
-            user=UserContext(profile, history if ranking.history is None else ranking.history),
+            user=UserContext(profile, ranking.history or ()),
             context=ranking.context,
             features=ranking.sent if any(ranking.sent) else None,
             propensity=ranking.propensity,
             anonymous=ranking.user is None,
         )
+
+
+def _with_histories(
+    kept: OnDisk[tuple[LoggedSlate, int]], pasts: Mapping[str, Past]
+) -> Sequence[LoggedSlate]:
+    """Lists whose users' histories are what is in memory of their pasts, so many events of it."""
+
+    def read(number: int) -> LoggedSlate:
+        slate, events = kept.read(number)
+        if not events:
+            return slate
+        return replace(slate, user=UserContext(slate.user.profile, pasts[slate.user_id].first(events)))
+
+    return Numbered(read, range(len(kept)))
 
 
 def _scored(items: Sequence[Any], scores: Mapping[str, float]) -> list[Record]:

@@ -6,6 +6,7 @@ out leaks its labels, since the same item's rate then falls exactly where it was
 (docs/decisions/out-of-fold-ctr.md has the figures).
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -63,7 +64,9 @@ class DatasetFeatures:
             raise ValueError(f"{dataset.name}: no usable training list; {dataset.summary()}")
         clicks: defaultdict[int, Counter[str]] = defaultdict(Counter)
         impressions: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        latest = -math.inf
         for slate in train:
+            latest = max(latest, slate.timestamp)
             fold = _fold_of(slate, folds)
             for index in slate.shown:
                 impressions[fold][slate.candidates[index]] += 1
@@ -75,9 +78,9 @@ class DatasetFeatures:
         fitted = fitted or fit(
             schema,
             items=[dataset.items[item_id] for item_id in shown if item_id in dataset.items],
-            users=[slate.user.profile for slate in train],
-            contexts=[slate.context for slate in train],
-            timestamp=max(slate.timestamp for slate in train),
+            users=(slate.user.profile for slate in train),
+            contexts=(slate.context for slate in train),
+            timestamp=latest,
             clicks=total_clicks.total(),
             impressions=total_impressions.total(),
             past=in_lists,
@@ -119,11 +122,11 @@ def _past_events(
             if event.user_id not in unseen and event.item_id in row
         ),
     )
-    rows = [
-        np.array([row.get(item_id, UNKNOWN) for item_id in s.candidates]) for s in dataset.slates["train"]
-    ]
-    times = [slate.timestamp for slate in dataset.slates["train"]]
-    return past, [(t, past.read(schema.past, own, t)) for t, own in zip(times, rows, strict=True)]
+    in_lists = []
+    for slate in dataset.slates["train"]:
+        rows = np.array([row.get(item_id, UNKNOWN) for item_id in slate.candidates])
+        in_lists.append((slate.timestamp, past.read(schema.past, rows, slate.timestamp)))
+    return past, in_lists
 
 
 def _fold_of(slate: LoggedSlate, folds: int) -> int:

@@ -4,7 +4,8 @@ Legend: N candidates of a list.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ TELLING = 0.95
 Records = Mapping[str, Mapping[str, Any]]
 
 
-def suspect(slates: Sequence[LoggedSlate], items: Records, schema: FeatureSchema, found: Findings) -> None:
+def suspect(slates: Iterable[LoggedSlate], items: Records, schema: FeatureSchema, found: Findings) -> None:
     """Find ids among the features, and item fields that order lists by their labels."""
-    looked = slates[:LISTS]
+    looked = list(islice(slates, LISTS))
     for field in schema.fields:
         if field.is_token:
             _suspect_id(field, looked, found)

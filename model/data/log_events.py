@@ -162,6 +162,10 @@ class EventParser:
                 self._found.add("items as plain ids", Effect.READ, "", where, message)
         return tuple(ids), sent
 
+    def same_id(self, item_id: str) -> str:
+        """The one text of an item's id."""
+        return self._ids.get(item_id, item_id)
+
     def _id(self, value: Any, key: str, where: str) -> str:
         if isinstance(value, str) and value:
             return self._ids.setdefault(value, value) if key in OF_ITEMS else value

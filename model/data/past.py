@@ -9,9 +9,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.features.history import IMPRESSION, Interaction
 
 MOST_PAST = 10_000
@@ -19,17 +16,16 @@ MOST_PAST = 10_000
 
 
 class Happened(NamedTuple):
-    """A list that was shown, and what came of it: each item, and the type of what was done with it."""
+    """A list as it was shown, and what came of it: each item, and the type of what was done with it."""
 
-    candidates: Sequence[str]
-    shown: NDArray[np.int64]
+    shown: tuple[str, ...]
     responses: tuple[tuple[str, str], ...]
     timestamp: float
 
     def events(self) -> Iterator[Interaction]:
         """Impressions in the order shown, then responses."""
-        for place in self.shown.tolist():
-            yield Interaction(self.candidates[place], IMPRESSION, self.timestamp)
+        for item_id in self.shown:
+            yield Interaction(item_id, IMPRESSION, self.timestamp)
         for item_id, kind in self.responses:
             yield Interaction(item_id, kind, self.timestamp)
 
@@ -49,15 +45,15 @@ class Past:
         self._ends.append(len(self) + len(happened.shown) + len(happened.responses))
         self._lists.append(happened)
 
-    def before(self, timestamp: float) -> Sequence[Interaction]:
-        """Events of lists earlier than this one; times are asked for in ascending order."""
+    def before(self, timestamp: float) -> int:
+        """How many events are of lists earlier than this one; times are asked for in ascending order."""
         if timestamp > self._timestamp:
             self._settled, self._timestamp = len(self), timestamp
-        return self._part(self._settled)
+        return self._settled
 
-    def all(self) -> Sequence[Interaction]:
-        """Every event so far."""
-        return self._part(len(self))
+    def first(self, events: int) -> Sequence[Interaction]:
+        """The latest `MOST_PAST` of so many events, as they are asked for."""
+        return _Part(self, max(0, events - MOST_PAST), events) if events else ()
 
     def between(self, start: int, stop: int) -> Iterator[Interaction]:
         """Events by number."""
@@ -70,10 +66,6 @@ class Past:
                 if number >= start:
                     yield event
                 number += 1
-
-    def _part(self, stop: int) -> Sequence[Interaction]:
-        """The latest `MOST_PAST` of the events up to a number."""
-        return _Part(self, max(0, stop - MOST_PAST), stop) if stop else ()
 
 
 class _Part(Sequence[Interaction]):

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
 
-from model.data.check import labels_by_position, lists_by_person
-from model.data.coverage import slates_of
+from model.data.overview import Overview
 from model.data.slate import SPLITS, Dataset
 
 BLUE = "#4c72b0"
@@ -24,27 +23,28 @@ def draw(dataset: Dataset, directory: Path) -> list[Path]:
     """Write the pictures as PNG into a directory, which is made if need be."""
     directory.mkdir(parents=True, exist_ok=True)
     pictures = {"labels_by_position": _labels, "lists_by_person": _people, "lists_over_time": _time}
-    return [_drawn(dataset, plot, directory / f"{name}.png") for name, plot in pictures.items()]
+    overview = Overview(dataset)
+    return [_drawn(overview, plot, directory / f"{name}.png") for name, plot in pictures.items()]
 
 
-def _drawn(dataset: Dataset, plot: Callable[[Dataset, Axes], None], path: Path) -> Path:
+def _drawn(overview: Overview, plot: Callable[[Overview, Axes], None], path: Path) -> Path:
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    plot(dataset, axes)
+    plot(overview, axes)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
 
 
-def _labels(dataset: Dataset, axes: Axes) -> None:
-    shares = labels_by_position(slates_of(dataset))
+def _labels(overview: Overview, axes: Axes) -> None:
+    shares = overview.labels_by_position
     axes.bar(range(1, 1 + len(shares)), shares, color=BLUE)
     axes.set_xlabel("position shown")
     axes.set_ylabel("share of lists clicked there")
 
 
-def _people(dataset: Dataset, axes: Axes) -> None:
-    counts = lists_by_person(slates_of(dataset))
+def _people(overview: Overview, axes: Axes) -> None:
+    counts = overview.lists_by_person
     axes.plot(range(1, 1 + len(counts)), counts[::-1], color=BLUE)
     if counts:
         axes.set_xscale("log")
@@ -53,8 +53,8 @@ def _people(dataset: Dataset, axes: Axes) -> None:
     axes.set_ylabel("lists")
 
 
-def _time(dataset: Dataset, axes: Axes) -> None:
-    times = [np.array([slate.timestamp for slate in dataset.slates[split]]) for split in SPLITS]
+def _time(overview: Overview, axes: Axes) -> None:
+    times = [np.array(overview.times[split]) for split in SPLITS]
     everything = np.concatenate(times)
     if len(everything):
         edges = np.linspace(everything.min(), everything.max() + 1.0, BINS)

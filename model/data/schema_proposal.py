@@ -6,6 +6,7 @@ It is a place to begin at: what was guessed, and from what, stands beside each f
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 from bundle.features.fitting import as_token
 from bundle.features.schema import FeatureSchema, FieldSpec, Scope
 from bundle.timestamps import read_time
-from model.data.coverage import Fields, slates_of
 from model.data.declared_fields import is_number, separator
 from model.data.event_log import dataset_of
 from model.data.findings import LARGEST_DIRT_SHARE, Findings
 from model.data.leaks import suspect
 from model.data.log_events import EARLIEST_S
 from model.data.log_lines import read_values
+from model.data.overview import Overview, slates_of
 from model.data.slate import Dataset
 
 RECENT_S = (3e8, 2.5e9)
@@ -99,9 +100,14 @@ def propose(path: Path) -> str:
         dataset, _ = _as_read(path, [], positive)
     lines, left_out, item_fields = [], [], 0
     proposed: list[tuple[dict[str, Any], str]] = []
-    fields = Fields(dataset)
+    overview = Overview(dataset)
     people = {slate.user_id: slate.user.profile for slate in slates_of(dataset)}
-    for scope, records in {**fields.records, "user": list(people.values())}.items():
+    every: dict[Scope, Sequence[Mapping[str, Any]]] = {
+        "item": list(overview.items.values()),
+        "user": list(people.values()),
+        "context": [slate.context for slate in slates_of(dataset)],
+    }
+    for scope, records in every.items():
         seen: defaultdict[str, Seen] = defaultdict(Seen)
         for record in records:
             for name, value in record.items():
@@ -122,7 +128,6 @@ def propose(path: Path) -> str:
         item_fields += "scope" not in own and not suspicion
     if not item_fields:
         lines.append('  { name = "popularity", kind = "popularity", log = true },  # clicks before the list')
-    scored = sum(slate.scores is not None for slate in slates_of(dataset))
     return "\n".join(
         [
             f"# Proposed for {path.name}. Everything not said here has its default.",
@@ -132,7 +137,7 @@ def propose(path: Path) -> str:
             "",
             "[features]",
             f"positive_types = {json.dumps(positive, ensure_ascii=False)}  # there are: {types}",
-            *(["initial_score = true"] if scored else []),
+            *(["initial_score = true"] if overview.scored else []),
             "fields = [",
             *lines,
             "]",

@@ -4,6 +4,7 @@ Legend: B lists, N candidates, L shown positions, K slate length.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
@@ -16,6 +17,7 @@ from bundle.features.assembly import collate
 from model.data.features import DatasetFeatures
 from model.data.slate import LoggedSlate
 from model.progress import progress
+from model.training import devices
 
 
 class Example(NamedTuple):
@@ -60,13 +62,21 @@ MOST_KEPT = 100_000
 
 
 class OnDemand(Sequence[Example]):
-    """Examples that are computed whenever one is wanted, of logs whose features would not fit into memory."""
+    """Examples that are computed whenever one is wanted, of logs whose features would not fit into memory.
+
+    Attributes:
+        lengths: candidates of each list.
+    """
 
     def __init__(self, slates: Sequence[LoggedSlate], features: DatasetFeatures, training: bool) -> None:
         self.slates, self._features, self._training = slates, features, training
 
     def __len__(self) -> int:
         return len(self.slates)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        return [len(slate.candidates) for slate in self.slates]
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -118,7 +128,7 @@ def batch_indices(
     )
     if candidates is None:
         return [order[start : start + size] for start in range(0, len(order), size)]
-    lengths = [len(row.labels) for row in (rows.slates if isinstance(rows, OnDemand) else rows)]
+    lengths = rows.lengths if isinstance(rows, OnDemand) else [len(row.labels) for row in rows]
     if shuffle is not None:
         order.sort(key=lambda index: lengths[index])  # stable: random among those of one length
     found: list[list[int]] = []
@@ -135,7 +145,7 @@ def batch_indices(
 
 
 def to_batch(rows: Sequence[Example]) -> Batch:
-    """Pad and stack."""
+    """Pad and stack, where this process computes."""
     candidates = max(len(row.labels) for row in rows)
     longest = max(len(row.shown) for row in rows)
     labels = np.zeros((len(rows), candidates), np.float32)
@@ -143,8 +153,8 @@ def to_batch(rows: Sequence[Example]) -> Batch:
     for index, row in enumerate(rows):
         labels[index, : len(row.labels)] = row.labels
         shown[index, : len(row.shown)] = row.shown
-    inputs = {name: torch.from_numpy(array) for name, array in collate([row.inputs for row in rows]).items()}
-    return Batch(inputs, torch.from_numpy(labels), torch.from_numpy(shown), _targets(rows, candidates))
+    inputs = {name: devices.tensor(array) for name, array in collate([row.inputs for row in rows]).items()}
+    return Batch(inputs, devices.tensor(labels), devices.tensor(shown), _targets(rows, candidates))
 
 
 def _targets(rows: Sequence[Example], candidates: int) -> Tensor | None:
@@ -152,4 +162,4 @@ def _targets(rows: Sequence[Example], candidates: int) -> Tensor | None:
     found = [row.targets for row in rows if row.targets is not None]
     if len(found) < len(rows):
         return None
-    return torch.from_numpy(np.stack([np.pad(t, ((0, 0), (0, candidates - t.shape[1]))) for t in found]))
+    return devices.tensor(np.stack([np.pad(t, ((0, 0), (0, candidates - t.shape[1]))) for t in found]))

@@ -43,8 +43,12 @@ def unconstrained(requests: Requests) -> Iterator[tuple[Arrays, Controls]]:
     return ((arrays, replace(controls, constraints=None)) for arrays, controls in requests)
 
 
+OTHERS = [("gru", 3), ("transformer", 1)]
+
+
 @pytest.mark.parametrize(
-    ("decoder", "every"), [("gru", 1), ("gru", 3), ("transformer", 1), ("transformer", 3)]
+    ("decoder", "every"),
+    [("gru", 1), ("transformer", 3), *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)],
 )
 def test_every_path_writes_the_same_lists(decoder: str, every: int, tiny_bundles: TinyBundles) -> None:
     """Sampled and greedy, with reasoning, beside requests that ask for nothing."""

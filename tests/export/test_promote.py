@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bundle.features.assembly import Candidates
-from bundle.manifest import BundleError
+from bundle.manifest import MANIFEST, BundleError, read_manifest
 from bundle.repository import locate, point
 from decisions.lines import Decision, Exploration, Feedback, Outcome, Shown, encode
 from engine.generation import Controls
@@ -36,8 +36,10 @@ def folder(trained_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A model's folder: the live version 7, the same as 8, and 9, which likes least what 7 likes best."""
     made = tmp_path_factory.mktemp("models") / "simulated"
     run = shutil.copytree(trained_bundle.parents[1] / "run", made.parent / "run")
-    export(run, made, "7")
-    export(run, made, "8", current=False)
+    same = [Path(shutil.copytree(trained_bundle, made / version)) for version in ("7", "8")][1]
+    manifest = read_manifest(same).model_copy(update={"version": "8"})
+    (same / MANIFEST).write_text(manifest.model_dump_json())
+    point(made, "7")
     policy = torch.load(run / "policy.pt", weights_only=True)
     for name in policy:
         if "pointer_" in name:

@@ -82,6 +82,7 @@ def test_a_run_ends_with_whether_to_reason(finished: Path) -> None:
     assert last.startswith("lists may gain from reasoning: order and neighbours are worth +")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(finished: Path, tmp_path: Path) -> None:
     train.train(small_config(), tmp_path / "again")
     assert same(weights(finished), weights(tmp_path / "again"))

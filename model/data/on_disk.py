@@ -1,0 +1,83 @@
+"""Values in a temporary file, for what would not fit into memory, where only their ends are.
+
+Knows nothing of what the values are. Each is made anew whenever it is read.
+"""
+
+import os
+import pickle
+import tempfile
+import weakref
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from bundle.errors import RerankerError
+
+T = TypeVar("T")
+
+BUFFER_BYTES = 1 << 20
+
+
+class OnDisk(Generic[T]):
+    """Values by number, in the order in which they were added. The file has no name, and goes with them."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        self._ends = array("q")
+        self._waiting, self._written = bytearray(), 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, value: T) -> None:
+        """Raises: RerankerError: there is no room for it."""
+        self._waiting += pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        self._ends.append(self._written + len(self._waiting))
+        if len(self._waiting) >= BUFFER_BYTES:
+            self._write()
+
+    def read(self, number: int) -> T:
+        start, end = self._ends[number - 1] if number else 0, self._ends[number]
+        if end > self._written:
+            self._write()
+        value: T = pickle.loads(os.pread(self._file.fileno(), end - start, start))
+        return value
+
+    def _write(self) -> None:
+        waiting = bytes(self._waiting)
+        try:
+            while waiting:
+                waiting = waiting[self._file.write(waiting) :]
+        except OSError as error:
+            told = f"{tempfile.gettempdir()}: {error.strerror or error}; set TMPDIR to where there is room"
+            raise RerankerError(told) from error
+        self._written += len(self._waiting)
+        self._waiting.clear()
+
+
+class Numbered(Sequence[T], Generic[T]):
+    """What a function gives for numbers."""
+
+    def __init__(self, read: Callable[[int], T], numbers: range) -> None:
+        self._read, self._numbers = read, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return Numbered(self._read, self._numbers[index])
+        return self._read(self._numbers[index])
+
+    def __eq__(self, other: object) -> Any:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
