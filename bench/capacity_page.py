@@ -65,6 +65,20 @@ def compared_table(results: Row) -> str:
     return pages.table((*header, "p99 ms", "simulated", "off"), lines)
 
 
+def alone_told(results: Row) -> str:
+    """How far the open loops had the machine to themselves."""
+    rounds = [found for row in results["compared"] for found in row["kept_from"]]
+    disturbed = sum(not found["alone"] for found in rounds)
+    late, waited, stolen = (
+        max(found[name] for found in rounds) for name in ("late_p99_ms", "worker_waited", "worker_stolen")
+    )
+    return (
+        f"Rounds that were disturbed: {disturbed} of {len(rounds)}. At most, the client sent one in "
+        f"a hundred {late:.2f} ms late, and the worker waited {100 * waited:.1f} % of the time for other "
+        f"processes and {100 * stolen:.1f} % for the host."
+    )
+
+
 def blocks() -> dict[str, str]:
     """Of docs/capacity.md, from what is stored."""
     results = kept("capacity")
@@ -86,18 +100,25 @@ def blocks() -> dict[str, str]:
     ]
     told = (
         f"{len(near)} of {len(results['compared'])} rates are within {100 * NEAR:.0f} % at both quantiles. "
-        f"{results['hardware']}; commit {results['commit']}."
+        f"{alone_told(results)} {results['hardware']}; commit {results['commit']}."
     )
     bytes_ = results["redis_bytes"]
     once = pages.table(
         ("measured once", "value"),
         [
-            ("a round of the event loop, µs", f"{results['round_us']:.0f}"),
+            *(
+                (f"a round of the event loop with a batch of {size:.1f}, µs", f"{of:.0f}")
+                for size, of in results["rounds_us"]
+            ),
+            ("before it waits, µs", f"{results['rest_us']:.0f}"),
             ("a request's own time on it, µs", f"{results['request_us']:.0f}"),
             ("inference of a list alone, µs", f"{results['alone_us']:.0f}"),
             ("what one more adds to a batch, over that", f"{results['marginal']:.2f}"),
-            ("waking after a pause, µs, the median", f"{sorted(results['wakes_us'])[200]:.0f}"),
-            ("outside the worker, µs", f"{results['wire_us']:.0f}"),
+            *(
+                (f"more after a pause of {pause} ms, µs, the median", f"{sample[len(sample) // 2]:.0f}")
+                for pause, sample in results["wakes_us"].items()
+            ),
+            ("outside the worker, less its work after an answer, µs", f"{results['wire_us']:.0f}"),
             ("resident memory of a worker, MiB", f"{results['worker_mib']:.0f}"),
             ("CPU of HAProxy for a rerank, µs", f"{results['proxy_cpu_us']:.0f}"),
             ("CPU of Redis for a rerank, µs", f"{results['redis_cpu_us']:.0f}"),

@@ -6,8 +6,8 @@ says how much of the core it used. Knows HTTP/1.1 and bytes, but not what they m
 Closed loop: each connection sends its next request once its last one is answered. This shows throughput, but
 its latencies flatter a slow server, which receives less while it is slow. Open loop: requests are due at the
 times of a Poisson process, whatever the server does, and latency counts from the time a request was *due*
-(no coordinated omission). The client busy-waits between arrivals, because an event loop's timers are off by
-up to a millisecond.
+(no coordinated omission). How late the client itself was with them is told apart (`Run.late_ms`), so that a
+run can be refused whose latencies are partly its own.
 """
 
 import socket
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from select import EPOLLIN, epoll
+from select import EPOLLIN, epoll, select
 from time import perf_counter, process_time
 from typing import Any, Self
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 SILENCE_S = 30.0
 """A server that is silent for this long has failed."""
-SPIN_S = 0.002
+SPIN_S = 0.0002
+"""Before a request is due. No longer: a client that keeps its core busy drives whatever else runs on the
+machine, however little, to the core of the server."""
 
 Judge = Callable[[int, bytes], bool]
 """Whether an answer, status and body, is a good one."""
@@ -43,14 +45,16 @@ class Run:
         latencies_ms: of every answer; open loop: since the request was due.
         good_ms: of those that were good.
         lags_ms: open loop: how much later than due each request was sent, waiting for a connection included.
+        late_ms: open loop: of that, what was the client's own doing: it was due, and a connection was free.
         seconds: from the first request to the last answer.
         failed: answers that were not good.
-        client_cpu_share: of one core; 1 while spinning.
+        client_cpu_share: of one core.
     """
 
     latencies_ms: NDArray[np.float64]
     good_ms: NDArray[np.float64]
     lags_ms: NDArray[np.float64]
+    late_ms: NDArray[np.float64]
     seconds: float
     failed: int
     client_cpu_share: float
@@ -86,7 +90,7 @@ class _Connection:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.since = 0.0
+        self.since = self.idle_since = 0.0
         self.body = b""
         self.complete = False
 
@@ -115,7 +119,7 @@ class _Connection:
 
 
 class Connections:
-    """Keep-alive connections to one server, and a run's records."""
+    """Keep-alive connections to one server, and a run's records: of requests since `counted_from`."""
 
     def __init__(self, port: int, count: int, judge: Judge = is_ok) -> None:
         self._poller, self._judge = epoll(), judge
@@ -124,9 +128,11 @@ class Connections:
         for number in self._by_number:
             self._poller.register(number, EPOLLIN)
         self.idle = list(self._all)
+        self.counted_from = 0.0
         self.latencies: list[float] = []
         self.good: list[float] = []
         self.lags: list[float] = []
+        self.late: list[float] = []
 
     def __enter__(self) -> Self:
         return self
@@ -142,9 +148,19 @@ class Connections:
 
     def send(self, request: bytes, due: float) -> None:
         """On an idle connection, of which there must be one."""
-        now = perf_counter()
-        self.lags.append(now - due)
-        self.idle.pop().send(request, due)
+        connection, now = self.idle.pop(), perf_counter()
+        if due >= self.counted_from:
+            self.lags.append(now - due)
+            self.late.append(now - max(due, connection.idle_since))
+        connection.send(request, due)
+
+    def wait_until(self, due: float) -> bool:
+        """Until then, to within microseconds, or until there is something to read, which it returns."""
+        while (left := due - perf_counter()) > 0:
+            # Not by epoll itself, whose timeout is in milliseconds.
+            if select([self._poller], [], [], max(0.0, left - SPIN_S))[0]:
+                return True
+        return False
 
     def collect(self, timeout_s: float) -> int:
         """Read the answers that have arrived; their connections are idle again. Returns the bytes read."""
@@ -152,14 +168,17 @@ class Connections:
         for number, _ in events:
             connection = self._by_number[number]
             if connection.receive():
-                self.latencies.append(perf_counter() - connection.since)
+                connection.idle_since = perf_counter()
+                self.idle.append(connection)
+                if connection.since < self.counted_from:
+                    continue
+                self.latencies.append(connection.idle_since - connection.since)
                 if self._judge(connection.status, connection.body):
                     self.good.append(self.latencies[-1])
-                self.idle.append(connection)
         return len(events)
 
     def run(self, seconds: float, cpu_s: float) -> Run:
-        times = (np.array(found) * 1000 for found in (self.latencies, self.good, self.lags))
+        times = (np.array(found) * 1000 for found in (self.latencies, self.good, self.lags, self.late))
         return Run(*times, seconds, len(self.latencies) - len(self.good), cpu_s / seconds)
 
 
@@ -193,6 +212,24 @@ def closed_loop(
     return send_all(port, in_time(), connections, judge)
 
 
+def paced_loop(
+    port: int, requests: Sequence[bytes], pause_s: float, seconds: float, judge: Judge = is_ok
+) -> Run:
+    """On one connection, each request due this long after the last was answered; latency counts from then."""
+    with Connections(port, 1, judge) as client:
+        started, cpu = perf_counter(), process_time()
+        for request in cycle(requests):
+            due = perf_counter() + pause_s
+            if due >= started + seconds:
+                return client.run(due - started, process_time() - cpu)
+            client.wait_until(due)
+            client.send(request, due)
+            while client.busy:
+                if not client.collect(SILENCE_S):
+                    raise TimeoutError(f"no answer for {SILENCE_S} s")
+        raise ValueError("requests: expected at least one")
+
+
 def open_loop(
     port: int,
     requests: Sequence[bytes],
@@ -202,15 +239,21 @@ def open_loop(
     connections: int = 128,
     seed: int = 0,
     judge: Judge = is_ok,
+    lead_s: float = 0.0,
 ) -> Run:
     """Send `rate` requests a second as a Poisson process, for this long, and wait for every answer.
 
     A request that finds every connection busy waits in the client; its latency counts from when it was due.
+
+    Args:
+        lead_s: before that, requests come at the same rate and do not count: the server accepts connections
+            meanwhile, and whatever is cold warms up.
     """
     source, waiting = cycle(requests), deque[float]()
     with Connections(port, connections, judge) as client:
         started, cpu = perf_counter(), process_time()
-        arrivals = _arrivals(rate, seconds, seed, started)
+        client.counted_from = started + lead_s
+        arrivals = _arrivals(rate, lead_s + seconds, seed, started)
         due = next(arrivals, None)
         while due is not None or waiting or client.busy:
             now = perf_counter()
@@ -219,10 +262,12 @@ def open_loop(
                 due = next(arrivals, None)
             while waiting and client.idle:
                 client.send(next(source), waiting.popleft())
-            wait = SILENCE_S if due is None else due - now
-            if not client.collect(0.0 if wait < SPIN_S else wait - SPIN_S) and due is None and client.busy:
+            if due is not None:
+                client.wait_until(due)
+                client.collect(0.0)
+            elif client.busy and not client.collect(SILENCE_S):
                 raise TimeoutError(f"no answer for {SILENCE_S} s")
-        return client.run(perf_counter() - started, process_time() - cpu)
+        return client.run(perf_counter() - client.counted_from, process_time() - cpu)
 
 
 def _arrivals(rate: float, seconds: float, seed: int, started: float) -> Iterator[float]:

@@ -34,6 +34,10 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.processes]
+
     def cpu_seconds(self) -> float:
         """User and system time of the processes that are alive."""
         times = [process.cpu_times() for process in self.processes]

@@ -8,6 +8,7 @@ objective, and what they need beside them. Past the measured sizes it refuses to
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import ceil, isfinite
@@ -186,16 +187,21 @@ class Measured:
 
 def times_of(results: dict[str, Any], request_s: float, alone_s: float) -> Times:
     """Of a kind of list, with what was measured once for all of them."""
-    wakes, extras = (tuple(one * 1e-6 for one in results[name]) for name in ("wakes_us", "extras_us"))
+    wakes = {float(pause) / 1000: seconds_of(sample) for pause, sample in results["wakes_us"].items()}
     return Times(
         wire_s=results["wire_us"] * 1e-6,
-        wakes_s=wakes,
-        round_s=results["round_us"] * 1e-6,
+        wakes_s=tuple(sorted(wakes.items())),
+        rest_s=results["rest_us"] * 1e-6,
+        rounds_s=tuple((size, one * 1e-6) for size, one in results["rounds_us"]),
         request_s=request_s,
         alone_s=(alone_s,),
         marginal=results["marginal"],
-        extras_s=extras,
+        extras_s=seconds_of(results["extras_us"]),
     )
+
+
+def seconds_of(sample_us: Sequence[float]) -> tuple[float, ...]:
+    return tuple(one * 1e-6 for one in sample_us)
 
 
 def _terms(items: int, top_n: int, tokens: int) -> NDArray[np.float64]:

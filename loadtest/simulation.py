@@ -16,11 +16,15 @@ from functools import cache
 
 import simpy
 
-TURNS = 3
+TURNS = 2
 """Of the event loop between two batches."""
 
-READING = 0.7
-"""Share of a request's time on the event loop that is spent before inference."""
+RECENT = 31
+"""Answers by whose median the service tells what each takes."""
+
+READING, PREPARING = 0.15, 0.55
+"""Shares of a request's time on the event loop, besides inference: to read it from its socket, and to make it
+ready. Answering is what is left. By the stages that the service times; what it does not time is HTTP."""
 
 Events = Generator[simpy.Event, None, None]
 
@@ -30,9 +34,12 @@ class Times:
     """What was measured of one worker on one core, in seconds.
 
     Attributes:
-        wire_s: outside the worker: the client, and the network between them.
-        wakes_s: by how much a request after a pause takes longer, caches being cold: a sample.
-        round_s: of a round with a batch, however large.
+        wire_s: outside the worker: the client, and the network between them; less what the worker does for a
+            request once it is answered.
+        wakes_s: pauses, the shortest first, and by how much a request after each takes longer, caches being
+            cold: a sample, in order. In between it is interpolated; after none it takes no longer.
+        rest_s: of the event loop before it waits.
+        rounds_s: sizes of a batch, the smallest first, and of a round with each. It is interpolated, too.
         request_s: of the event loop for each request, besides inference.
         alone_s: inference of a list alone; one of these by chance, where lists differ.
         marginal: what one more list adds to a batch, over what it takes alone.
@@ -41,12 +48,23 @@ class Times:
     """
 
     wire_s: float
-    wakes_s: tuple[float, ...]
-    round_s: float
+    wakes_s: tuple[tuple[float, tuple[float, ...]], ...]
+    rounds_s: tuple[tuple[float, float], ...]
     request_s: float
     alone_s: tuple[float, ...]
     marginal: float
     extras_s: tuple[float, ...] = (0.0,)
+    rest_s: float = 0.0
+
+    def wake_s(self, pause_s: float, quantile: float) -> float:
+        """After a pause."""
+        before_s, before = 0.0, 0.0
+        for after_s, sample in self.wakes_s:
+            after = sample[int(quantile * len(sample))]
+            if pause_s < after_s:
+                return before + (after - before) * (pause_s - before_s) / (after_s - before_s)
+            before_s, before = after_s, after
+        return before
 
     @property
     def mean_alone_s(self) -> float:
@@ -55,7 +73,17 @@ class Times:
     @property
     def lone_s(self) -> float:
         """A request that follows another, on the worker."""
-        return self.round_s + self.request_s + self.mean_alone_s
+        return self.round_s(1) + self.request_s + self.mean_alone_s
+
+    def round_s(self, size: int) -> float:
+        """With a batch of so many."""
+        before, before_s = self.rounds_s[0]
+        for after, after_s in self.rounds_s:
+            if size < after:
+                share = (size - before) / (after - before) if after > before else 0.0
+                return before_s + share * (after_s - before_s)
+            before, before_s = after, after_s
+        return before_s
 
     @property
     def each_s(self) -> float:
@@ -95,6 +123,25 @@ class Outcome:
 class _Request:
     due_s: float
     alone_s: float
+    since_s: float = 0.0
+    among: int = 0
+
+
+class _Occupancy:
+    """Requests that are there, and how long each takes it: as the service sees that (Little's law)."""
+
+    def __init__(self) -> None:
+        self.count, self.each_s = 0, 0.0
+        self._recent = deque[float](maxlen=RECENT)
+
+    def enter(self, one: _Request, now: float) -> None:
+        self.count += 1
+        one.since_s, one.among = now, self.count
+
+    def leave(self, one: _Request, now: float) -> None:
+        self._recent.append((now - one.since_s) / max(one.among, self.count))
+        self.each_s = sorted(self._recent)[len(self._recent) // 2]
+        self.count -= 1
 
 
 class Worker:
@@ -109,10 +156,10 @@ class Worker:
         on_answer: Callable[[float], None] = lambda after_s: None,
     ) -> None:
         self._world, self._times, self._rules, self._random = world, times, rules, random.Random(seed)
-        self._socket, self._queue = deque[_Request](), deque[_Request]()
+        self._socket, self._seen, self._queue = deque[_Request](), deque[_Request](), deque[_Request]()
         self._answers: list[_Request] = []
-        self._arrived = world.event()
-        self._busy_s, self._on_answer = 0.0, on_answer
+        self._arrived, self._occupancy = world.event(), _Occupancy()
+        self._on_answer = on_answer
         self.outcome = Outcome()
         world.process(self._work())
 
@@ -123,46 +170,66 @@ class Worker:
 
     def _work(self) -> Events:
         while True:
-            if not (self._socket or self._queue or self._answers):
-                self._arrived = self._world.event()
+            if not (self._socket or self._seen):
+                yield self._world.timeout(self._times.rest_s)
+            if not (self._socket or self._seen):
+                self._arrived, since = self._world.event(), self._world.now
                 yield self._arrived
-                yield self._world.timeout(self._random.choice(self._times.wakes_s))
-            for _ in range(TURNS):
-                yield from self._answer()
-                yield from self._read()
-            self._answers = self._next_batch()
-            if self._answers:
-                yield self._spend(self._times.round_s + self._batch_s(one.alone_s for one in self._answers))
-            yield self._world.timeout(self._interruptions_s())
+                wake_s = self._times.wake_s(self._world.now - since, self._random.random())
+                yield self._world.timeout(wake_s)
+            yield from self._poll()
+            yield from self._turn()
+            while self._queue:
+                self._answers = self._next_batch()
+                if self._answers:
+                    infer_s = self._batch_s(one.alone_s for one in self._answers)
+                    yield self._spend(self._times.round_s(len(self._answers)) + infer_s)
+                yield from self._make_ready()
+                yield from self._poll()
+                for _ in range(TURNS):
+                    yield from self._turn()
+
+    def _turn(self) -> Iterator[simpy.Event]:
+        yield from self._answer()
+        yield from self._make_ready()
+        yield from self._poll()
+
+    def _poll(self) -> Iterator[simpy.Event]:
+        """Whoever is there is read, to be made ready in the next turn."""
+        there = len(self._socket)
+        self._seen.extend(self._socket)
+        self._socket.clear()
+        if there:
+            yield self._spend(there * READING * self._times.request_s)
 
     def _spend(self, seconds: float) -> simpy.Event:
-        self._busy_s += seconds
-        return self._world.timeout(seconds)
-
-    def _interruptions_s(self) -> float:
-        """Of as much time as was spent since they were last asked for."""
-        count, left = divmod(self._busy_s / self._times.lone_s, 1.0)
+        """So much work, and the interruptions that it meets."""
+        count, left = divmod(seconds / self._times.lone_s, 1.0)
         draws = int(count) + (self._random.random() < left)
-        self._busy_s = 0.0
-        return max(0.0, sum(self._random.choice(self._times.extras_s) for _ in range(draws)))
+        extra_s = sum(self._random.choice(self._times.extras_s) for _ in range(draws))
+        return self._world.timeout(max(0.0, seconds + extra_s))
 
     def _answer(self) -> Iterator[simpy.Event]:
         """One after the other, as one event."""
         going, self._answers = self._answers, []
-        each_s = (1 - READING) * self._times.request_s
+        each_s = (1 - READING - PREPARING) * self._times.request_s
         for place, one in enumerate(going, start=1):
             self.outcome.until_s = self._world.now + place * each_s
             self.outcome.seconds.append(self.outcome.until_s - one.due_s + self._times.wire_s)
             self._on_answer(place * each_s)
         if going:
             yield self._spend(len(going) * each_s)
+        for one in going:
+            self._occupancy.leave(one, self._world.now)
 
-    def _read(self) -> Iterator[simpy.Event]:
-        """Whoever is there now, as one event."""
-        there, each_s = len(self._socket), READING * self._times.request_s
+    def _make_ready(self) -> Iterator[simpy.Event]:
+        """Whoever was read, as one event. Who is read just before a batch is made ready after it, and before
+        its answers go out."""
+        there, each_s = len(self._seen), PREPARING * self._times.request_s
         for place in range(1, there + 1):
-            one = self._socket.popleft()
-            if self._admitted(one, self._world.now + place * each_s):
+            one, now = self._seen.popleft(), self._world.now + place * each_s
+            if self._admitted(one, now):
+                self._occupancy.enter(one, now)
                 self._queue.append(one)
             else:
                 self.outcome.refused += 1
@@ -171,10 +238,13 @@ class Worker:
             yield self._spend(there * each_s)
 
     def _admitted(self, one: _Request, now: float) -> bool:
-        """As far as it is predicted to be answered in time; one that nobody is before is tried."""
+        """As far as it is predicted to be answered in time, by who is there and by who is queued.
+        One that nobody is before is tried."""
         room = one.due_s + self._rules.deadline_s - now
-        there = len(self._queue) + len(self._answers)
-        return there == 0 or (there + 1) * self._times.each_s <= room
+        occupancy = self._occupancy
+        if occupancy.count and (occupancy.count + 1) * occupancy.each_s > room:
+            return False
+        return not self._queue or sum(other.alone_s for other in (*self._queue, one)) <= room
 
     def _next_batch(self) -> list[_Request]:
         batch: list[_Request] = []
@@ -183,7 +253,8 @@ class Worker:
             one, deadline_s = self._queue[0], self._queue[0].due_s + self._rules.deadline_s
             least_s = 0.0 if only else one.alone_s
             if deadline_s <= self._world.now + least_s:
-                self._queue.popleft()
+                late = self._queue.popleft()
+                self._occupancy.leave(late, self._world.now)
                 self.outcome.late += 1
                 self._on_answer(0.0)
                 continue
@@ -227,7 +298,7 @@ def closed_loop(times: Times, rules: Rules, connections: int, count: int, seed: 
     def again(after_s: float) -> None:
         if left[0] > 0:
             left[0] -= 1
-            world.process(send(after_s + times.wire_s))
+            world.process(send(max(0.0, after_s + times.wire_s)))
 
     worker = Worker(world, times, rules, seed, again)
     for _ in range(connections):

@@ -55,6 +55,24 @@ def test_open_loop_sends_when_due_whatever_the_server_does() -> None:
     assert np.median(run.lags_ms) < 1000 * stall_s / 2
 
 
+def test_waiting_for_a_connection_is_not_the_clients_lateness() -> None:
+    """Everybody waits for the one connection, 20 ms each, hence longer and longer."""
+    with serving(0.02) as port:
+        run = open_loop(port, REQUESTS, rate=100.0, seconds=0.5, connections=1)
+    assert run.lags_ms.max() > 300.0
+    assert np.median(run.late_ms) < np.median(run.lags_ms) / 2
+    assert (run.late_ms <= run.lags_ms).all()
+    assert run.late_ms.min() >= 0.0
+
+
+def test_what_is_sent_before_the_window_does_not_count() -> None:
+    with serving(0.0) as port:
+        run = open_loop(port, REQUESTS, rate=200.0, seconds=0.5, lead_s=0.5)
+    due_s = np.cumsum(np.random.default_rng(0).exponential(1 / 200, 200))
+    assert 0 < (due_s >= 0.5).sum() == len(run.latencies_ms) == len(run.good_ms) == len(run.lags_ms) < 200
+    assert run.seconds > due_s[-1] - 0.5
+
+
 def test_open_loop_shows_the_stall_that_a_closed_loop_hides() -> None:
     stall_s, seconds = 0.5, 1.5
     with serving(0.001, stalled=20, stall_s=stall_s) as port:

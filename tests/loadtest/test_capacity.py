@@ -25,8 +25,9 @@ def results() -> dict[str, Any]:
     sizes = [(n, k, s) for n, k, s in product((10, 50, 200), (5, 10), (0, 3))]
     return {
         "wire_us": 50.0,
-        "wakes_us": [100.0],
-        "round_us": 100.0,
+        "wakes_us": {"1.0": [100.0]},
+        "rest_us": 0.0,
+        "rounds_us": [[1.0, 100.0]],
         "marginal": 0.6,
         "extras_us": [0.0],
         "cells": [

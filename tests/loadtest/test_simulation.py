@@ -7,9 +7,7 @@ import pytest
 from loadtest.simulation import Rules, Times, closed_loop, open_loop, rate_within
 
 NO_BATCHES = Rules(max_batch_size=1, deadline_s=1e6)
-ONE_MS = Times(
-    wire_s=0.0, wakes_s=(0.0,), round_s=0.0, request_s=0.0, alone_s=(0.001,), marginal=1.0, extras_s=(0.0,)
-)
+ONE_MS = Times(wire_s=0.0, wakes_s=(), rounds_s=((1, 0.0),), request_s=0.0, alone_s=(0.001,), marginal=1.0)
 """Nothing but inference."""
 
 
@@ -24,11 +22,26 @@ def test_without_batches_it_is_a_queue_with_constant_service(load: float) -> Non
 
 def test_one_that_comes_alone_takes_all_its_parts() -> None:
     times = Times(
-        wire_s=0.1, wakes_s=(0.02,), round_s=0.003, request_s=0.0004, alone_s=(0.00005,), marginal=1.0
+        wire_s=0.1,
+        wakes_s=((1e-9, (0.02,)),),
+        rounds_s=((1, 0.003),),
+        request_s=0.0004,
+        alone_s=(0.00005,),
+        marginal=1.0,
     )
     found = open_loop(times, NO_BATCHES, 0.1, 5)
     assert found.seconds == pytest.approx([0.1 + 0.02 + 0.003 + 0.0004 + 0.00005] * 5)
     assert times.lone_s == pytest.approx(0.003 + 0.0004 + 0.00005)
+
+
+def test_a_longer_pause_costs_more() -> None:
+    times = replace(ONE_MS, wakes_s=((0.002, (0.001, 0.003)), (0.004, (0.003, 0.009))))
+    assert [times.wake_s(pause, 0.2) for pause in (0.0, 0.001, 0.002, 0.003, 1.0)] == pytest.approx(
+        [0.0, 0.0005, 0.001, 0.002, 0.003]
+    )
+    assert times.wake_s(0.003, 0.7) == pytest.approx(0.006)
+    found = open_loop(times, NO_BATCHES, 1.0, 2000)
+    assert sum(found.seconds) / 2000 == pytest.approx(0.001 + 0.006, rel=0.05)
 
 
 def test_a_batch_shares_what_is_not_marginal() -> None:
@@ -39,6 +52,15 @@ def test_a_batch_shares_what_is_not_marginal() -> None:
     assert found.until_s == pytest.approx(50 * (0.25 * 16 + 0.75) * 0.001, rel=0.05)
     short = closed_loop(times, Rules(batch_s=0.0020), 16, 16 * 50)
     assert short.until_s == pytest.approx(160 * (0.25 * 5 + 0.75) * 0.001, rel=0.05), "five fit into 2 ms"
+
+
+def test_a_round_takes_what_its_batch_says() -> None:
+    times = replace(ONE_MS, rounds_s=((1, 0.001), (3, 0.002), (5, 0.006)))
+    assert [times.round_s(size) for size in (1, 2, 3, 4, 5, 16)] == pytest.approx(
+        [0.001, 0.0015, 0.002, 0.004, 0.006, 0.006]
+    )
+    found = closed_loop(replace(times, marginal=0.25), Rules(batch_s=1.0), 3, 3 * 50)
+    assert found.until_s == pytest.approx(50 * (0.001 * (0.25 * 3 + 0.75) + 0.002), rel=0.05)
 
 
 def test_deadlines_bound_the_wait_of_whoever_is_answered() -> None:
