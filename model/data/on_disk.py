@@ -22,8 +22,8 @@ class OnDisk(Generic[T]):
     """Values by number, in the order in which they were added. The file has no name, and goes with them."""
 
     def __init__(self) -> None:
-        """Raises: RerankerError: `TMPDIR` is set, and no file can be made there. It is taken at its word, not as
-        a wish: elsewhere there may be no room, or memory in the place of a disk."""
+        """Raises: RerankerError: no file can be made where `TMPDIR` says."""
+        # not with `tempfile`'s second choices: there may be no room there, or memory in the place of a disk
         self._directory = os.environ.get("TMPDIR") or tempfile.gettempdir()
         try:
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115

@@ -4,6 +4,7 @@ Columns are the keys of an event; `fields` is a struct. A file may also have a c
 of every kind. Read in streams, however large a file or a row group is. Knows nothing of what the rows say.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,14 +43,17 @@ def files_of(path: Path) -> list[Path]:
     """Items, users, rankings, interactions, then what has a kind of its own; each by day."""
     if not path.is_dir():
         return [path]
-    found = [file for file in path.rglob(f"*{SUFFIX}") if not file.name.startswith(("_", "."))]
-    return sorted(found, key=lambda file: (_rank(_kind_of(file)), str(file)))
+    return sorted(_below(path, f"*{SUFFIX}"), key=lambda file: (_rank(_kind_of(file)), str(file)))
 
 
 def read_rows(path: Path, found: Findings) -> Iterator[Located]:
     """Events, and where each stands, such as `log/event=item/0.parquet row 7`, counted from 0."""
     for file in files_of(path):
         yield from _rows(file, found)
+    lines = [*_below(path, "*.jsonl"), *_below(path, "*.jsonl.gz")] if path.is_dir() else []
+    if lines:
+        message = "lines beside Parquet are not read: a log is one or the other"
+        found.add("lines beside Parquet", Effect.SUSPECT, "", str(min(lines)), message, "", len(lines))
     if not found.totals["lines"] and not found.refusals:
         found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
 
@@ -57,11 +61,13 @@ def read_rows(path: Path, found: Findings) -> Iterator[Located]:
 def _rows(path: Path, found: Findings) -> Iterator[Located]:
     kind, row = _kind_of(path), 0
     if not path.stat().st_size:
-        found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
+        found.add("empty file", Effect.REFUSED, "", str(path), "there is nothing in it")
         return
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
             schema = file.schema_arrow
+            if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+                raise ColumnError(f"column {twice[0]}: there are {schema.names.count(twice[0])} of this name")
             columns = {one.name: plain_type(one.type, one.name) for one in schema}
             for name in _without_zone(schema):
                 message = f"column {name} has no time zone, and is read as UTC"
@@ -100,17 +106,33 @@ def _events(rows: pa.Array, path: Path, first: int, found: Findings) -> list[dic
 def _named(event: dict[str, Any]) -> dict[str, Any]:
     """With fields as a JSON line has them."""
     for key in ("fields", "profile"):
-        if isinstance(fields := event.get(key), dict):
-            event[key] = _fields(fields)
+        if key in event:
+            event[key] = _fields(event[key])
     if type(items := event.get("items")) is list:
         for item in items:
-            if type(item) is dict and isinstance(own := item.get("fields"), dict):
-                item["fields"] = _fields(own)
+            if type(item) is dict and "fields" in item:
+                item["fields"] = _fields(item["fields"])
     return event
 
 
-def _fields(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, "value": value} for name, value in record.items()]
+def _fields(told: Any) -> Any:
+    """Names and values of a record; of a list of them, null where a value was, which structs are without."""
+    if isinstance(told, dict):
+        return [{"name": name, "value": value} for name, value in told.items()]
+    for field in told if isinstance(told, list) else ():
+        if isinstance(field, dict):
+            field.setdefault("value", None)
+    return told
+
+
+def _below(directory: Path, pattern: str) -> list[Path]:
+    """Files, but those in names that begin with `_` or `.`, which are work under way or somebody else's."""
+    return [
+        path
+        for path in directory.rglob(pattern)
+        if not path.is_dir()
+        and not any(name.startswith(("_", ".")) for name in path.relative_to(directory).parts)
+    ]
 
 
 def _without_zone(schema: pa.Schema) -> list[str]:

@@ -113,6 +113,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "nothing": (lambda path: path.write_bytes(b""), "empty file", ""),
     "a footer that is none": (lambda path: path.write_bytes(b"PAR1....PAR1"), "damaged Parquet", " row 0"),
     "bytes": (lambda path: write_table(path, raw=pa.array([b"x"])), "column of another type", ""),
+    "two columns of a name": (
+        lambda path: pq.write_table(pa.table([["x"], ["y"]], names=["id", "id"]), path),
+        "column of another type",
+        "",
+    ),
+    "ids that are not what they were": (
+        lambda path: write_table(path, id=pa.array([10**19] * 9, pa.decimal128(38, 0)), user=pa.nulls(9)),
+        "id of another type",
+        " row 0",
+    ),
     "no UTF-8": (
         lambda path: write_table(path, id=pa.array([b"\xff"]).view(pa.string())),
         "encoding",
@@ -150,6 +160,41 @@ def test_times_are_timestamps_too(tmp_path: Path) -> None:
     lines, rows = read(log), read(out)
     assert [one.timestamp for one in rows.slates["train"]] == [one.timestamp for one in lines.slates["train"]]
     assert "time zone" in {one[0] for one in said(rows)}
+
+
+def test_what_is_no_file_of_the_log_is_not_read(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", clean())
+    out = packed(log, tmp_path / "log")
+    expected = said(read(out))
+    day = out / "event=ranking" / "day=2021-11-15"
+    for folder in (day / "part.parquet", out / "_temporary", out / ".backup"):
+        folder.mkdir()
+    for folder in (out / "_temporary", out / ".backup"):
+        (folder / "0.parquet").write_bytes(b"PAR1")
+    (day / "000000.parquet").rename(day / "part.parquet" / "000000.parquet")
+    assert said(read(out)) == expected
+
+
+def test_lines_beside_parquet_are_told(tmp_path: Path) -> None:
+    out = packed(write(tmp_path / "log.jsonl", clean()), tmp_path / "log")
+    write(out / "more.jsonl", [item("x")])
+    dataset = read(out)
+    assert ("lines beside Parquet", "suspect", 1, False) in said(dataset)
+    assert "ix" not in dataset.items
+
+
+def test_a_null_in_a_list_of_fields_costs_nothing_but_itself(tmp_path: Path) -> None:
+    out = packed(write(tmp_path / "log.jsonl", clean()), tmp_path / "log")
+    fields = [{"name": "price", "value": 2.5}, {"name": "weight", "value": None}]
+    write_table(out / "event=item" / "1.parquet", item=pa.array(["x"]), fields=pa.array([fields]))
+    assert read(out).items["x"] == {"price": 2.5, "weight": None}
+
+
+def test_a_directory_without_a_log_is_told(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.toml")
+    (tmp_path / "log").mkdir()
+    with pytest.raises(SystemExit, match=r"log: no \*\.parquet, \*\.jsonl or \*\.jsonl\.gz here$"):
+        run(main, "check", "--config", config, "--event-log", tmp_path / "log")
 
 
 SHORT = """
