@@ -196,23 +196,26 @@ def _write(
     folder = out / f"event={kind}" / (f"day={day}" if day else "")
     folder.mkdir(parents=True, exist_ok=True)
     number = written[place] = written.get(place, -1) + 1
-    records = [_record(event) for _, event in rows]
+    records = [_record(event, where) for where, event in rows]
     try:
         names = dict.fromkeys(name for record in records for name in record)
         columns = [pa.array([record.get(name) for record in records]) for name in names]
+        table = pa.Table.from_arrays(columns, list(names))
+        pq.write_table(table, folder / f"{number:06d}{SUFFIX}", compression="zstd")
     except (pa.ArrowException, OverflowError) as error:
         first, last = rows[0][0], rows[-1][0]
-        raise EventLogError(f"{first} to {last}: values of one key are of several types: {error}") from error
-    table = pa.Table.from_arrays(columns, list(names))
-    pq.write_table(table, folder / f"{number:06d}{SUFFIX}", compression="zstd")
+        raise EventLogError(f"{first} to {last}: values of one key are no column: {error}") from error
 
 
-def _record(event: Mapping[str, Any]) -> dict[str, Any]:
+def _record(event: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An event with its fields as a record, without what is empty."""
-    record = _with_record({k: v for k, v in event.items() if k != "event" and v is not None}, "fields")
-    record = _with_record(record, "profile")
-    if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
-        record["items"] = [_with_record(item, "fields") for item in items]
+    try:
+        record = _with_record({k: v for k, v in event.items() if k != "event" and v is not None}, "fields")
+        record = _with_record(record, "profile")
+        if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
+            record["items"] = [_with_record(item, "fields") for item in items]
+    except (KeyError, TypeError):
+        raise EventLogError(f"{where}: expected fields with a `name` and a `value`") from None
     return record
 
 

@@ -17,7 +17,7 @@ from model import train
 from model.data.__main__ import main
 from model.data.check import check
 from model.data.event_log import dataset_of
-from model.data.findings import Findings
+from model.data.findings import EventLogError, Findings
 from model.data.location import DataUnavailableError, locate
 from model.data.log_lines import read_values
 from model.data.parquet_log import write_rows
@@ -195,6 +195,30 @@ def test_a_directory_without_a_log_is_told(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     with pytest.raises(SystemExit, match=r"log: no \*\.parquet, \*\.jsonl or \*\.jsonl\.gz here$"):
         run(main, "check", "--config", config, "--event-log", tmp_path / "log")
+
+
+@pytest.mark.parametrize("fields", [[{"value": 1}], [3], [{"name": ["price"], "value": 1}]])
+def test_fields_that_are_none_are_told_with_their_line(fields: list[Any], tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [item(1), {"event": "item", "item": "x", "fields": fields}])
+    with pytest.raises(EventLogError, match=r"log\.jsonl:2: expected fields with a `name` and a `value`$"):
+        packed(log, tmp_path / "log")
+
+
+def test_values_that_are_no_column_are_told_with_their_lines(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [item(1), item(2, price={})])
+    with pytest.raises(
+        EventLogError, match=r"log\.jsonl:1 to .*log\.jsonl:2: values of one key are no column"
+    ):
+        packed(log, tmp_path / "log")
+
+
+def test_lists_are_simulated_into_any_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "[" / "x]"
+    assert run(main, "simulate", "--lists", 3, "--out", out) == f"{out}: 3 lists"
+    assert len([one for one in read_values(out, Findings()) if one[1]["event"] == "ranking"]) == 3
+    with pytest.raises(SystemExit, match="2"):
+        run(main, "simulate", "--lists", 0, "--out", tmp_path / "none")
+    assert "--lists: expected at least 1, got 0" in capsys.readouterr().err
 
 
 SHORT = """
