@@ -25,6 +25,8 @@ KINDS = ("item", "user", "ranking", "interaction")
 """In the order in which they are read."""
 
 NO_DAY = "unknown"
+NOTHING = {"unknown": None}
+"""A profile without a field, which is not no profile: Parquet has no record of nothing."""
 
 Located = tuple[str, Any]
 
@@ -210,8 +212,10 @@ def _write(
 def _record(event: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An event with its fields as a record, without what is empty."""
     try:
-        record = _with_record({k: v for k, v in event.items() if k != "event" and v is not None}, "fields")
-        record = _with_record(record, "profile")
+        said = {k: v for k, v in event.items() if k != "event" and (v is not None or k == "user")}
+        record = _with_record(said, "fields")
+        if "profile" in record:
+            record["profile"] = _as_record(record["profile"]) or NOTHING
         if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
             record["items"] = [_with_record(item, "fields") for item in items]
     except (KeyError, TypeError):
@@ -220,7 +224,7 @@ def _record(event: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _with_record(value: dict[str, Any], key: str) -> dict[str, Any]:
-    """Without the key where it has no fields: Parquet has no record of nothing."""
+    """Without the key where it has no fields."""
     if key not in value:
         return value
     others = {name: one for name, one in value.items() if name != key}

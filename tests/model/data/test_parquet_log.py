@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from own_log import run, write_config, write_log
-from small_log import START_MS, clean, click, item, ranking, schema, write
+from small_log import LISTS, START_MS, clean, click, fields, item, ranking, schema, write
 
 from bundle.manifest import POLICY
 from model import train
@@ -185,8 +185,8 @@ def test_lines_beside_parquet_are_told(tmp_path: Path) -> None:
 
 def test_a_null_in_a_list_of_fields_costs_nothing_but_itself(tmp_path: Path) -> None:
     out = packed(write(tmp_path / "log.jsonl", clean()), tmp_path / "log")
-    fields = [{"name": "price", "value": 2.5}, {"name": "weight", "value": None}]
-    write_table(out / "event=item" / "1.parquet", item=pa.array(["x"]), fields=pa.array([fields]))
+    told = fields(price=2.5, weight=None)
+    write_table(out / "event=item" / "1.parquet", item=pa.array(["x"]), fields=pa.array([told]))
     assert read(out).items["x"] == {"price": 2.5, "weight": None}
 
 
@@ -197,9 +197,25 @@ def test_a_directory_without_a_log_is_told(tmp_path: Path) -> None:
         run(main, "check", "--config", config, "--event-log", tmp_path / "log")
 
 
-@pytest.mark.parametrize("fields", [[{"value": 1}], [3], [{"name": ["price"], "value": 1}]])
-def test_fields_that_are_none_are_told_with_their_line(fields: list[Any], tmp_path: Path) -> None:
-    log = write(tmp_path / "log.jsonl", [item(1), {"event": "item", "item": "x", "fields": fields}])
+def test_lists_of_nobody_alone_are_still_lists(tmp_path: Path) -> None:
+    nobody = [{**event, "user": None} if event["event"] == "ranking" else event for event in clean()]
+    dataset = read(packed(write(tmp_path / "log.jsonl", nobody), tmp_path / "log"))
+    assert sum(len(dataset.slates[split]) for split in SPLITS) == LISTS
+    assert all(slate.anonymous for split in SPLITS for slate in dataset.slates[split])
+
+
+@pytest.mark.parametrize("others", [[], [ranking("y", user="u9", profile=fields(age=5))]])
+def test_a_profile_known_to_be_empty_stays_so(others: list[Any], tmp_path: Path) -> None:
+    user = {"event": "user", "user": "u9", "fields": fields(age=33)}
+    lists = [ranking("x", user="u9", profile=[]), click("x"), *others, ranking("z", user="u9"), click("z")]
+    dataset = read(packed(write(tmp_path / "log.jsonl", [user, *lists]), tmp_path / "log"))
+    profiles = {one.request_id: one.user.profile for split in SPLITS for one in dataset.slates[split]}
+    assert profiles == {"x": {}, "z": {"age": 33}}
+
+
+@pytest.mark.parametrize("wrong", [[{"value": 1}], [3], [{"name": ["price"], "value": 1}]])
+def test_fields_that_are_none_are_told_with_their_line(wrong: list[Any], tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [item(1), {"event": "item", "item": "x", "fields": wrong}])
     with pytest.raises(EventLogError, match=r"log\.jsonl:2: expected fields with a `name` and a `value`$"):
         packed(log, tmp_path / "log")
 
