@@ -38,7 +38,7 @@ def main() -> None:
     run, bundle = arguments.directory / "runs" / name, arguments.directory / "bundles" / name
 
     quick = [] if arguments.full else ["--quick"]
-    python("-m", "model.train", "--config", str(path), "--run", str(run), *quick)
+    python("-m", "model.train", "--config", str(path), "--run", str(run), "--device", "cpu", *quick)
     python("-m", "export", "--run", str(run), "--bundle", str(bundle))
     test = dataset.slates["test"]
     service = ServiceProcess(bundle.resolve(), "--drain-s", "0", "--log-level", "warning")

@@ -186,7 +186,8 @@ class EvaluatorEnsemble(ClickModel):
 
     def _each(self, so_far: ReadSoFar) -> list[ReadSoFar]:
         pairs = zip(self._own(so_far.hidden), self._own(so_far.previous), strict=True)
-        return [ReadSoFar(hidden, previous, so_far.position) for hidden, previous in pairs]
+        # cuDNN reads on from what is contiguous alone.
+        return [ReadSoFar(hidden.contiguous(), previous, so_far.position) for hidden, previous in pairs]
 
 
 def _mean_click(logits: list[Tensor]) -> Tensor:

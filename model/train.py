@@ -23,7 +23,7 @@ from model.data.fingerprint import fingerprint
 from model.evaluator import ClickModel
 from model.policy import Policy
 from model.sizes import feature_sizes
-from model.training import ranks
+from model.training import devices, ranks
 from model.training.calibration import calibrate
 from model.training.checkpoint import (
     GATE,
@@ -129,6 +129,8 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
     log_sha256 = ranks.same(fingerprint(config), f"the log {config.event_log}")
     claim(run, config, log_sha256)
     log = RunLog(run)
+    if devices.device() != devices.CPU:
+        log.say(f"trains on {devices.device()}, which its authors never tried; see docs/training.md")
     if ranks.from_first((run / SUMMARY).exists()):
         if require_evaluator and not ranks.from_first(has_evaluator(run)):
             raise CheckpointError(f"{run} is already trained, without an evaluator; give another --run")
@@ -179,7 +181,7 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
     if by_evaluator and evaluator is not None:
         score = evaluator_score(evaluator, held_out)
     torch.manual_seed(config.seed)
-    policy = policy or Policy(config.policy, sizes)
+    policy = (policy or Policy(config.policy, sizes)).to(devices.device())
     lists = training[-config.policy_lists :] if config.policy_lists else training
     scores = fit_policy(learned, run, log, policy, evaluator, lists, held_out, score, warm=start is not None)
     kept = max(scores, key=lambda phase: scores[phase])
@@ -190,6 +192,7 @@ def _train(config: RunConfig, run: Path, start: Path | None, require_evaluator: 
         "dataset": dataset.name,
         "log_sha256": log_sha256,
         "seed": config.seed,
+        "device": devices.device().type,
         "training_lists": len(training),
         "kept": kept,
         "held_out": scores,
@@ -241,6 +244,12 @@ def main() -> None:
         help="train one, for lookahead, even if no phase learns from it; an error if it fails its checks",
     )
     parser.add_argument(
+        "--device",
+        choices=devices.ASKED,
+        default="auto",
+        help="where networks are trained: a GPU if PyTorch finds one (auto), or as said",
+    )
+    parser.add_argument(
         "--timeout-s",
         type=float,
         default=ranks.TIMEOUT_S,
@@ -251,7 +260,7 @@ def main() -> None:
     if arguments.event_log:
         changes |= {"dataset": "event_log", "event_log": arguments.event_log}
     try:
-        with faults_told(ValueError), ranks.joined(arguments.timeout_s):
+        with faults_told(ValueError), ranks.joined(arguments.timeout_s, arguments.device):
             config = read_config(arguments.config, changes)
             config = quick(config) if arguments.quick else config
             train(config, arguments.run, arguments.start, arguments.require_evaluator)

@@ -2,9 +2,10 @@
 
 Every trial is a training of its own in a process, which is ended when the minutes are over. The first is the
 configuration as given, so that what is found is never worse on the validation split, which alone decides; the
-test split is not looked at. Run again, it goes on with as many more minutes: trials are kept, one that was
-ended goes on from its last epoch. Proposals are those of Optuna's TPE (Bergstra et al. 2011). At its end
-`best.toml` in the directory is a configuration for `model.train`.
+test split is not looked at. Beside the trials stands a LambdaMART chosen on the same lists. Run again, it
+goes on with as many more minutes: trials are kept, one that was ended goes on from its last epoch. Proposals
+are those of Optuna's TPE (Bergstra et al. 2011). At its end `best.toml` in the directory is a configuration
+for `model.train`, and `result.json` has the scores.
 """
 
 import argparse
@@ -23,13 +24,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.errors import RerankerError, faults_told
+from model.baselines import lambdamart
+from model.baselines.task import Task
+from model.data.features import DatasetFeatures
 from model.data.fingerprint import fingerprint
+from model.data.open_dataset import open_dataset
 from model.data.toml_file import as_toml, read_toml, validated
 from model.progress import console
+from model.sizes import feature_sizes
 from model.training.checkpoint import alone_in, load_summary, save_text
 from model.training.config import RunConfig
+from model.training.examples import examples
+from model.training.selection import held_out_score
 
-STUDY, TRIALS, BEST, OUTPUT = "study.db", "trials", "best.toml", "output.txt"
+STUDY, TRIALS, BEST, OUTPUT, RESULT = "study.db", "trials", "best.toml", "output.txt", "result.json"
+LAMBDAMART = "LambdaMART"
 RANDOM_TRIALS = 8
 """Before what was found guides what is tried."""
 
@@ -148,6 +157,8 @@ def tune(tuning: Tuning, minutes: float, trials: int | None = None) -> optuna.St
         tried = study.trials[trial.number]
         if not changes and tried.state is TrialState.FAIL:
             raise TuneError(f"the configuration as given fails: {tried.user_attrs['told']}")
+        if _as_given(_finished(study)):
+            _lambdamart(tuning, study)
     if not _as_given(_finished(study)):
         raise TuneError(
             f"the configuration as given did not come to its end in {minutes:g} minutes; "
@@ -210,6 +221,28 @@ def _try(
     console.print(escape(f"trial {trial.number}:{score} {told}; {_said(changes)}"))
 
 
+def _lambdamart(tuning: Tuning, study: optuna.Study) -> float:
+    """Score of LambdaMART on the validation lists, by which its trees and leaves are chosen; fitted once in a
+    search."""
+    if LAMBDAMART not in study.user_attrs:
+        study.set_user_attr(LAMBDAMART, lambdamart_score(tuning.config, tuning.directory))
+    return float(study.user_attrs[LAMBDAMART])
+
+
+def lambdamart_score(config: RunConfig, run: Path) -> float:
+    """What its lists of the validation split score, cut to the slate's length as the policy's are. It learns
+    from the same lists, with every column that the policy sees."""
+    dataset = open_dataset(config)
+    features = DatasetFeatures.fit(dataset, config.features)
+    train = examples(dataset.slates["train"][: config.training_lists], features, training=True)
+    held_out = examples(dataset.slates["validation"], features, training=False)
+    columns, sizes = features.serving.candidate_columns, feature_sizes(features.serving)
+    length, score = config.policy.slate_length, held_out_score(dataset)
+    task = Task(train, held_out, held_out, columns, sizes, length, config.seed, score, None, run)
+    value, _ = score([order[:length] for order in lambdamart.rank_all_columns(task)])
+    return value
+
+
 def _begun(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.trials if trial.state is not TrialState.WAITING]
 
@@ -246,17 +279,23 @@ def _said(changes: Mapping[str, Any]) -> str:
 
 
 def report(tuning: Tuning, study: optuna.Study) -> str:
-    """Print the trials, write the best configuration. Returns in a sentence what was found."""
+    """Print the trials and LambdaMART among them, write the best configuration and the result. Returns in
+    sentences what was found."""
+    ranker = _lambdamart(tuning, study)
+    rows: list[tuple[float | None, tuple[str, ...]]] = [
+        (ranker, (LAMBDAMART, f"{ranker:.4f}", "", "all columns", "trees and leaves chosen on these lists"))
+    ]
+    for trial in study.trials:
+        if told := trial.user_attrs.get("told"):
+            score = "" if trial.value is None else f"{trial.value:.4f}"
+            spent = f"{trial.user_attrs['seconds'] / 60:.1f}"
+            said = _said(trial.user_attrs["changes"])
+            rows.append((trial.value, (str(trial.number), score, spent, said, escape(told))))
     table = Table(title="trials, by their score on validation lists")
     for column in ("trial", "score", "minutes", "changes", "outcome"):
         table.add_column(column)
-    for trial in sorted(study.trials, key=lambda one: (one.value is None, -(one.value or 0.0))):
-        told = trial.user_attrs.get("told")
-        if told is None:
-            continue
-        score = "" if trial.value is None else f"{trial.value:.4f}"
-        spent = f"{trial.user_attrs['seconds'] / 60:.1f}"
-        table.add_row(str(trial.number), score, spent, _said(trial.user_attrs["changes"]), escape(told))
+    for _, row in sorted(rows, key=lambda one: (one[0] is None, -(one[0] or 0.0))):
+        table.add_row(*row)
     console.print(table)
     done, best, path = _finished(study), study.best_trial, tuning.directory / BEST
     as_given = _as_given(done)
@@ -273,11 +312,24 @@ def report(tuning: Tuning, study: optuna.Study) -> str:
             f"which as the best of {len(done)} trials is in part luck"
         )
     save_text(path, as_toml(tuning.changed(best.user_attrs["changes"])))
+    run = tuning.directory / best.user_attrs["run"]
+    result = {"as given": as_given.value, "best": study.best_value, LAMBDAMART: ranker, "trials": len(done)}
+    save_text(tuning.directory / RESULT, json.dumps({**result, "run": str(run)}, indent=2))
     return (
-        f"on validation lists, {found}. The test lists were not looked at: `python -m export` of "
-        f"{tuning.directory / best.user_attrs['run']} and `python -m export.evaluate` say what it is worth "
-        f"there. The configuration is {path}"
+        f"on validation lists, {found}. {_beside(ranker, as_given.value, study.best_value)} The test lists "
+        f"were not looked at: `python -m export` of {run} and `python -m export.evaluate` say what it is "
+        f"worth there, and LambdaMART beside it. The configuration is {path}"
     )
+
+
+def _beside(ranker: float, as_given: float, best: float) -> str:
+    """What LambdaMART on the same lists says of the need to tune."""
+    known = f"LambdaMART with all columns, the best of its sizes on these lists, has {ranker:.4f}"
+    if ranker < as_given:
+        return f"{known}: less than the configuration as given, by {as_given - ranker:.4f}, without tuning."
+    if ranker < best:
+        return f"{known}: more than as given, less than the best trial, by {best - ranker:.4f}."
+    return f"{known}: no trial is ahead of it, the best is {ranker - best:.4f} behind."
 
 
 def main() -> None:

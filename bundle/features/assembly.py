@@ -244,6 +244,8 @@ class FeatureAssembler:
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[Mapping[str, Any] | None] | None]:
         """Catalogue rows of the latest events, whether each was liked, and the features that came with events
         of items that the catalogue lacks, if any did; other unknown items are ignored."""
+        if user.seen is not None:
+            return *user.seen, None
         if not user.history:
             return _NO_ROWS, _NO_LIKES, None
         events = collapse(user.history, self.schema.positive_types, self.schema.history_length)

@@ -1,8 +1,11 @@
-"""What is known of a user: a profile and past interactions, oldest first. Standard library only."""
+"""What is known of a user: a profile and past interactions, oldest first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Interaction(NamedTuple):  # a request makes dozens, and a frozen dataclass takes thrice as long
@@ -15,18 +18,29 @@ class Interaction(NamedTuple):  # a request makes dozens, and a frozen dataclass
     features: Mapping[str, Any] | None = None
 
 
+class Seen(NamedTuple):
+    """A history as a model takes it: collapsed, oldest first, and looked up in its catalogue. `rows` are
+    `[H] int64`, `liked` `[H] bool`."""
+
+    rows: NDArray[np.int64]
+    liked: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class UserContext:
-    """Everything the model may know of a user. The empty one is an anonymous user."""
+    """Everything the model may know of a user. The empty one is an anonymous user.
+
+    `seen` stands for the history where those of many were looked up together (`bundle.features.seen`).
+    """
 
     profile: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Interaction] = ()
+    seen: Seen | None = None
 
     def without_features(self) -> "UserContext":
         """The same events of the same items, of which nothing is said."""
-        return UserContext(
-            {}, tuple(Interaction(one.item_id, one.type, one.timestamp) for one in self.history)
-        )
+        told = tuple(Interaction(one.item_id, one.type, one.timestamp) for one in self.history)
+        return UserContext({}, told, self.seen)
 
 
 ANONYMOUS = UserContext()

@@ -109,14 +109,16 @@ class BulkReranker:
     def _prepared(self, place: int, row: Record) -> _Prepared:
         """Raises: InvalidRequestError."""
         request = self._reader.read(row)
-        selection, rules, controls, wanted = prepare(self.model, request.body, self._limits)
+        selection, rules, controls, wanted = prepare(
+            self.model, request.body, self._limits, rows=request.rows
+        )
         features = self.model.features
         ignored = undeclared(features, request.body) + ([] if rules is None else rules.ignored)
         return _Prepared(place, request, selection, rules, controls, wanted, ignored)
 
     def _inputs(self, one: _Prepared) -> Arrays:
         """Raises: InvalidRequestError."""
-        body, user = one.request
+        body, user, _ = one.request
         return assemble(self.model.features, body, one.selection, user, self._at, one.ignored)
 
     def _slates(self, batch: Sequence[_Prepared], inputs: Sequence[Arrays]) -> list[Slate | str]:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bundle.features.assembly import FeatureAssembler
-from bundle.features.history import ANONYMOUS, UserContext
-from export.bulk.histories import plain_histories
+from bundle.features.history import ANONYMOUS, Seen, UserContext
+from export.bulk.plain import PlainItems, plain_histories, plain_items
 from model.data.arrow import values
 from service.api.decoding import parse
 from service.api.validation import check_context, check_rerank
@@ -38,10 +40,11 @@ _Request, _Context = twin(RerankRequest), twin(ContextBody)
 
 
 class BulkRequest(NamedTuple):
-    """A valid one."""
+    """A valid one. `rows` are those of its items in the catalogue, `[N] int64`, if they were looked up."""
 
     body: RerankRequest
     user: UserContext
+    rows: NDArray[np.int64] | None
 
 
 class RequestReader:
@@ -54,30 +57,33 @@ class RequestReader:
     def read(self, row: Record) -> BulkRequest:
         """Raises: InvalidRequestError: it would be answered with 422."""
         context = {name: row.pop(name) for name in OF_USER if name in row}
+        rows = None
+        if isinstance(plain := row.get(ITEMS), PlainItems):
+            row[ITEMS], rows = plain
         request = _converted(RerankRequest, _Request, row)
         check_rerank(request, self._settings)
         if request.sampling is not None and request.sampling.seed is None:
             raise InvalidRequestError([Fault("sampling.seed", "needed, or no list could be made again")])
-        return BulkRequest(request, self._user(context) if context else ANONYMOUS)
+        return BulkRequest(request, self._user(context) if context else ANONYMOUS, rows)
 
     def _user(self, given: Record) -> UserContext:
         """As it would be stored, and read again."""
-        kept = given.pop(HISTORY) if type(given.get(HISTORY)) is tuple else None
-        if kept is not None and not given:
-            return UserContext(history=kept)
+        seen = given.pop(HISTORY) if isinstance(given.get(HISTORY), Seen) else None
+        if seen is not None and not given:
+            return UserContext(seen=seen)
         context = _converted(ContextBody, _Context, given)
         check_context(context, self._settings)
         if context.profile:
             check_profile(self._features, context.profile)
-        if kept is None:
-            check_told(self._features, HISTORY, context.history)
-            latest = [interaction(event) for event in context.history[-self._settings.max_history :]]
-            kept = newest(latest, self._limits)
-        return UserContext(context.profile, kept)
+        if seen is not None:
+            return UserContext(context.profile, seen=seen)
+        check_told(self._features, HISTORY, context.history)
+        latest = [interaction(event) for event in context.history[-self._settings.max_history :]]
+        return UserContext(context.profile, newest(latest, self._limits))
 
     def rows(self, batch: pa.RecordBatch) -> list[Record | InvalidRequestError]:
-        """Rows as dictionaries without what is null, histories that are plain as they are kept; in place of a
-        row that is no text, what is wrong with it."""
+        """Rows as dictionaries without what is null, with what is plain as `export.bulk.plain` makes it; in
+        place of a row that is no text, what is wrong with it."""
         try:
             return cast(list[Record | InvalidRequestError], self._rows(batch))
         except (UnicodeDecodeError, pa.ArrowException) as error:
@@ -86,17 +92,22 @@ class RequestReader:
         return [row for index in range(len(batch)) for row in self.rows(batch.slice(index, 1))]
 
     def _rows(self, batch: pa.RecordBatch) -> list[Record]:
-        place = batch.schema.get_field_index(HISTORY)
-        histories = plain_histories(batch.column(place), self._settings) if place >= 0 else None
-        if histories is not None:
-            batch = batch.remove_column(place)
-        rows: list[Record] = values(batch.to_struct_array(), nan=None)
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        plain: dict[str, list[Any]] = {}
+        readers: dict[str, Any] = {ITEMS: plain_items, HISTORY: plain_histories}
+        for name in readers.keys() & columns.keys():
+            found = readers[name](columns[name], self._features, self._settings)
+            if found is not None:
+                plain[name] = found
+        others = batch.select([name for name in columns if name not in plain])
+        rows: list[Record] = values(others.to_struct_array(), nan=None)
+        for name, column in plain.items():
+            for row, value in zip(rows, column, strict=True):
+                if value is not None:
+                    row[name] = value
         for row in rows:
             if (items := row.get(ITEMS)) and type(items[0]) is str:
                 row[ITEMS] = [{"id": item} for item in items]
-        if histories is not None:
-            for row, history in zip(rows, histories, strict=True):
-                row[HISTORY] = history
         return rows
 
 

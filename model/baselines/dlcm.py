@@ -23,7 +23,12 @@ class DLCM(Scorer):
         items = self.encoder(**batch.inputs).candidates  # [B, N, D]
         # From the last item to the first, so that the best are the freshest; padding stays behind them.
         count = batch.mask.sum(1, keepdim=True)  # [B, 1]
-        turn = (count - 1 - torch.arange(items.shape[1])).clamp(min=0).unsqueeze(-1).expand_as(items)
+        turn = (
+            (count - 1 - torch.arange(items.shape[1], device=items.device))
+            .clamp(min=0)
+            .unsqueeze(-1)
+            .expand_as(items)
+        )
         read, _ = self.reader(items.gather(1, turn))
         last = read.gather(1, (count - 1).unsqueeze(-1).expand(-1, 1, WIDTH))
         context = torch.tanh(self.context(last))  # [B, 1, D]

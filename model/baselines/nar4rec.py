@@ -42,7 +42,7 @@ def loss(log_p: Tensor, batch: Batch) -> Tensor:
     """The first positions want what was clicked, each position as many as there are; all positions avoid
     what was shown and not clicked."""
     clicks = batch.labels.sum(1, keepdim=True)  # [B, 1]
-    wanted = torch.arange(log_p.shape[1]) < clicks  # [B, K]
+    wanted = torch.arange(log_p.shape[1], device=log_p.device) < clicks  # [B, K]
     likelihood = (log_p * (batch.labels / clicks.clamp(min=1)).unsqueeze(1)).sum(-1)
     in_vain = recipe.shown(batch) & (batch.labels == 0)
     unlikelihood = torch.log1p(-log_p.exp().clamp(max=0.999)) * in_vain.unsqueeze(1)

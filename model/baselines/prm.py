@@ -29,7 +29,8 @@ class PRM(Scorer):
 
     def forward(self, batch: Batch) -> Tensor:
         items = self.encoder(**batch.inputs).candidates  # [B, N, D]
-        items = items + self.position(torch.arange(items.shape[1]).clamp(max=LONGEST - 1))
+        places = torch.arange(items.shape[1], device=items.device)
+        items = items + self.position(places.clamp(max=LONGEST - 1))
         for layer in self.layers:
             items = layer(items, batch.mask)
         return self.score(items).squeeze(-1)

@@ -83,7 +83,7 @@ def ranked(rank: Rank, rows: Sequence[Example]) -> Orders:
     orders: Orders = []
     for batch in batches(rows, 256):
         lengths = batch.mask.sum(1).tolist()
-        orders += [slate[:n].numpy() for slate, n in zip(rank(batch), lengths, strict=True)]
+        orders += [slate[:n].numpy() for slate, n in zip(rank(batch).cpu(), lengths, strict=True)]
     return orders
 
 
@@ -95,7 +95,7 @@ def sort(scores: Tensor, batch: Batch, task: Task) -> Tensor:
 
 def shown(batch: Batch) -> Tensor:
     """`[B, N] bool, True = was shown`: only those have a label to learn from."""
-    there = torch.zeros(batch.mask.shape[0], batch.mask.shape[1] + 1, dtype=torch.bool)
+    there = batch.mask.new_zeros(batch.mask.shape[0], batch.mask.shape[1] + 1)
     places = batch.shown.masked_fill(batch.shown < 0, batch.mask.shape[1])
     return there.scatter(1, places, True)[:, :-1]
 

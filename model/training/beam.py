@@ -73,7 +73,7 @@ def search_teachers(config: RunConfig, evaluator: ClickModel, train: list[Exampl
         batch = to_batch([train[row] for row in rows])
         candidates = evaluator.encode(batch.inputs)
         found = best_slates(evaluator, candidates, batch.mask, length, settings.beams)
-        return [slate[slate != NO_ITEM].numpy() for slate in found]
+        return [slate[slate != NO_ITEM].numpy() for slate in found.cpu()]
 
     cut = batch_indices(train, settings.batch, candidates=settings.batch_candidates)
     slates = chain.from_iterable(spread(cut, searched, "beam search"))

@@ -46,6 +46,11 @@ def save_tensors(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def load_tensors(path: Path) -> Any:
+    """What `save_tensors` wrote, on the CPU, wherever it was."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def save_text(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text)
@@ -127,7 +132,7 @@ def load_features(run: Path) -> FeatureAssembler:
 def load_policy(run: Path, features: FeatureAssembler) -> Policy:
     """The finished policy of a run, in eval mode. Raises CheckpointError when the run has not finished."""
     policy = Policy(load_config(run).policy, feature_sizes(features))
-    policy.load_state_dict(torch.load(_existing(run, POLICY), weights_only=True))
+    policy.load_state_dict(load_tensors(_existing(run, POLICY)))
     return policy.eval()
 
 
@@ -140,7 +145,7 @@ def load_evaluator(run: Path, features: FeatureAssembler) -> ClickModel:
     """The evaluator of a run that has one, in eval mode."""
     config = load_config(run).evaluator
     evaluator = build_evaluator(config, config.members, feature_sizes(features))
-    evaluator.load_state_dict(torch.load(_existing(run, EVALUATOR_WEIGHTS), weights_only=True))
+    evaluator.load_state_dict(load_tensors(_existing(run, EVALUATOR_WEIGHTS)))
     return evaluator.eval()
 
 

@@ -139,6 +139,6 @@ def _losses(evaluator: ClickModel, rows: list[Example]) -> tuple[NDArray[np.floa
         loss = nn.functional.binary_cross_entropy_with_logits(
             logits, batch.clicks(batch.shown), reduction="none"
         )
-        losses.append((loss * written).sum(1).double().numpy())
-        positions.append(written.sum(1).double().numpy())
+        losses.append((loss * written).sum(1).double().cpu().numpy())
+        positions.append(written.sum(1).double().cpu().numpy())
     return np.concatenate(losses), np.concatenate(positions)

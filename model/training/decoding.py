@@ -19,10 +19,10 @@ MOST_CANDIDATES = 65_536
 def decode(
     policy: Policy, rows: list[Example], decide: GateDecision, budget: int | None = None
 ) -> list[Rollout]:
-    """Greedy slates of all examples, in batches, in order; `decide` and `budget` as in `roll_out`."""
+    """Greedy slates of all examples, in batches, in order, on the CPU; arguments as in `roll_out`."""
 
     def decoded(cut: list[int]) -> Rollout:
         batch = to_batch([rows[row] for row in cut])
-        return roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget)
+        return roll_out(policy, policy.encode(batch.inputs), batch.mask, decide, greedy, budget).cpu()
 
     return spread(batch_indices(rows, BATCH, candidates=MOST_CANDIDATES), decoded, "decoding")

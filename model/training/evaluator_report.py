@@ -64,14 +64,14 @@ def report(evaluator: ClickModel, held_out: list[Example], seed: int) -> Evaluat
     predicted, clicked, gains, ranked, labels, shown = [], [], [], [], [], []
     for batch in batches(held_out, 256):
         candidates = evaluator.encode(batch.inputs)
-        logits = evaluator.logits(candidates, batch.shown)
-        clicks, written = batch.clicks(batch.shown), batch.shown != NO_ITEM
+        slates = (batch.shown, _shuffled(batch.shown, generator))
+        logits, shuffled_logits = (evaluator.logits(candidates, slate).cpu() for slate in slates)
+        clicks, shuffled_clicks = (batch.clicks(slate).cpu() for slate in slates)
+        written = batch.shown.cpu() != NO_ITEM
         predicted.append(logits.sigmoid()[written])
         clicked.append(clicks[written])
-        shuffled = _shuffled(batch.shown, generator)
-        shuffled_logits = evaluator.logits(candidates, shuffled)
         true_loss = _list_loss(logits, clicks, written)
-        gains.append(_list_loss(shuffled_logits, batch.clicks(shuffled), written) - true_loss)
+        gains.append(_list_loss(shuffled_logits, shuffled_clicks, written) - true_loss)
         for row in range(len(clicks)):
             length = int(written[row].sum())
             ranked.append(logits[row, :length].argsort(descending=True, stable=True).numpy())
@@ -100,7 +100,7 @@ def calibration_error(probability: Floats, clicked: Floats, bins: int = 10) -> f
 
 def _shuffled(shown: Tensor, generator: torch.Generator) -> Tensor:
     """The same items in another order, padding kept at the end."""
-    keys = torch.rand(shown.shape, generator=generator).masked_fill(shown == NO_ITEM, 2.0)
+    keys = torch.rand(shown.shape, generator=generator).to(shown.device).masked_fill(shown == NO_ITEM, 2.0)
     return shown.gather(1, keys.argsort(1))
 
 

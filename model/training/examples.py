@@ -17,6 +17,7 @@ from bundle.features.assembly import collate
 from model.data.features import DatasetFeatures
 from model.data.slate import LoggedSlate
 from model.progress import progress
+from model.training import devices
 
 
 class Example(NamedTuple):
@@ -144,7 +145,7 @@ def batch_indices(
 
 
 def to_batch(rows: Sequence[Example]) -> Batch:
-    """Pad and stack."""
+    """Pad and stack, where this process computes."""
     candidates = max(len(row.labels) for row in rows)
     longest = max(len(row.shown) for row in rows)
     labels = np.zeros((len(rows), candidates), np.float32)
@@ -152,8 +153,8 @@ def to_batch(rows: Sequence[Example]) -> Batch:
     for index, row in enumerate(rows):
         labels[index, : len(row.labels)] = row.labels
         shown[index, : len(row.shown)] = row.shown
-    inputs = {name: torch.from_numpy(array) for name, array in collate([row.inputs for row in rows]).items()}
-    return Batch(inputs, torch.from_numpy(labels), torch.from_numpy(shown), _targets(rows, candidates))
+    inputs = {name: devices.tensor(array) for name, array in collate([row.inputs for row in rows]).items()}
+    return Batch(inputs, devices.tensor(labels), devices.tensor(shown), _targets(rows, candidates))
 
 
 def _targets(rows: Sequence[Example], candidates: int) -> Tensor | None:
@@ -161,4 +162,4 @@ def _targets(rows: Sequence[Example], candidates: int) -> Tensor | None:
     found = [row.targets for row in rows if row.targets is not None]
     if len(found) < len(rows):
         return None
-    return torch.from_numpy(np.stack([np.pad(t, ((0, 0), (0, candidates - t.shape[1]))) for t in found]))
+    return devices.tensor(np.stack([np.pad(t, ((0, 0), (0, candidates - t.shape[1]))) for t in found]))

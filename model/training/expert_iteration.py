@@ -48,7 +48,7 @@ def improved_lists(
     def improved(rows: list[int]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         batch = to_batch([train[row] for row in rows])
         found = look_ahead(policy, evaluator, batch.inputs, threshold_gate(threshold), settings.alternatives)
-        targets = improved_policy(found, batch.mask.shape[1], settings.temperature).numpy()
+        targets = improved_policy(found, batch.mask.shape[1], settings.temperature).cpu().numpy()
         own = [target[:, : len(train[row].labels)].copy() for row, target in zip(rows, targets, strict=True)]
         return list(zip(found.slates.slates(), own, strict=True))
 

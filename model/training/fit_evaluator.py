@@ -15,6 +15,7 @@ from bundle.contract import NO_ITEM
 from model.encoder import FeatureSizes
 from model.evaluator import ClickModel, Evaluator, EvaluatorEnsemble
 from model.training.config import RunConfig
+from model.training.devices import device
 from model.training.evaluator_report import EvaluatorReport, report
 from model.training.examples import Example, batch_indices, to_batch
 from model.training.phase import Phase, RunLog
@@ -76,7 +77,11 @@ def fit_one(
 
     Lists are cut at a random length, so that slates as short as the policy's are not new to it."""
     torch.manual_seed(config.seed)
-    evaluator, settings, before = Evaluator(config.evaluator, sizes, blind), config.evaluator, None
+    evaluator, settings, before = (
+        Evaluator(config.evaluator, sizes, blind).to(device()),
+        config.evaluator,
+        None,
+    )
     if start is not None:
         evaluator.load_state_dict(start.state_dict())
         settings = settings.model_copy(update={"epochs": settings.warm_epochs})
@@ -119,5 +124,5 @@ def _cut(shown: Tensor, shortest: int, generator: torch.Generator) -> Tensor:
     longest = shown.shape[1]
     if longest <= shortest:
         return shown
-    lengths = torch.randint(shortest, longest + 1, (len(shown), 1), generator=generator)
-    return shown.masked_fill(torch.arange(longest) >= lengths, NO_ITEM)
+    lengths = torch.randint(shortest, longest + 1, (len(shown), 1), generator=generator, device=shown.device)
+    return shown.masked_fill(torch.arange(longest, device=shown.device) >= lengths, NO_ITEM)

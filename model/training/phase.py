@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from model.progress import console, duration, progress
-from model.training.checkpoint import BOARD, METRICS, STATES, save_tensors
+from model.training.checkpoint import BOARD, METRICS, STATES, load_tensors, save_tensors
 from model.training.config import PhaseConfig
 from model.training.examples import Batch, Example, batch_indices, batches
 from model.training.ranks import Share, align, from_first
@@ -181,7 +181,7 @@ class Phase:
 
     def _resume(self) -> None:
         there = self._state_path.exists()
-        state = from_first(torch.load(self._state_path, weights_only=True) if there else None)
+        state = from_first(load_tensors(self._state_path) if there else None)
         if state is None:
             return
         self.module.load_state_dict(state["module"])

@@ -3,8 +3,9 @@
 Every process holds the whole log and the whole model, and computes its own rows of each batch; losses and
 gradients are added up over all of them, so that the mathematics is that of one process with the same batch,
 and every process makes the same step. What is random is drawn for the whole batch by all and cut to the own
-rows. Searches and decoding are cut into batches, which the processes take in turns. Only the first process,
-rank 0, keeps what is written and tells what happens. In a process alone nothing of this does anything.
+rows, on the CPU, so that neither their number nor a GPU changes it. Searches and decoding are cut into
+batches, which the processes take in turns. Only the first process, rank 0, keeps what is written and tells
+what happens. In a process alone on the CPU nothing of this does anything.
 
 Legend: B rows of a batch.
 """
@@ -29,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from bundle.errors import RerankerError
 from model.progress import console, progress
+from model.training import devices
 
 TIMEOUT_S = 600.0
 """How long a process waits for the others before it takes them for lost."""
@@ -54,14 +56,23 @@ def world() -> int:
 
 
 @contextmanager
-def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+def joined(timeout_s: float = TIMEOUT_S, asked: str = "cpu") -> Iterator[None]:
     """Together with the other processes of the launch, if this is one of several. The first that fails tells
     why; the others, which fail because of it or with it, say nothing.
 
+    Args:
+        asked: where to compute, one of `devices.ASKED`.
+
     Raises:
         SystemExit: this process of several failed.
-        RanksError: the others cannot be found.
+        DeviceError: no GPU for this process.
+        RanksError: the others cannot be found, or compute on other devices.
     """
+    with devices.on(devices.taken(asked)):
+        yield from _joined(timeout_s)
+
+
+def _joined(timeout_s: float) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield
         return
@@ -71,7 +82,10 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         # torchrun's store outlives a restart, and would answer with addresses of processes that are gone.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"attempt {attempt} of {count}", store)  # type: ignore[attr-defined]
-        dist.init_process_group(store=store, rank=own, world_size=count, timeout=timeout)
+        alike(store, own, count, devices.device().type)
+        dist.init_process_group(
+            devices.backend(devices.device()), store=store, rank=own, world_size=count, timeout=timeout
+        )
     except (RuntimeError, ValueError) as error:  # DistError among them
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise RanksError(f"the other processes are not found by way of {address}: {error}") from None
@@ -86,6 +100,18 @@ def joined(timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     finally:
         console.quiet = False
     dist.destroy_process_group()
+
+
+def alike(store: Any, own: int, count: int, kind: str) -> None:
+    """Raises RanksError if not all of `count` processes compute on one kind of device."""
+    store.set(f"device {own}", kind)
+    for number in range(count):
+        other = store.get(f"device {number}").decode()
+        if other != kind:
+            raise RanksError(
+                f"process {own} trains on {kind} and process {number} on {other}: GPUs for all of them, or "
+                "--device cpu"
+            )
 
 
 def _tell(error: BaseException, store: Any) -> None:
@@ -190,8 +216,9 @@ class Share:
 
     @contextmanager
     def draws(self) -> Iterator[None]:
-        """Within it, whatever torch draws at random for the rows is cut from a draw for the whole batch."""
-        if world() == 1:
+        """Within it, whatever torch draws at random for the rows is cut from a draw for the whole batch, by
+        the CPU."""
+        if world() == 1 and devices.device() == devices.CPU:
             yield
             return
         with WholeBatchDraws(self.size, self.rows):
@@ -225,7 +252,7 @@ class Share:
 
 
 class WholeBatchDraws(TorchFunctionMode):
-    """Draws for all rows of a batch, gives those of this process.
+    """Draws for all rows of a batch on the CPU, gives those of this process where they are asked for.
 
     Each draw's first axis has to be the process's rows, or a multiple of them, as of slates in groups.
     """
@@ -257,24 +284,33 @@ class WholeBatchDraws(TorchFunctionMode):
             return x
         shape, rows = self._whole(x.shape)
         order = sorted(range(x.dim()), key=x.stride, reverse=True)  # torch draws as x lies in memory
-        return x * F.dropout(torch.empty_permuted(shape, order, dtype=x.dtype).fill_(1.0), p)[rows]
+        return x * F.dropout(torch.empty_permuted(shape, order, dtype=x.dtype).fill_(1.0), p)[rows].to(
+            x.device
+        )
 
     def _multinomial(self, odds: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """As torch draws one: by the largest of odds over exponential noise."""
         assert count == 1
         shape, rows = self._whole(odds.shape)
-        noise = odds.new_empty(shape).exponential_(1.0, generator=generator)[rows]
-        return (odds / noise).argmax(-1, keepdim=True)
+        noise = torch.empty(shape, dtype=odds.dtype).exponential_(1.0, generator=generator)[rows]
+        return (odds / noise.to(odds.device)).argmax(-1, keepdim=True)
 
-    def _rand(self, *size: int, generator: torch.Generator | None = None) -> Tensor:
-        shape, rows = self._whole(size)
-        return torch.rand(shape, generator=generator)[rows]
-
-    def _randint(
-        self, low: int, high: int, size: Sequence[int], generator: torch.Generator | None = None
+    def _rand(
+        self, *size: int, generator: torch.Generator | None = None, device: torch.device = devices.CPU
     ) -> Tensor:
         shape, rows = self._whole(size)
-        return torch.randint(low, high, shape, generator=generator)[rows]
+        return torch.rand(shape, generator=generator)[rows].to(device)
+
+    def _randint(
+        self,
+        low: int,
+        high: int,
+        size: Sequence[int],
+        generator: torch.Generator | None = None,
+        device: torch.device = devices.CPU,
+    ) -> Tensor:
+        shape, rows = self._whole(size)
+        return torch.randint(low, high, shape, generator=generator)[rows].to(device)
 
 
 _UNSHARED = {torch.randn, torch.randperm, torch.rand_like, torch.randn_like, torch.bernoulli, torch.normal}

@@ -45,9 +45,14 @@ class Rollout(NamedTuple):
     entropy_after: Tensor  # [B, K] float32
     uncertainty: Tensor  # [B, K] float32, what the gate saw first
 
+    def cpu(self) -> "Rollout":
+        """The same on the CPU."""
+        return Rollout(*(column.cpu() for column in self))
+
     def slates(self) -> list[NDArray[np.int64]]:
         """What was written in each row, without what lies past the end of its list."""
-        return [slate[written].numpy() for slate, written in zip(self.slate, self.written, strict=True)]
+        slates = zip(self.slate.cpu(), self.written.cpu(), strict=True)
+        return [slate[written].numpy() for slate, written in slates]
 
 
 class Decision(NamedTuple):
@@ -114,9 +119,10 @@ def roll_out(
     assert start is None or constraints is None
     state = policy.begin(memory, mask) if start is None else start
     columns: list[tuple[Tensor, ...]] = []
-    tracker, left = Tracker(stack(constraints or [])), mask.cpu().numpy().copy()
+    tracker = Tracker(stack(constraints or []))
+    left = mask.cpu().numpy().copy() if tracker.constrains else None
     for position in range(0 if start is None else int(state.position[0]), policy.config.slate_length):
-        if tracker.constrains:
+        if left is not None:
             narrowed = torch.from_numpy(tracker.narrowed(left))
             state = state._replace(selectable=narrowed.to(mask.device))
         written = state.selectable.any(1)
@@ -125,7 +131,7 @@ def roll_out(
         taken = log_q.gather(1, chosen.unsqueeze(1)).squeeze(1)
         columns.append((chosen, taken, log_q, state.tokens_here, written, before, after, doubt))
         state = policy.commit(state, chosen, memory)
-        if tracker.constrains:
+        if left is not None:
             tracker.place(chosen.where(written, -1).cpu().numpy(), left)
     return Rollout(*(torch.stack(column, dim=1) for column in zip(*columns, strict=True)))
 

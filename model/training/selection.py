@@ -13,6 +13,7 @@ from bundle.contract import NO_ITEM
 from model.data.slate import Dataset
 from model.evaluator import ClickModel
 from model.metrics import summary
+from model.training import devices
 from model.training.examples import Example, batches
 
 BATCH = 256
@@ -59,7 +60,7 @@ def rewards(
         slates[row, : len(order)] = order
     found, start = [], 0
     for batch in batches(rows, BATCH):
-        part = torch.from_numpy(slates[start : start + BATCH])
+        part = devices.tensor(slates[start : start + BATCH])
         found.append(evaluator.reward(evaluator.encode(batch.inputs), part))
         start += BATCH
-    return torch.cat(found).numpy()
+    return torch.cat(found).cpu().numpy()

@@ -31,7 +31,8 @@ def label_teacher(labels: Tensor, teacher_share: float, generator: torch.Generat
         target = relevant / relevant.sum(1, keepdim=True).clamp(min=1)
         drawn = torch.multinomial(log_p.detach().exp() + 1e-9, 1, generator=generator).squeeze(1)
         shown = torch.multinomial(target + 1e-9 * selectable + 1e-12, 1, generator=generator).squeeze(1)
-        taught = relevant.any(1) & (torch.rand(len(labels), generator=generator) < teacher_share)
+        draw = torch.rand(len(labels), generator=generator, device=labels.device)
+        taught = relevant.any(1) & (draw < teacher_share)
         return target, torch.where(taught, shown, drawn)
 
     return teach
@@ -65,14 +66,14 @@ def supervised_loss(
     """
     memory = policy.encode(inputs)
     state = policy.begin(memory, inputs["candidate_mask"])
-    loss, weight = torch.zeros(()), torch.zeros(())
+    loss = weight = memory.user.new_zeros(())
     for position in range(policy.config.slate_length):
         log_p = log_probabilities(policy.decoder.logits(state.readout, memory), state.selectable)
         target, item = teacher(position, state.selectable, log_p)
         part, thoughts = _loss_over_tokens(policy, state, memory, target)
         loss, weight = loss + part, weight + target.sum()
         if not policy.reasoner.branches:
-            tokens = torch.randint(0, len(thoughts), (len(item),), generator=generator)
+            tokens = torch.randint(0, len(thoughts), (len(item),), generator=generator, device=item.device)
             for token, thought in enumerate(thoughts[1:], start=1):
                 state = thought.where(tokens == token, state)
         state = policy.commit(state, item, memory)
@@ -84,8 +85,8 @@ def _loss_over_tokens(
 ) -> tuple[Tensor, list[StepState]]:
     """Summed cross-entropy, mean over the numbers of tokens taught, and the states after each number."""
     budget, every = policy.config.reasoner.budget, policy.config.reasoner.taught == "every"
-    temperature = torch.full((len(target), 1), policy.config.reasoner.temperature)
-    loss, thoughts = torch.zeros(()), [state]
+    temperature = target.new_full((len(target), 1), policy.config.reasoner.temperature)
+    loss, thoughts = target.new_zeros(()), [state]
     for token in range(budget + 1):
         logits = policy.decoder.logits(thoughts[-1].readout, memory)
         if every or token == budget:

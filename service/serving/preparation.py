@@ -6,6 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from constraints.planning import EffortError
 from engine.generation import Controls
 from engine.loaded_model import LoadedModel
@@ -63,6 +66,7 @@ def prepare(
     limits: RuleLimits,
     explored: Explored | None = None,
     within: int | None = None,
+    rows: NDArray[np.int64] | None = None,
 ) -> Prepared:
     """The candidates of a request, its rules, how its list is to be written, and how many items are wanted:
     the model's slate length, within the limit, where the request does not say.
@@ -70,12 +74,13 @@ def prepare(
     Args:
         explored: how it is, if the service explores and the request does not say.
         within: as in `constrain`.
+        rows: as in `select`.
 
     Raises:
         InvalidRequestError: what it asks for does not fit the model, or cannot be.
         EffortError: by `constrain`.
     """
-    selection = select(model.features, request)
+    selection = select(model.features, request, rows)
     wanted = request.top_n or min(model.manifest.slate_length, limits.max_top_n)
     if request.constraints is None:
         length = min(wanted, len(selection.candidates))

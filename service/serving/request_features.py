@@ -50,14 +50,20 @@ class Selection(NamedTuple):
     matrix: Matrix | None
 
 
-def select(assembler: FeatureAssembler, request: RerankRequest) -> Selection:
+def select(
+    assembler: FeatureAssembler, request: RerankRequest, rows: NDArray[np.int64] | None = None
+) -> Selection:
     """Tell candidates from items the model can say nothing about.
+
+    Args:
+        rows: every item's row of the catalogue, if they were looked up before.
 
     Raises:
         InvalidRequestError: the matrix of features is not what it says, or does not fit the model.
     """
     items, matrix = request.items, _read_matrix(assembler, request)
-    rows = assembler.catalogue.rows([item.id for item in items])
+    if rows is None:
+        rows = assembler.catalogue.rows([item.id for item in items])
     unknown = np.flatnonzero(rows == UNKNOWN).tolist()
     if not unknown:
         return Selection(range(len(items)), [], [], rows, matrix)

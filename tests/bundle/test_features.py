@@ -16,8 +16,9 @@ from bundle.features.assembly import Candidates, FeatureAssembler, Unknown, coll
 from bundle.features.catalogue import UNKNOWN, Catalogue
 from bundle.features.derived import share_below
 from bundle.features.fitting import CLIP, SECONDS_PER_YEAR, FittedFeatures, RecordEncoder, fit
-from bundle.features.history import Interaction, UserContext, collapse
+from bundle.features.history import IMPRESSION, Interaction, UserContext, collapse
 from bundle.features.schema import FeatureSchema
+from bundle.features.seen import IGNORED, LIKED, SHOWN, collapse_all
 
 ITEMS: dict[str, dict[str, Any]] = {
     "a": {"price": 1.0, "genres": ["x", "y"], "born": 0.0, "text": "1234", "colour": "red"},
@@ -273,6 +274,28 @@ def test_an_impression_followed_by_a_click_counts_once() -> None:
     assert collapse(history, ("click",), most=10) == [("a", True), ("b", False)]
     assert collapse(history, ("click",), most=1) == [("b", False)]
     assert collapse([*history, Interaction("a", "impression")], ("click",), 10)[-1] == ("a", True)
+
+
+@pytest.mark.parametrize("most", [1, 3, 50])
+def test_histories_of_many_are_collapsed_as_each_by_itself(most: int) -> None:
+    rng = np.random.default_rng(most)
+    rows = np.array([4, UNKNOWN, 0, 7, UNKNOWN, 2])
+    meaning = {"hover": IGNORED, IMPRESSION: SHOWN, "click": LIKED}
+    lengths = np.array([0, 1, *rng.integers(0, 12, 200), 0])
+    items = rng.integers(0, len(rows), lengths.sum(), np.int32)
+    kinds = rng.choice(list(meaning), lengths.sum())
+    ends = lengths.cumsum()
+    begins = ends - np.minimum(lengths, 9)
+    means = np.array([meaning[kind] for kind in kinds], np.int8)
+    together = collapse_all(items, means, begins, ends, rows, most)
+    for begin, end, seen in zip(begins, ends, together, strict=True):
+        history = [
+            Interaction(str(item), kind)
+            for item, kind in zip(items[begin:end], kinds[begin:end].tolist(), strict=True)
+        ]
+        alone = [(rows[int(item)], liked) for item, liked in collapse(history, ("click",), most)]
+        known = [(row, liked) for row, liked in alone if row != UNKNOWN]
+        assert list(zip(*(part.tolist() for part in seen), strict=True)) == known
 
 
 def test_out_of_fold_counts_leave_the_catalogue_as_it_is() -> None:

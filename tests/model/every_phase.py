@@ -1,12 +1,15 @@
 """Every phase of training on its own, each from the same first weights: `python every_phase.py DIRECTORY`.
+With `elsewhere` after it, not on the CPU.
 
-In a process alone or in several, so that what they come to can be compared.
+In a process alone or in several, on the CPU or elsewhere, so that what they come to can be compared.
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from elsewhere import computing_elsewhere
 from small_run import fresh_policy, small_config
 from torch import Tensor
 
@@ -14,7 +17,7 @@ from model.data.features import DatasetFeatures
 from model.data.open_dataset import open_dataset
 from model.evaluator import Evaluator
 from model.sizes import feature_sizes
-from model.training import ranks
+from model.training import devices, ranks
 from model.training.beam import search_teachers
 from model.training.examples import examples
 from model.training.fit_evaluator import fit_one
@@ -44,12 +47,12 @@ def train_every_phase(run: Path) -> dict[str, dict[str, Tensor]]:
     assert len(train) == LISTS
     sizes, score, log = feature_sizes(features.serving), held_out_score(dataset), RunLog(run)
     torch.manual_seed(1)
-    evaluator = Evaluator(config.evaluator, sizes).eval()
+    evaluator = Evaluator(config.evaluator, sizes).eval().to(devices.device())
     taught = search_teachers(config, evaluator, train)
 
     found = {"evaluator": fit_one(config, "evaluator", run, log, sizes, train, held_out).state_dict()}
     for phase in PHASES[1:]:
-        policy = fresh_policy(config, features)
+        policy = fresh_policy(config, features).to(devices.device())
         learned = (config, run, log, policy)
         if phase == "warm start":
             warm_start(*learned, train, held_out, score)
@@ -65,5 +68,6 @@ def train_every_phase(run: Path) -> dict[str, dict[str, Tensor]]:
 
 
 if __name__ == "__main__":
-    with ranks.joined(), ranks.directory(Path(sys.argv[1])) as own:
+    there = computing_elsewhere() if "elsewhere" in sys.argv else nullcontext()
+    with ranks.joined(), ranks.directory(Path(sys.argv[1])) as own, there:
         torch.save(train_every_phase(own), own / "weights.pt")

@@ -1,17 +1,22 @@
 """Tuning: it begins with what is given, keeps to its minutes, goes on, and chooses on validation lists."""
 
+import json
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 from small_run import CONFIGS
 
 import model.tune
+from model.data.open_dataset import open_dataset
+from model.data.slate import LoggedSlate
 from model.data.toml_file import as_toml, read_toml
 from model.training.checkpoint import load_config
 from model.training.config import RunConfig, read_config
-from model.tune import BEST, SPACE, TuneError, Tuning, _try, report, tune
+from model.tune import BEST, RESULT, SPACE, TuneError, Tuning, _beside, _try, lambdamart_score, report, tune
 
 LITTLE = {
     "dataset": "simulator",
@@ -70,11 +75,43 @@ def test_tuning_is_never_worse_than_what_is_given(tmp_path: Path, monkeypatch: p
     assert second.user_attrs["changes"]
     told = report(tuning(tmp_path), study)
     assert "The test lists were not looked at" in told
+    result = json.loads((tmp_path / RESULT).read_text())
+    assert (result["as given"], result["best"]) == (first.value, study.best_value)
+    assert result["LambdaMART"] == study.user_attrs["LambdaMART"]
+    assert f"has {result['LambdaMART']:.4f}: " in told
     best = read_config(tmp_path / BEST)
     assert study.best_value >= first.value
     assert best == load_config(tmp_path / study.best_trial.user_attrs["run"])
     with pytest.raises(TuneError, match="another configuration"):
         tune(tuning(tmp_path, seed=1), 10.0)
+
+
+def test_lambdamart_beside_the_trials_ranks_validation_lists(tmp_path: Path) -> None:
+    """Of the simulator, where what they are worth is known: better than as shown, no better than can be."""
+    given = tuning(tmp_path, simulator={"items": 80, "lists": 600})
+    dataset = open_dataset(given.config)
+    assert dataset.true_value is not None
+    assert dataset.oracle is not None
+    lists, length = dataset.slates["validation"], given.config.policy.slate_length
+
+    def mean(order: Callable[[LoggedSlate], Sequence[int]]) -> float:
+        return float(np.mean([dataset.true_value(one, order(one)[:length]) for one in lists]))
+
+    found = lambdamart_score(given.config, tmp_path)
+    assert mean(lambda one: one.shown.tolist()) < found < mean(lambda one: dataset.oracle(one, length))
+
+
+@pytest.mark.parametrize(
+    ("ranker", "told"),
+    [
+        (0.25, "less than the configuration as given, by 0.0500, without tuning"),
+        (0.325, "more than as given, less than the best trial, by 0.0250"),
+        (0.35, "no trial is ahead of it, the best is 0.0000 behind"),
+        (0.5, "no trial is ahead of it, the best is 0.1500 behind"),
+    ],
+)
+def test_the_end_says_whether_lambdamart_would_do(ranker: float, told: str) -> None:
+    assert told in _beside(ranker, 0.3, 0.35)
 
 
 @pytest.mark.slow

@@ -57,6 +57,11 @@ def draw(count: int, seed: int = 0) -> list[Row]:
     return rows
 
 
+def of_ids(rows: list[Row]) -> list[Row]:
+    """The same requests, whose items are nothing but ids."""
+    return [row | {"items": [item["id"] for item in row["items"]]} for row in rows]
+
+
 def write(path: Path, rows: list[Row], **options: Any) -> Path:
     names = {name: None for row in rows for name in row}
     pq.write_table(pa.Table.from_pylist([names | row for row in rows]), path, **options)

@@ -8,7 +8,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bulk_rows import AT, Row, draw, lists, refused, write
+from bulk_rows import AT, Row, draw, lists, of_ids, refused, write
 
 from export.bulk.__main__ import rerank
 from export.bulk.job import Done
@@ -35,6 +35,7 @@ async def answers(bundle: Path, rows: list[Row]) -> list[Row]:
     ):
         for row in rows:
             body = present({name: own for name, own in row.items() if name not in ("profile", "history")})
+            body["items"] = [{"id": item} if isinstance(item, str) else item for item in body["items"]]
             if row["user_id"] is not None:
                 context = present({name: row[name] for name in ("profile", "history")})
                 put = await client.put(f"/v1/users/{row['user_id']}/context", json=context)
@@ -50,8 +51,8 @@ def anonymous(rows: list[Row]) -> list[Row]:
     return [row if row["user_id"] else row | {"profile": None, "history": None} for row in rows]
 
 
-async def compare(bundle: Path, folder: Path, count: int) -> None:
-    rows = anonymous(draw(count))
+async def compare(bundle: Path, folder: Path, rows: list[Row]) -> None:
+    rows, count = anonymous(rows), len(rows)
     source = write(folder / "requests.parquet", rows, row_group_size=max(1, count // 3))
     assert rerank(bundle, str(source), folder / "out", part_rows=max(1, count // 4)) == Done(count, 0)
     for row, own in zip(await answers(bundle, rows), lists(folder / "out"), strict=True):
@@ -74,22 +75,38 @@ async def compare(bundle: Path, folder: Path, count: int) -> None:
 
 
 async def test_lists_are_those_of_the_service(bundle: Path, tmp_path: Path) -> None:
-    await compare(bundle, tmp_path, 300)
+    await compare(bundle, tmp_path, draw(200))
+
+
+async def test_lists_of_ids_are_those_of_the_service(bundle: Path, tmp_path: Path) -> None:
+    await compare(bundle, tmp_path, of_ids(draw(100)))
 
 
 @pytest.mark.slow
-async def test_ten_thousand_lists_are_those_of_the_service(bundle: Path, tmp_path: Path) -> None:
-    await compare(bundle, tmp_path, 10_000)
+@pytest.mark.parametrize("shape", [list, of_ids])
+async def test_ten_thousand_lists_are_those_of_the_service(
+    shape: Callable[[list[Row]], list[Row]], bundle: Path, tmp_path: Path
+) -> None:
+    await compare(bundle, tmp_path, shape(draw(10_000)))
 
 
-def test_histories_by_column_and_event_by_event_are_the_same(bundle: Path, tmp_path: Path) -> None:
-    """The two ways that histories are read: by column, and event by event."""
-    rows = draw(50, seed=3)
-    told = [row | {"history": [event | {"features": None} for event in row["history"]]} for row in rows]
+def test_what_is_read_by_column_and_value_by_value_is_the_same(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two ways that ids and histories are read."""
+    monkeypatch.setenv("RERANK_MAX_HISTORY", "20")
+    rows = of_ids(draw(50, seed=3))
+    told = [
+        row
+        | {"items": [{"id": item} for item in row["items"]]}
+        | {"history": [event | {"features": None} for event in row["history"]]}
+        for row in rows
+    ]
     by_column = write(tmp_path / "plain.parquet", rows)
-    schema = pa.Table.from_pylist(rows).schema
+    schema = pa.Table.from_pylist(told).schema
     place = schema.get_field_index("history")
-    event = [*schema.field(place).type.value_type, pa.field("features", pa.struct([("price", pa.float64())]))]
+    *event, _ = schema.field(place).type.value_type
+    event.append(pa.field("features", pa.struct([("price", pa.float64())])))
     table = pa.Table.from_pylist(told, schema.set(place, pa.field("history", pa.list_(pa.struct(event)))))
     pq.write_table(table, tmp_path / "told.parquet")
     rerank(bundle, str(by_column), tmp_path / "a", at=AT)

@@ -1,4 +1,5 @@
-"""Training in several processes: the weights of one, and one clear end where it cannot go on."""
+"""Training in several processes, and elsewhere: the weights of one on the CPU, and one clear end where it
+cannot go on."""
 
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from elsewhere import Elsewhere, computing_elsewhere
 from eventually import eventually
 from every_phase import PHASES, train_every_phase
 from torch import Tensor, nn
@@ -28,23 +30,25 @@ def torchrun(*arguments: str | Path, processes: int = 2) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    paths = f"{ROOT}:{ROOT / 'tests/model'}"
+    paths = f"{ROOT}:{ROOT / 'tests/model'}:{ROOT / 'tests/model/training'}"
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, Weights]:
-    """Of a process alone, and of two."""
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, Weights, Weights]:
+    """Of a process alone, of two, and of one that is not on the CPU."""
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     command = torchrun(ROOT / "tests/model/every_phase.py", together)
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         found = train_every_phase(alone)
+        with computing_elsewhere():
+            there = train_every_phase(tmp_path_factory.mktemp("elsewhere"))
         _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()} | {
         "weights.pt"
     }
-    return found, torch.load(together / "weights.pt", weights_only=True)
+    return found, torch.load(together / "weights.pt", weights_only=True), there
 
 
 ANY = {"encoder.pointer_bias.bias", "encoder.pointer_keys.bias"}
@@ -53,12 +57,31 @@ makes steps."""
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_two_processes_give_the_weights_of_one(weights: tuple[Weights, Weights], phase: str) -> None:
-    alone, together = (of[phase] for of in weights)
+def test_two_processes_give_the_weights_of_one(weights: tuple[Weights, Weights, Weights], phase: str) -> None:
+    alone, together, _ = (of[phase] for of in weights)
     assert alone.keys() == together.keys()
     for name in alone.keys() - ANY:
         gap = (together[name] - alone[name]).abs().max()
         assert gap < 1e-5, f"{name} differs by {gap}"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_no_phase_mixes_devices(weights: tuple[Weights, Weights, Weights], phase: str) -> None:
+    """The stand-in for a GPU refuses it; it computes on the CPU, so to the same weights."""
+    alone, _, there = (of[phase] for of in weights)
+    assert all(isinstance(tensor, Elsewhere) for tensor in there.values())
+    assert all(torch.equal(alone[name], there[name].cpu()) for name in alone.keys() | there.keys())
+
+
+@pytest.mark.slow
+def test_two_processes_elsewhere_mix_no_devices(
+    weights: tuple[Weights, Weights, Weights], tmp_path: Path
+) -> None:
+    status, told = ended(torchrun(ROOT / "tests/model/every_phase.py", tmp_path, "elsewhere"))
+    assert status == 0, told
+    found: Weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    for phase, of in weights[1].items():
+        assert all(torch.equal(tensor, found[phase][name]) for name, tensor in of.items())
 
 
 def test_draws_of_parts_are_parts_of_the_whole_draw() -> None:
