@@ -57,7 +57,7 @@ def main() -> None:
     packed.add_argument("--out", type=Path, required=True, help="directory to write, new or empty")
     packed.set_defaults(run=_parquet)
     simulated = commands.add_parser("simulate", help="a log of the simulator in the event format")
-    simulated.add_argument("--lists", type=int, required=True)
+    simulated.add_argument("--lists", type=_count, required=True)
     simulated.add_argument("--seed", type=int, default=0)
     simulated.add_argument("--out", type=Path, required=True, help="a .jsonl or .jsonl.gz; else Parquet")
     simulated.set_defaults(run=_simulate)
@@ -82,6 +82,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with faults_told(ValueError):
         arguments.run(arguments)
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {count}")
+    return count
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -120,7 +126,7 @@ def _parquet(arguments: argparse.Namespace) -> None:
     found = Findings(largest_dirt_share=0.0)
     count = write_rows(read_values(arguments.log, found), arguments.out)
     found.refuse()
-    console.print(f"{arguments.out}: {count} events")
+    console.print(escape(f"{arguments.out}: {count} events"))
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
@@ -131,19 +137,19 @@ def _simulate(arguments: argparse.Namespace) -> None:
                 file.write(json.dumps(event) + "\n")
     else:
         write_rows((("simulator", event) for event in events), arguments.out)
-    console.print(f"{arguments.out}: {arguments.lists} lists")
+    console.print(escape(f"{arguments.out}: {arguments.lists} lists"))
 
 
 def _from_decisions(arguments: argparse.Namespace) -> None:
     tally = write_events(arguments.directory, arguments.out, arguments.records, arguments.window)
-    console.print(f"{arguments.directory}: {tally}")
+    console.print(escape(f"{arguments.directory}: {tally}"))
 
 
 def _histories(arguments: argparse.Namespace) -> None:
     changes: dict[str, object] = {"dataset": "event_log", "event_log": arguments.log}
     people = open_dataset(read_config(arguments.config, changes)).people
     write_histories(people, arguments.out)
-    console.print(f"{arguments.out}: {len(people)} people")
+    console.print(escape(f"{arguments.out}: {len(people)} people"))
 
 
 def _context(arguments: argparse.Namespace) -> None:

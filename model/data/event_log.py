@@ -253,14 +253,14 @@ class _Log:
             responses = self._responses.pop(ranking.id, [])
             past = pasts[ranking.user] if ranking.user is not None else Past()
             slate = self._slate(ranking, responses, positive)
-            before = past.before(ranking.timestamp) if ranking.history is None else 0
+            before = past.before(ranking.timestamp)
             total = int(slate.labels.sum())
             if total == 0 and not ranking.says_shown:
                 dropped["no positive"] += 1
             elif total == len(slate.labels):
                 dropped["all positive"] += 1
             else:
-                kept[split_of(slate.user_id)].add((slate, before))
+                kept[split_of(slate.user_id)].add((slate, before if ranking.history is None else 0))
             if ranking.user is not None:
                 done = tuple((response.item_id, response.type) for response in responses)
                 shown = tuple(self._parser.same_id(slate.candidates[place]) for place in slate.shown.tolist())

@@ -26,6 +26,9 @@ NOBODY = frozenset({"", "none", "null", "nan", "undefined"})
 OF_ITEMS = frozenset({"item", "items", "id of an item", "item of `history`"})
 """Keys of ids that occur again and again."""
 
+EXACT = 2.0**53
+"""From here on a float stands for more than one whole number."""
+
 EARLIEST_S = 1e8
 """March 1973: no log is older."""
 
@@ -171,6 +174,9 @@ class EventParser:
             return self._ids.setdefault(value, value) if key in OF_ITEMS else value
         if is_number(value) and is_finite(value):
             if isinstance(value, float):
+                if abs(value) >= EXACT:
+                    message = f"`{key}`: {value:.0f} is more than one whole number as a float; write texts"
+                    raise LineError("id of another type", message)
                 message = f"`{key}` is the number {value}, read as {as_token(value)!r}"
                 self._found.add("id as a float", Effect.READ, "", where, message, key)
             return as_token(value)

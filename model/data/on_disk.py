@@ -22,7 +22,13 @@ class OnDisk(Generic[T]):
     """Values by number, in the order in which they were added. The file has no name, and goes with them."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        """Raises: RerankerError: no file can be made where `TMPDIR` says."""
+        # not with `tempfile`'s second choices: there may be no room there, or memory in the place of a disk
+        self._directory = os.environ.get("TMPDIR") or tempfile.gettempdir()
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115
+        except OSError as error:
+            raise self._told(error) from error
         weakref.finalize(self, self._file.close)
         self._ends = array("q")
         self._waiting, self._written = bytearray(), 0
@@ -50,10 +56,13 @@ class OnDisk(Generic[T]):
             while waiting:
                 waiting = waiting[self._file.write(waiting) :]
         except OSError as error:
-            told = f"{tempfile.gettempdir()}: {error.strerror or error}; set TMPDIR to where there is room"
-            raise RerankerError(told) from error
+            raise self._told(error) from error
         self._written += len(self._waiting)
         self._waiting.clear()
+
+    def _told(self, error: OSError) -> RerankerError:
+        what = error.strerror or error
+        return RerankerError(f"{self._directory}: {what}; set TMPDIR to where there is room")
 
 
 class Numbered(Sequence[T], Generic[T]):

@@ -44,6 +44,8 @@ def read_dataset(config: DataConfig) -> Dataset:
         if not path.exists():
             raise DataUnavailableError(f"{path}: no such log")
         return dataset_of(read_values(path, found), path.stem, found, config.features)
+    if not any(path.rglob("*.jsonl*")):
+        raise DataUnavailableError(f"{path}: no *.parquet, *.jsonl or *.jsonl.gz here")
     tally = Tally()
     events = events_of_decisions(path, tally, found, config.item_records, config.feedback_window_s)
     dataset = dataset_of(events, path.name, found, config.features)

@@ -4,6 +4,7 @@ Columns are the keys of an event; `fields` is a struct. A file may also have a c
 of every kind. Read in streams, however large a file or a row group is. Knows nothing of what the rows say.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ KINDS = ("item", "user", "ranking", "interaction")
 """In the order in which they are read."""
 
 NO_DAY = "unknown"
+NOTHING = {"unknown": None}
+"""A profile without a field, which is not no profile: Parquet has no record of nothing."""
 
 Located = tuple[str, Any]
 
@@ -42,14 +45,17 @@ def files_of(path: Path) -> list[Path]:
     """Items, users, rankings, interactions, then what has a kind of its own; each by day."""
     if not path.is_dir():
         return [path]
-    found = [file for file in path.rglob(f"*{SUFFIX}") if not file.name.startswith(("_", "."))]
-    return sorted(found, key=lambda file: (_rank(_kind_of(file)), str(file)))
+    return sorted(_below(path, f"*{SUFFIX}"), key=lambda file: (_rank(_kind_of(file)), str(file)))
 
 
 def read_rows(path: Path, found: Findings) -> Iterator[Located]:
     """Events, and where each stands, such as `log/event=item/0.parquet row 7`, counted from 0."""
     for file in files_of(path):
         yield from _rows(file, found)
+    lines = [*_below(path, "*.jsonl"), *_below(path, "*.jsonl.gz")] if path.is_dir() else []
+    if lines:
+        message = "lines beside Parquet are not read: a log is one or the other"
+        found.add("lines beside Parquet", Effect.SUSPECT, "", str(min(lines)), message, "", len(lines))
     if not found.totals["lines"] and not found.refusals:
         found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
 
@@ -57,11 +63,13 @@ def read_rows(path: Path, found: Findings) -> Iterator[Located]:
 def _rows(path: Path, found: Findings) -> Iterator[Located]:
     kind, row = _kind_of(path), 0
     if not path.stat().st_size:
-        found.add("empty file", Effect.REFUSED, "lines", str(path), "there is nothing in it")
+        found.add("empty file", Effect.REFUSED, "", str(path), "there is nothing in it")
         return
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
             schema = file.schema_arrow
+            if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+                raise ColumnError(f"column {twice[0]}: there are {schema.names.count(twice[0])} of this name")
             columns = {one.name: plain_type(one.type, one.name) for one in schema}
             for name in _without_zone(schema):
                 message = f"column {name} has no time zone, and is read as UTC"
@@ -100,17 +108,33 @@ def _events(rows: pa.Array, path: Path, first: int, found: Findings) -> list[dic
 def _named(event: dict[str, Any]) -> dict[str, Any]:
     """With fields as a JSON line has them."""
     for key in ("fields", "profile"):
-        if isinstance(fields := event.get(key), dict):
-            event[key] = _fields(fields)
+        if key in event:
+            event[key] = _fields(event[key])
     if type(items := event.get("items")) is list:
         for item in items:
-            if type(item) is dict and isinstance(own := item.get("fields"), dict):
-                item["fields"] = _fields(own)
+            if type(item) is dict and "fields" in item:
+                item["fields"] = _fields(item["fields"])
     return event
 
 
-def _fields(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, "value": value} for name, value in record.items()]
+def _fields(told: Any) -> Any:
+    """Names and values of a record; of a list of them, null where a value was, which structs are without."""
+    if isinstance(told, dict):
+        return [{"name": name, "value": value} for name, value in told.items()]
+    for field in told if isinstance(told, list) else ():
+        if isinstance(field, dict):
+            field.setdefault("value", None)
+    return told
+
+
+def _below(directory: Path, pattern: str) -> list[Path]:
+    """Files, but those in names that begin with `_` or `.`, which are work under way or somebody else's."""
+    return [
+        path
+        for path in directory.rglob(pattern)
+        if not path.is_dir()
+        and not any(name.startswith(("_", ".")) for name in path.relative_to(directory).parts)
+    ]
 
 
 def _without_zone(schema: pa.Schema) -> list[str]:
@@ -174,28 +198,33 @@ def _write(
     folder = out / f"event={kind}" / (f"day={day}" if day else "")
     folder.mkdir(parents=True, exist_ok=True)
     number = written[place] = written.get(place, -1) + 1
-    records = [_record(event) for _, event in rows]
+    records = [_record(event, where) for where, event in rows]
     try:
         names = dict.fromkeys(name for record in records for name in record)
         columns = [pa.array([record.get(name) for record in records]) for name in names]
+        table = pa.Table.from_arrays(columns, list(names))
+        pq.write_table(table, folder / f"{number:06d}{SUFFIX}", compression="zstd")
     except (pa.ArrowException, OverflowError) as error:
         first, last = rows[0][0], rows[-1][0]
-        raise EventLogError(f"{first} to {last}: values of one key are of several types: {error}") from error
-    table = pa.Table.from_arrays(columns, list(names))
-    pq.write_table(table, folder / f"{number:06d}{SUFFIX}", compression="zstd")
+        raise EventLogError(f"{first} to {last}: values of one key are no column: {error}") from error
 
 
-def _record(event: Mapping[str, Any]) -> dict[str, Any]:
+def _record(event: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An event with its fields as a record, without what is empty."""
-    record = _with_record({k: v for k, v in event.items() if k != "event" and v is not None}, "fields")
-    record = _with_record(record, "profile")
-    if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
-        record["items"] = [_with_record(item, "fields") for item in items]
+    try:
+        said = {k: v for k, v in event.items() if k != "event" and (v is not None or k == "user")}
+        record = _with_record(said, "fields")
+        if "profile" in record:
+            record["profile"] = _as_record(record["profile"]) or NOTHING
+        if isinstance(items := record.get("items"), list) and all(isinstance(item, dict) for item in items):
+            record["items"] = [_with_record(item, "fields") for item in items]
+    except (KeyError, TypeError):
+        raise EventLogError(f"{where}: expected fields with a `name` and a `value`") from None
     return record
 
 
 def _with_record(value: dict[str, Any], key: str) -> dict[str, Any]:
-    """Without the key where it has no fields: Parquet has no record of nothing."""
+    """Without the key where it has no fields."""
     if key not in value:
         return value
     others = {name: one for name, one in value.items() if name != key}

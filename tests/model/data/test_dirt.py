@@ -479,6 +479,15 @@ def test_lists_at_the_same_time_are_not_each_others_history(tmp_path: Path) -> N
     assert slates(read(path))["x"].user.history == ()
 
 
+def test_nor_are_they_if_the_first_of_them_says_its_own_history(tmp_path: Path) -> None:
+    at = START_MS - 1000
+    own = [{"item": "i9", "type": "click"}]
+    lists = [ranking("x", timestamp=at, history=own), click("x"), ranking("y", timestamp=at), click("y")]
+    found = slates(read(write(tmp_path / "log.jsonl", [*clean(), *lists])))
+    assert [event.item_id for event in found["x"].user.history] == ["i9"]
+    assert found["y"].user.history == ()
+
+
 @pytest.mark.parametrize("unit", [1e-3, 1, 1e3, 1e6])
 def test_times_are_the_same_in_every_unit(tmp_path: Path, unit: float) -> None:
     events = [item(1, released=1.5e12 * unit), ranking("r", timestamp=AT * unit), click("r")]

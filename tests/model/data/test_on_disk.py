@@ -58,6 +58,16 @@ def test_a_full_disk_is_told_with_its_place(little_room: None) -> None:
         kept.add(b"x" * BUFFER_BYTES)
 
 
+@pytest.mark.parametrize(("name", "fault"), [("nowhere", "No such file"), ("file", "Not a directory")])
+def test_another_place_than_the_one_asked_for_is_not_taken(
+    name: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+    with pytest.raises(RerankerError, match=f"^{tmp_path / name}: {fault}.*; set TMPDIR to where"):
+        OnDisk[bytes]()
+
+
 def test_no_list_of_a_log_stays_in_memory(tmp_path: Path) -> None:
     before = in_memory()
     path, config = tmp_path / "log.jsonl", SimulatorConfig(items=50, lists=60)

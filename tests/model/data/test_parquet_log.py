@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from own_log import run, write_config, write_log
-from small_log import START_MS, clean, click, item, ranking, schema, write
+from small_log import LISTS, START_MS, clean, click, fields, item, ranking, schema, write
 
 from bundle.manifest import POLICY
 from model import train
 from model.data.__main__ import main
 from model.data.check import check
 from model.data.event_log import dataset_of
-from model.data.findings import Findings
+from model.data.findings import EventLogError, Findings
 from model.data.location import DataUnavailableError, locate
 from model.data.log_lines import read_values
 from model.data.parquet_log import write_rows
@@ -113,6 +113,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "nothing": (lambda path: path.write_bytes(b""), "empty file", ""),
     "a footer that is none": (lambda path: path.write_bytes(b"PAR1....PAR1"), "damaged Parquet", " row 0"),
     "bytes": (lambda path: write_table(path, raw=pa.array([b"x"])), "column of another type", ""),
+    "two columns of a name": (
+        lambda path: pq.write_table(pa.table([["x"], ["y"]], names=["id", "id"]), path),
+        "column of another type",
+        "",
+    ),
+    "ids that are not what they were": (
+        lambda path: write_table(path, id=pa.array([10**19] * 9, pa.decimal128(38, 0)), user=pa.nulls(9)),
+        "id of another type",
+        " row 0",
+    ),
     "no UTF-8": (
         lambda path: write_table(path, id=pa.array([b"\xff"]).view(pa.string())),
         "encoding",
@@ -150,6 +160,81 @@ def test_times_are_timestamps_too(tmp_path: Path) -> None:
     lines, rows = read(log), read(out)
     assert [one.timestamp for one in rows.slates["train"]] == [one.timestamp for one in lines.slates["train"]]
     assert "time zone" in {one[0] for one in said(rows)}
+
+
+def test_what_is_no_file_of_the_log_is_not_read(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", clean())
+    out = packed(log, tmp_path / "log")
+    expected = said(read(out))
+    day = out / "event=ranking" / "day=2021-11-15"
+    for folder in (day / "part.parquet", out / "_temporary", out / ".backup"):
+        folder.mkdir()
+    for folder in (out / "_temporary", out / ".backup"):
+        (folder / "0.parquet").write_bytes(b"PAR1")
+    (day / "000000.parquet").rename(day / "part.parquet" / "000000.parquet")
+    assert said(read(out)) == expected
+
+
+def test_lines_beside_parquet_are_told(tmp_path: Path) -> None:
+    out = packed(write(tmp_path / "log.jsonl", clean()), tmp_path / "log")
+    write(out / "more.jsonl", [item("x")])
+    dataset = read(out)
+    assert ("lines beside Parquet", "suspect", 1, False) in said(dataset)
+    assert "ix" not in dataset.items
+
+
+def test_a_null_in_a_list_of_fields_costs_nothing_but_itself(tmp_path: Path) -> None:
+    out = packed(write(tmp_path / "log.jsonl", clean()), tmp_path / "log")
+    told = fields(price=2.5, weight=None)
+    write_table(out / "event=item" / "1.parquet", item=pa.array(["x"]), fields=pa.array([told]))
+    assert read(out).items["x"] == {"price": 2.5, "weight": None}
+
+
+def test_a_directory_without_a_log_is_told(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.toml")
+    (tmp_path / "log").mkdir()
+    with pytest.raises(SystemExit, match=r"log: no \*\.parquet, \*\.jsonl or \*\.jsonl\.gz here$"):
+        run(main, "check", "--config", config, "--event-log", tmp_path / "log")
+
+
+def test_lists_of_nobody_alone_are_still_lists(tmp_path: Path) -> None:
+    nobody = [{**event, "user": None} if event["event"] == "ranking" else event for event in clean()]
+    dataset = read(packed(write(tmp_path / "log.jsonl", nobody), tmp_path / "log"))
+    assert sum(len(dataset.slates[split]) for split in SPLITS) == LISTS
+    assert all(slate.anonymous for split in SPLITS for slate in dataset.slates[split])
+
+
+@pytest.mark.parametrize("others", [[], [ranking("y", user="u9", profile=fields(age=5))]])
+def test_a_profile_known_to_be_empty_stays_so(others: list[Any], tmp_path: Path) -> None:
+    user = {"event": "user", "user": "u9", "fields": fields(age=33)}
+    lists = [ranking("x", user="u9", profile=[]), click("x"), *others, ranking("z", user="u9"), click("z")]
+    dataset = read(packed(write(tmp_path / "log.jsonl", [user, *lists]), tmp_path / "log"))
+    profiles = {one.request_id: one.user.profile for split in SPLITS for one in dataset.slates[split]}
+    assert profiles == {"x": {}, "z": {"age": 33}}
+
+
+@pytest.mark.parametrize("wrong", [[{"value": 1}], [3], [{"name": ["price"], "value": 1}]])
+def test_fields_that_are_none_are_told_with_their_line(wrong: list[Any], tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [item(1), {"event": "item", "item": "x", "fields": wrong}])
+    with pytest.raises(EventLogError, match=r"log\.jsonl:2: expected fields with a `name` and a `value`$"):
+        packed(log, tmp_path / "log")
+
+
+def test_values_that_are_no_column_are_told_with_their_lines(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [item(1), item(2, price={})])
+    with pytest.raises(
+        EventLogError, match=r"log\.jsonl:1 to .*log\.jsonl:2: values of one key are no column"
+    ):
+        packed(log, tmp_path / "log")
+
+
+def test_lists_are_simulated_into_any_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "[" / "x]"
+    assert run(main, "simulate", "--lists", 3, "--out", out) == f"{out}: 3 lists"
+    assert len([one for one in read_values(out, Findings()) if one[1]["event"] == "ranking"]) == 3
+    with pytest.raises(SystemExit, match="2"):
+        run(main, "simulate", "--lists", 0, "--out", tmp_path / "none")
+    assert "--lists: expected at least 1, got 0" in capsys.readouterr().err
 
 
 SHORT = """
