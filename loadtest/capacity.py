@@ -139,7 +139,9 @@ class Measured:
             return cls(json.loads(path.read_text()))
         except FileNotFoundError:
             raise ValueError(f"measured: {path} is not there: `python -m bench.capacity` writes it") from None
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except OSError as error:
+            raise ValueError(f"measured: {path}: {error.strerror}") from None
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"measured: {path} is not what bench.capacity writes: {error!r}") from None
 
     def times(self, demand: Demand) -> Times:

@@ -10,6 +10,7 @@ for `model.train`, and `result.json` has the scores.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ from model.data.open_dataset import open_dataset
 from model.data.toml_file import as_toml, read_toml, validated
 from model.progress import console
 from model.sizes import feature_sizes
-from model.training.checkpoint import alone_in, load_summary, save_text
+from model.training.checkpoint import SUMMARY, alone_in, load_summary, save_text
 from model.training.config import RunConfig
 from model.training.examples import examples
 from model.training.selection import held_out_score
@@ -338,7 +339,7 @@ def main() -> None:
     parser.add_argument(
         "--event-log", type=Path, help="your own log in the event format, or the directory of a decision log"
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long, of this call")
+    parser.add_argument("--minutes", type=_minutes, default=60.0, help="how long, of this call")
     parser.add_argument("--trials", type=int, help="how many at most, of this call")
     parser.add_argument(
         "--run", type=Path, required=True, help="directory of the search; goes on if it exists"
@@ -353,11 +354,20 @@ def main() -> None:
             if config.selection == "evaluator":
                 told = "selection: with `evaluator` every trial is its own judge; use `labels`"
                 raise TuneError(f"{arguments.config}: {told}")
+            if (arguments.run / SUMMARY).exists():
+                raise TuneError(f"{arguments.run} holds a training; give another --run")
             with alone_in(arguments.run):
                 tuning = Tuning(values, config, arguments.run)
                 console.print(escape(report(tuning, tune(tuning, arguments.minutes, arguments.trials))))
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on") from None
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected minutes above 0, got {text}")
+    return value
 
 
 if __name__ == "__main__":

@@ -55,8 +55,10 @@ def rerank(
         if ray is None:
             made = run(job, parts, settings)
         else:
-            from export.bulk.on_ray import run_on_ray  # an extra
-
+            try:
+                from export.bulk.on_ray import run_on_ray  # an extra
+            except ModuleNotFoundError as error:
+                raise RerankerError(f"{error}: install the extra `ray`") from None
             made = run_on_ray(job, parts, settings, ray)
         _follow(job, parts, made)
         return job.done()
@@ -92,8 +94,11 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = arguments.bundle, arguments.input, arguments.output, arguments.part_rows, arguments.at
     keep_garbage()
-    with faults_told():
-        done = rerank(*asked, ray=arguments.ray)
+    try:
+        with faults_told():
+            done = rerank(*asked, ray=arguments.ray)
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on") from None
     console.print(f"{arguments.output}: {done.lists} lists; {done.refused} rows refused")
     if done.refused and not done.lists:
         raise SystemExit(f"{arguments.output}/refused: every row was refused; the reasons stand there")

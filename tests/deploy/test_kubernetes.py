@@ -121,7 +121,7 @@ def test_a_pod_that_stops_answers_until_nobody_sends_to_it(kubernetes: dict[str,
 
 
 def test_keda_scales_the_deployment_instead_of_the_autoscaler(kubernetes: dict[str, Any]) -> None:
-    folder = ROOT / "deploy/kubernetes/keda"
+    folder = ROOT / "deploy/keda"
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     (patch,) = (yaml.safe_load(one["patch"]) for one in kustomization["patches"])
     replaced = kubernetes["HorizontalPodAutoscaler"]
@@ -130,7 +130,9 @@ def test_keda_scales_the_deployment_instead_of_the_autoscaler(kubernetes: dict[s
         **{key: replaced[key] for key in ("apiVersion", "kind")},
         "metadata": {"name": replaced["metadata"]["name"]},
     }
-    assert set(kustomization["resources"]) == {"..", "scaled-object.yaml"}
+    assert set(kustomization["resources"]) == {"../kubernetes", "scaled-object.yaml"}
+    assert (folder / "../kubernetes/kustomization.yaml").exists()
+    assert ROOT / "deploy/kubernetes" not in folder.parents, "kustomize takes it for a cycle"
     scaled = yaml.safe_load((folder / "scaled-object.yaml").read_text())
     assert scaled["spec"]["scaleTargetRef"]["name"] == kubernetes["Deployment"]["metadata"]["name"]
     limits = [scaled["spec"][name] for name in ("minReplicaCount", "maxReplicaCount")]
@@ -140,7 +142,7 @@ def test_keda_scales_the_deployment_instead_of_the_autoscaler(kubernetes: dict[s
 
 def test_the_scaled_object_is_what_keda_reads() -> None:
     """By its CustomResourceDefinition (keda.sh/v1alpha1) and its scalers, which nothing offline checks."""
-    scaled = yaml.safe_load((ROOT / "deploy/kubernetes/keda/scaled-object.yaml").read_text())
+    scaled = yaml.safe_load((ROOT / "deploy/keda/scaled-object.yaml").read_text())
     assert (scaled["apiVersion"], scaled["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
     spec = scaled["spec"]
     assert {"scaleTargetRef", "triggers"} <= spec.keys()

@@ -150,7 +150,7 @@ async def test_an_alert_compares_what_there_is(watched: Watched, rule: dict[str,
 
 async def test_keda_gets_one_number(watched: Watched) -> None:
     """More than one element, or none, is an error to its scaler."""
-    scaled = yaml.safe_load((FOLDER.parent / "kubernetes/keda/scaled-object.yaml").read_text())
+    scaled = yaml.safe_load((FOLDER.parent / "keda/scaled-object.yaml").read_text())
     (asked,) = (one["metadata"] for one in scaled["spec"]["triggers"] if one["type"] == "prometheus")
     await watched.has_data(asked["query"])
     (wait,) = watched.prometheus.query(asked["query"])

@@ -133,6 +133,8 @@ def test_nonsense_is_named(
 
 
 def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, results: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Is a directory"):
+        Measured.read(tmp_path)
     with pytest.raises(ValueError, match=r"is not there: `python -m bench.capacity`"):
         Measured.read(tmp_path / "none.json")
     for text in ("{", "[]", "{}", json.dumps(results | {"cells": [{"items": 1}]})):

@@ -1,6 +1,7 @@
 """Tuning: it begins with what is given, keeps to its minutes, goes on, and chooses on validation lists."""
 
 import json
+import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,21 @@ import model.tune
 from model.data.open_dataset import open_dataset
 from model.data.slate import LoggedSlate
 from model.data.toml_file import as_toml, read_toml
-from model.training.checkpoint import load_config
+from model.training.checkpoint import SUMMARY, load_config
 from model.training.config import RunConfig, read_config
-from model.tune import BEST, RESULT, SPACE, TuneError, Tuning, _beside, _try, lambdamart_score, report, tune
+from model.tune import (
+    BEST,
+    RESULT,
+    SPACE,
+    TuneError,
+    Tuning,
+    _beside,
+    _try,
+    lambdamart_score,
+    main,
+    report,
+    tune,
+)
 
 LITTLE = {
     "dataset": "simulator",
@@ -119,3 +132,27 @@ def test_a_configuration_that_fails_as_given_is_told_at_once(tmp_path: Path) -> 
     gone = tuning(tmp_path, dataset="event_log", event_log=str(tmp_path / "gone.jsonl"))
     with pytest.raises(TuneError, match=r"as given fails: exit status 1: .*gone\.jsonl"):
         tune(gone, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--minutes", "0"], "expected minutes above 0, got 0"),
+        (["--minutes", "nan"], "expected minutes above 0, got nan"),
+        ([], "holds a training; give another --run"),
+    ],
+)
+def test_what_cannot_be_searched_is_told(
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / SUMMARY).write_text("{}")
+    given = ["tune", "--config", str(CONFIGS / "simulator.toml"), "--run", str(tmp_path), *arguments]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert told in f"{ended.value} {capsys.readouterr().err}"
+    assert [path.name for path in tmp_path.iterdir()] == [SUMMARY]
