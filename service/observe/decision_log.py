@@ -103,7 +103,7 @@ class DecisionLog:
         if self._idle:
             self._idle = False
             self._wake.set()
-        elif (2 * lines >= self._max_lines or 2 * size >= self._max_bytes) and not self._failing:
+        elif self._half_full():
             self._wake.set()
 
     async def forget(self, user_id: str) -> None:
@@ -140,6 +140,11 @@ class DecisionLog:
             self._dropped["sink"].inc(left)
             logger.error("the decision log ends without %d lines", left)
 
+    def _half_full(self) -> bool:
+        """Whether there is no time to wait for more."""
+        lines, size = self._put - self._gone, self._put_bytes - self._gone_bytes
+        return not self._failing and (2 * lines > self._max_lines or 2 * size > self._max_bytes)
+
     def _add(self, line: bytes) -> None:
         self._put += 1
         self._put_bytes += len(line)
@@ -165,7 +170,7 @@ class DecisionLog:
                 self._wake.wait(due_s)
             self._idle = False
             self._wake.clear()
-        urgent = self._over.is_set() or (self._told and not self._failing)
+        urgent = self._over.is_set() or (self._told and not self._failing) or self._half_full()
         if (lines or self._queue) and not urgent:
             wait_s = RETRY_S if self._failing else self._flush_s
             self._wake.wait(wait_s if due_s is None else min(wait_s, max(0.0, due_s)))
