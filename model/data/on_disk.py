@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from bundle.errors import RerankerError
 
@@ -82,11 +82,3 @@ class Numbered(Sequence[T], Generic[T]):
         if isinstance(index, slice):
             return Numbered(self._read, self._numbers[index])
         return self._read(self._numbers[index])
-
-    def __eq__(self, other: object) -> Any:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(list(self))

@@ -59,7 +59,7 @@ class Overview:
     """
 
     def __init__(self, dataset: Dataset, schema: FeatureSchema | None = None) -> None:
-        self.lists: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self.lists: dict[Split, int] = {split: len(dataset.slates[split]) for split in SPLITS}
         self.people: dict[Split, set[str]] = {split: set() for split in SPLITS}
         self.scored = self.anonymous = 0
         self.times = {split: array("d") for split in SPLITS}
@@ -89,7 +89,6 @@ class Overview:
         return sorted(self._lists_of.values())
 
     def _add(self, slate: LoggedSlate, split: Split, records: Mapping[str, Record]) -> None:
-        self.lists[split] += 1
         self.people[split].add(slate.user_id)
         self.scored += slate.scores is not None
         self.times[split].append(slate.timestamp)

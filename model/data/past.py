@@ -1,7 +1,7 @@
 """What a user was shown and did, list after list, without a copy for each list.
 
 A user of n lists has n histories, each longer than the one before: copies would grow with the square of n.
-Nor are there events: they are made of the lists, which the log has anyway, when somebody reads a history.
+Nor are there events: they are made of what lists showed and what came of it when somebody reads a history.
 """
 
 from array import array
