@@ -35,7 +35,11 @@ from model.training.selection import rewards
 Orders = list[NDArray[np.int64]]
 ROWS, VALUES, SLATES, IDENTITY = "rows.json", "values.npz", "slates.json", "identity.json"
 PEOPLE = "people"
-STAGES = {"imitation": "imitation alone", "expert_iteration_1": "one round of expert iteration"}
+STAGES = {
+    "imitation": "imitation alone",
+    "expert_iteration_1": "one round of expert iteration",
+    "expert_iteration_2": "two rounds of expert iteration",
+}
 """What a policy is called in tables that had the best weights of a phase but the last."""
 
 

@@ -75,6 +75,14 @@ TRAININGS = {
 DECIDING = ("EGLR", "without reasoning", *SAME_EVALUATORS.values(), *SAME_EVALUATORS)
 """What is trained from several training seeds."""
 
+PHASES = {
+    "supervised": "epochs",
+    "imitation": "epochs",
+    "expert_iteration": "rounds",
+    "reinforcement": "epochs",
+}
+"""Of a policy's training, with what says that one is left out."""
+
 NOT_NEURAL = ("initial order", "initial score alone", "item CTR", *(n for n in BASELINES if "MART" in n))
 """Baselines that the neural recipe says nothing of."""
 
@@ -112,6 +120,15 @@ class Task:
         fitted = (self.model in BASELINES and self.model not in NOT_NEURAL) or self.model in SAME_EVALUATORS
         recipe = RECIPE.model_dump(mode="json") if fitted else None
         return {"run": seedless(self.config), "recipe": recipe, **self._of_data}
+
+    def needs(self, config: RunConfig) -> dict[str, Any]:
+        """What of a configuration this fit depends on, but seeds: only policies are trained in phases, and
+        what a phase would do if it were not left out says nothing. Others may search as imitation does."""
+        values, trained = seedless(config), self.model in TRAININGS
+        for phase, length in PHASES.items():
+            if not (trained and values[phase][length]):
+                values[phase] = {name: value for name, value in values[phase].items() if name == "beams"}
+        return values
 
     @property
     def directory(self) -> str:

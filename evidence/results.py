@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from evidence.data import DATA
 from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES
-from evidence.grid import TRAININGS, Task, seedless
+from evidence.grid import TRAININGS, Task
 from evidence.intervals import Gap, Run, gap
 from model.metrics import Interval, paired_difference
 from model.training.checkpoint import save_text
@@ -48,14 +48,15 @@ class Stored(NamedTuple):
         )
 
     def says_the_same(self, row: Row, task: Task) -> bool:
-        """Whether a row was run with the task's configuration; settings since then have their default."""
+        """Whether a row was run with what the task needs of its configuration; settings since then have their
+        default."""
         stored = self.configurations.get(row["configuration"])
         if stored is None:
             return False
-        own = task.identity
+        own = {**task.identity, "run": task.needs(task.config)}
         try:
             recipe = stored["recipe"] and PhaseConfig.model_validate(stored["recipe"]).model_dump(mode="json")
-            run = seedless(RunConfig.model_validate(stored["run"]))
+            run = task.needs(RunConfig.model_validate(stored["run"]))
         except ValidationError:
             return False
         return {**stored, "run": run, "recipe": recipe} == own

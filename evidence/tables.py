@@ -118,7 +118,8 @@ def steps_table(results: Results, data: str) -> str:
         "one evaluator, imitation": (earlier, None),
         "the mean of three, imitation": (data, "imitation alone"),
         "+ one round of expert iteration": (data, "one round of expert iteration"),
-        "+ a second round": (data, None),
+        "+ a second round": (data, "two rounds of expert iteration"),
+        "+ a third round": (data, None),
     }
     rows = []
     before: tuple[str, str | None] | None = None

@@ -88,6 +88,23 @@ def test_what_is_asked_for_is_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked.cell_directory != paths[1]
 
 
+def test_only_what_a_fit_needs_is_a_reason_to_repeat_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect(finished, tmp_path)
+    known, policy, other = load(tmp_path), Task("tiny", "EGLR", 0), Task("tiny", "LambdaMART", 0)
+
+    def asked(phase: str, **changes: object) -> tuple[bool, bool]:
+        own = {**TINY.changes, phase: {**TINY.changes.get(phase, {}), **changes}}
+        monkeypatch.setitem(DATA, "tiny", dataclasses.replace(TINY, changes=own))
+        return known.is_current(policy), known.is_current(other)
+
+    assert asked("reinforcement") == (True, True)
+    assert asked("expert_iteration", rounds=2) == (False, True)
+    assert asked("reinforcement", patience=7) == (True, True)  # left out
+    assert asked("evaluator", members=3) == (False, False)
+
+
 def test_a_row_says_all_that_was_asked_for(finished: Path) -> None:
     rows = json.loads((finished / Task("tiny", "EGLR", 0).directory / ROWS).read_text())
     asked = {"dataset", "model", "backbone", "reasoning", "s_max", "control", "seed", "metrics"}
@@ -168,7 +185,7 @@ def test_results_are_collected_and_compared(finished: Path, tmp_path: Path) -> N
     assert "| LambdaMART | 1 |" in table
     assert f"Commit: {rows[ours]['commit']}." in table
     steps = steps_table(results, "tiny").splitlines()
-    assert len(steps) == 2 + 3  # no rows of one evaluator here
+    assert len(steps) == 2 + 4  # no rows of one evaluator here
     assert f"| {results.mean('tiny', 'EGLR', 'imitation alone', 'true_value'):.4f} |" in steps[2]
 
 
