@@ -198,10 +198,12 @@ def _try(
     save_text(path, text)
     trial.set_user_attr("changes", dict(changes))
     trial.set_user_attr("run", str(run.relative_to(tuning.directory)))
-    command = [sys.executable, "-m", "model.train", "--config", str(path), "--run", str(run)]
+    command = [sys.executable, "-m", "model.trial", "--config", str(path), "--run", str(run)]
     started, state, value, told = time.monotonic(), TrialState.FAIL, None, ""
-    with (run / OUTPUT).open("a") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    with (
+        (run / OUTPUT).open("a") as output,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
         try:
             if status := process.wait(seconds):
                 lines = (run / OUTPUT).read_text().strip().splitlines() or [""]
@@ -214,7 +216,6 @@ def _try(
             state, told = TrialState.PRUNED, "ended: the minutes were over"
         finally:
             process.kill()
-            process.wait()
     trial.set_user_attr("told", told)
     trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
     study.tell(trial, value, state=None if value is not None else state)

@@ -164,7 +164,8 @@ def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Behind what browsers are told, and the Host names that are answered; where nothing is set, nothing."""
     app = _of_allowed_hosts(app, settings)
     if settings.cors_origins:
-        methods, headers = ("GET", "POST", "PUT", "DELETE"), ("authorization", "content-type", "x-api-key")
+        methods = "GET", "HEAD", "POST", "PUT", "DELETE"
+        headers = "authorization", "content-type", "x-api-key"
         told = ("x-request-id", "x-ignored-fields", "retry-after")
         app = CORSMiddleware(
             app, settings.cors_origins, methods, (*headers, "x-request-id"), expose_headers=told

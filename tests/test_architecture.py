@@ -172,6 +172,7 @@ def test_the_networks_know_nothing_of_data_and_training() -> None:
         "first_stage",  # a baseline's scores for a log that has none
         "train",  # the run from top to bottom: the only one that knows all of them
         "tune",  # many such runs
+        "trial",  # one of them, which ends with `tune`
     }
 
 

@@ -188,7 +188,9 @@ def _text(report: Report) -> list[str]:
         lines.append(f"left out    {lost:,} of {kept + lost:,} lists: {reasons}; they still are history")
     lines += [f"field       {one.scope} {one}" for one in report.coverage]
     if report.undeclared:
-        names = ", ".join(f"{one.scope} `{one.name}`" for one in report.undeclared)
+        names = ", ".join(
+            f"{one.scope} `{one.name}` ({one.present:,} of {one.total:,})" for one in report.undeclared
+        )
         lines.append(f"not read    {names}: not declared in [features]")
     for title, wanted in _SECTIONS.items():
         told = [

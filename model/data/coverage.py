@@ -46,11 +46,13 @@ def covered(overview: Overview, schema: FeatureSchema) -> list[Covered]:
 
 
 def undeclared(overview: Overview, schema: FeatureSchema) -> list[Covered]:
-    """Fields that the log has and the schema does not."""
+    """Fields that the log has and the schema does not; of items also those of which events alone tell."""
     declared = {(field.scope, field.name) for field in schema.fields}
+    present = {**overview.present, "item": overview.present["item"] + overview.of_unlisted}
+    totals = {**overview.totals, "item": overview.totals["item"] + overview.unlisted}
     return [
-        Covered(scope=scope, name=name, present=count, total=overview.totals[scope])
-        for scope, counts in overview.present.items()
+        Covered(scope=scope, name=name, present=count, total=totals[scope])
+        for scope, counts in present.items()
         for name, count in sorted(counts.items())
         if (scope, name) not in declared
     ]

@@ -102,6 +102,7 @@ class EventParser:
         kind = _required(event, "type")
         if not isinstance(kind, str) or not kind:
             raise LineError("key of another type", f"`type` of an interaction: got {described(kind)}")
+        self._say_told(event, "an interaction", where, of="interactions")
         at = event.get("timestamp")
         return ranking_id, Response(
             where, item_id, sys.intern(kind), None if at is None else self._time(at, where)
@@ -238,6 +239,8 @@ class EventParser:
     def _history(self, events: Any, where: str) -> tuple[Interaction, ...]:
         if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
             raise LineError("key of another type", "`history`: expected a list of objects")
+        for event in events:
+            self._say_told(event, "an event of `history`", where)
         return tuple(
             Interaction(
                 self._id(_required(event, "item", "an event of `history`"), "item of `history`", where),
@@ -246,6 +249,16 @@ class EventParser:
             )
             for event in events
         )
+
+    def _say_told(self, event: Mapping[str, Any], what: str, where: str, of: str = "") -> None:
+        """Name what came with an event as its features, in the log's form or that of the API."""
+        for given in (event.get("fields"), event.get("features")):
+            named = given if isinstance(given, Mapping) else {}
+            if isinstance(given, list):
+                named = {str(one.get("name")): one.get("value") for one in given if isinstance(one, Mapping)}
+            for name in (name for name, value in named.items() if value is not None):
+                message = f"`{name}` came with {what}, and is not read: fields are of items, users and lists"
+                self._found.add("feature of an event", Effect.READ, of, where, message, f"{what} {name}")
 
 
 def _first_places(values: Iterable[str]) -> dict[str, int]:

@@ -55,6 +55,7 @@ class Overview:
         items: what is known of every item in a list: its record, and what was sent with it last.
         totals: by scope, how many records there are: items that were in lists, and lists.
         present: by scope, how many records have each field that is not null.
+        unlisted: items in no list that have a record; `of_unlisted` counts the fields of these.
         words: what categorical fields of the schema have, by scope and name.
     """
 
@@ -75,6 +76,10 @@ class Overview:
                 self._add(slate, split, dataset.items)
         for record in self.items.values():
             self._add_record("item", record)
+        unlisted = dataset.items.keys() - self.items.keys()
+        self.unlisted, self.of_unlisted = len(unlisted), Counter[str]()
+        for item_id in unlisted:
+            self.of_unlisted.update(_there(dataset.items[item_id]))
         lists = sum(self.lists.values())
         self.totals: dict[Scope, int] = {"item": len(self.items), "user": lists, "context": lists}
 
@@ -107,8 +112,12 @@ class Overview:
         self._add_record("context", slate.context)
 
     def _add_record(self, scope: Scope, record: Record) -> None:
-        there = [name for name, value in record.items() if value is not None]
+        there = _there(record)
         self.present[scope].update(there)
         for name in there:
             if words := self.words.get((scope, name)):
                 words.add(record[name])
+
+
+def _there(record: Record) -> list[str]:
+    return [name for name, value in record.items() if value is not None]

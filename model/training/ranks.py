@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 from torch.overrides import TorchFunctionMode
 
@@ -35,6 +37,10 @@ from model.training import devices
 TIMEOUT_S = 600.0
 """How long a process waits for the others before it takes them for lost."""
 
+NOTICED_S = 1.0
+"""How long one that fails because of another lives on: torchrun, which looks ten times a second, blames the
+first that it sees end."""
+
 STOPPED = "stopped; the same command goes on from the last epoch"
 
 T = TypeVar("T")
@@ -43,6 +49,10 @@ R = TypeVar("R")
 
 class RanksError(RerankerError):
     """The processes of a training do not find each other, are lost, or do not have the same before them."""
+
+
+class LostError(RanksError):
+    """Others of them have ended, or do not answer."""
 
 
 def rank() -> int:
@@ -93,7 +103,10 @@ def _joined(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        _tell(error, store)
+        if _tell(error, store) and not isinstance(error, LostError):
+            get_error_handler().record_exception(error)  # for torchrun's own report
+        else:
+            time.sleep(NOTICED_S)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # what waits for the others in the background would hold the interpreter's own end up
@@ -114,15 +127,15 @@ def alike(store: Any, own: int, count: int, kind: str) -> None:
             )
 
 
-def _tell(error: BaseException, store: Any) -> None:
-    """On stderr, unless another process fails already."""
+def _tell(error: BaseException, store: Any) -> bool:
+    """On stderr, unless another process fails already. Returns whether none does."""
     where = f"process {rank()} of {world()}, on {socket.gethostname()}"
     try:
         if store.add("failed", 1) > 1:
-            return
+            return False
     except RuntimeError:
         print(f"{where}: ends, because the first has ended", file=sys.stderr)
-        return
+        return False
     if isinstance(error, KeyboardInterrupt):
         print(f"{where}: {STOPPED}", file=sys.stderr)
     elif isinstance(error, (RerankerError, ValueError)):
@@ -130,6 +143,7 @@ def _tell(error: BaseException, store: Any) -> None:
     else:
         print(f"{where}:", file=sys.stderr)
         traceback.print_exception(error)
+    return True
 
 
 @contextmanager
@@ -202,7 +216,7 @@ def _waiting() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RanksError(f"the other processes are lost: {str(error).splitlines()[0]}") from None
+        raise LostError(f"the other processes are lost: {str(error).splitlines()[0]}") from None
 
 
 class Share:

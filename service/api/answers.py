@@ -119,8 +119,9 @@ def _allowed(request: Request) -> dict[str, str]:
     )  # each as it was included
     every = [*request.app.routes, *(route for router in listed if router for route in router.routes)]
     routes = [route for route in every if path and getattr(route, "path", None) == path]
-    methods = sorted({method for route in routes for method in route.methods or ()})
-    return {"Allow": ", ".join(methods)} if methods else {}
+    methods = {method for route in routes for method in route.methods or ()}
+    methods |= {"HEAD"} if "GET" in methods else set()  # see `Observed`
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 def error_response(error: Exception, request_id: str, max_faults: int = 0) -> Response:

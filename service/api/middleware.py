@@ -40,6 +40,8 @@ class Observed:
         token = CURRENT.set(record)
         if self._tracer is not None:
             self._tracer.begin(record)
+        if scope["method"] == "HEAD":  # as GET; the server knows better, and leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def send_observed(message: Message) -> None:
             nonlocal code, answered

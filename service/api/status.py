@@ -26,7 +26,6 @@ async def models(request: Request) -> ModelList:
     return ModelList(models=[served.info for served in service_of(request).models.all()])
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get(
     "/livez",
     tags=["health"],
@@ -41,7 +40,6 @@ async def livez(request: Request, response: Response) -> Health:
     return Health(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     tags=["health"],

@@ -176,8 +176,11 @@ def test_python_runs(
     service: ServiceProcess,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    for path in ROOT.iterdir():  # so that what it writes is not left there
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
     code = block.text.replace("http://localhost:8080", service.url).replace(
         "deadline_ms=50", "deadline_ms=9999"
     )

@@ -1,6 +1,7 @@
 """Tuning: it begins with what is given, keeps to its minutes, goes on, and chooses on validation lists."""
 
 import json
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eventually import eventually
 from optuna.trial import TrialState
 from small_run import CONFIGS
 
@@ -15,7 +17,7 @@ import model.tune
 from model.data.open_dataset import open_dataset
 from model.data.slate import LoggedSlate
 from model.data.toml_file import as_toml, read_toml
-from model.training.checkpoint import SUMMARY, load_config
+from model.training.checkpoint import METRICS, SUMMARY, CheckpointError, alone_in, load_config
 from model.training.config import RunConfig, read_config
 from model.tune import (
     BEST,
@@ -125,6 +127,26 @@ def test_lambdamart_beside_the_trials_ranks_validation_lists(tmp_path: Path) -> 
 )
 def test_the_end_says_whether_lambdamart_would_do(ranker: float, told: str) -> None:
     assert told in _beside(ranker, 0.3, 0.35)
+
+
+async def test_a_training_ends_with_a_search_that_is_killed(tmp_path: Path) -> None:
+    run, path = tmp_path / "run", tmp_path / "config.toml"
+    path.write_text(as_toml(tuning(run, supervised={"epochs": 500}).values))
+    command = [sys.executable, "-m", "model.tune", "--config", str(path), "--run", str(run)]
+
+    def goes_on() -> bool:
+        try:
+            with alone_in(run / "trials/000"):
+                return False
+        except CheckpointError:
+            return True
+
+    with subprocess.Popen(command, cwd=CONFIGS.parent) as search:
+        await eventually((run / "trials/000" / METRICS).exists)
+        assert goes_on()
+        search.kill()
+    await eventually(lambda: not goes_on(), 10)
+    assert not (run / "trials/000" / SUMMARY).exists()
 
 
 @pytest.mark.slow

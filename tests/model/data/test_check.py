@@ -64,7 +64,13 @@ def test_fields_that_are_not_declared_are_told(tmp_path: Path) -> None:
         ("context", "device"),
         *(("item", name) for name in ("maker", "genres", "title", "released", "look")),
     }
-    assert "not read    item `genres`" in str(found)
+    assert "not read    item `genres` (40 of 40), item `look`" in str(found)
+
+
+def test_fields_of_items_in_no_list_are_told_too(tmp_path: Path) -> None:
+    """As a decision log has them, of items that events alone describe."""
+    found = report(write(tmp_path / "log.jsonl", [*clean(), item("x", mood="m"), item("y")]))
+    assert [(one.name, one.present, one.total) for one in found.undeclared] == [("mood", 1, 42)]
 
 
 def leaking(number: int, rng: random.Random) -> list[Any]:

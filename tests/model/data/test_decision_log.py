@@ -12,6 +12,7 @@ from bundle.features.schema import FeatureSchema, FieldSpec
 from decisions.lines import Decision, Feedback, Matrix, Outcome, Seen, Shown, encode
 from decisions.reading import DecisionLogError
 from model.data import __main__ as command
+from model.data.check import check
 from model.data.config import DataConfig
 from model.data.decision_log import features_sent, write_events
 from model.data.event_log import EventLogError, read_event_log
@@ -110,6 +111,16 @@ def test_what_the_model_was_told_goes_before_what_the_log_implies(log: Path) -> 
     assert slates["d3"].user.history == (Interaction("z", "click", 0.5),)
     assert slates["d3"].user.profile == {"age": 3}
     assert slates["late"].user.history == ()  # though the log knows of a click of theirs
+
+
+def test_features_of_events_that_no_field_reads_are_named(log: Path) -> None:
+    told = {"z": {"mood": "calm", "price": 2.0}}
+    line = decision("told", 102.0, "u3", history=(Seen("z", "click", 0.5),), told=told)
+    (log / "b.jsonl").write_bytes(encode(line) + b"\n")
+    undeclared = check(opened(log), SCHEMA)[0].undeclared
+    assert {(one.scope, one.name, one.present) for one in undeclared} == {
+        *(("item", "mood", 1), ("user", "age", 20), ("context", "device", 2)),
+    }
 
 
 def test_a_fallback_is_the_callers_order_for_certain(log: Path) -> None:

@@ -283,6 +283,16 @@ READ = {
         [item("x", price=float("nan"))],
         f"LOG:{NEXT}: `price` is a number that is not finite, which counts as missing",
     ),
+    "feature of an interaction": (
+        [click("r0", fields=fields(dwell=3.5, price=2, page=None))],
+        f"LOG:{NEXT}: `dwell` came with an interaction, and is not read: fields are of items, users and "
+        "lists (1 of 61 interactions)",
+    ),
+    "feature of a past event": (
+        [ranking("x", history=[{"item": "i7", "type": "click", "features": {"mood": "m"}}] * 2)],
+        f"LOG:{NEXT}: `mood` came with an event of `history`, and is not read: fields are of items, users "
+        "and lists (2 times)",
+    ),
     "scores that are not read": (
         [
             ranking("x", items=[{"id": f"i{n}", "fields": fields(relevancy=n)} for n in range(3)]),

@@ -135,6 +135,32 @@ def test_what_all_find_wrong_is_told_once(tmp_path: Path) -> None:
     assert "dirty.jsonl" in told.partition(f"on {socket.gethostname()}: ")[2].partition("\n")[0]
 
 
+FAILS = """
+import os, sys
+from model.training import ranks
+with ranks.joined(60.0):
+    if ranks.rank() == 1:
+        os.kill(os.getpid(), 9) if "killed" in sys.argv else int("the reason")
+    ranks.same(1, "it")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("fails", "ValueError: invalid literal for int() with base 10: 'the reason'"),
+        pytest.param("killed", "Signal 9 (SIGKILL)", marks=pytest.mark.slow),
+    ],
+)
+def test_the_launch_blames_the_process_that_failed(how: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(FAILS)
+    status, told = ended(torchrun(tmp_path / "fails.py", how))
+    cause = told.partition("Root Cause")[2]
+    assert status == 1
+    assert "rank      : 1 " in cause, told
+    assert why in cause
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run with every phase."""
@@ -252,4 +278,4 @@ def test_two_runs_do_not_share_a_directory(config: Path, tmp_path: Path) -> None
     with alone_in(tmp_path / "run"):
         status, told = ended(train_together(config, tmp_path / "run"))
     assert status == 1
-    assert told.count("another training goes on here") == 1
+    assert told.partition("Root Cause")[0].count("another training goes on here") == 1

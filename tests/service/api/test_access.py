@@ -53,6 +53,15 @@ async def operations(client: Client) -> list[tuple[str, str]]:
     return [(path, method) for path, found in paths.items() for method in found]
 
 
+async def test_head_needs_the_key_of_get(serve: Serve) -> None:
+    (rerank, _), (metrics, _) = keys = new("rerank", ["rerank"]), new("metrics", ["metrics"])
+    async with serve(api_keys="".join(lines for _, lines in keys)) as client:
+        for path, of, other in ("/v1/models", rerank, metrics), ("/metrics", metrics, rerank):
+            assert (await client.head(path)).status_code == 401
+            assert (await client.head(path, headers=bearer(other))).status_code == 403
+            assert (await client.head(path, headers=bearer(of))).status_code == 200
+
+
 async def test_every_route_but_health_needs_a_key_and_its_scope(serve: Serve) -> None:
     keys = {scope: new(scope, [scope]) for scope in set(SCOPES.values())}
     async with serve(api_keys="".join(lines for _, lines in keys.values())) as client:

@@ -1,4 +1,4 @@
-"""How a body may come: its media type, its encoding, in parts; and health for HEAD."""
+"""How a body may come: its media type, its encoding, in parts; and that HEAD is GET without one."""
 
 import gzip
 import json
@@ -102,11 +102,26 @@ async def test_a_body_may_come_in_parts(serve: Serve) -> None:
         assert client.service.held_bytes == 0
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
-async def test_head_of_health(client: Client, path: str) -> None:
-    assert (await client.head(path)).status_code == 200
+async def test_head_is_answered_as_get(client: Client) -> None:
+    declared = (await client.get("/openapi.json")).json()["paths"]
+    paths = [path for path, methods in declared.items() if "get" in methods]
+    paths += ["/docs", "/docs/page.js", "/openapi.json", "/console", "/console/setup", "/console/none.js"]
+    assert {"/livez", "/metrics", "/v1/models", "/v1/users/{user_id}/context"} <= set(paths)
     client.service.draining = True
-    assert (await client.head(path)).status_code == (503 if path == "/readyz" else 200)
+    for path in paths:
+        asked = path.format(user_id="u", name="eglr", version="1")
+        get, head = await client.get(asked), await client.head(asked)
+        alike = {"content-type", "cache-control", "content-security-policy"} & get.headers.keys()
+        assert head.status_code == get.status_code, path
+        assert {name: head.headers.get(name) for name in alike} == {name: get.headers[name] for name in alike}
+        assert path == "/metrics" or head.headers["content-length"] == get.headers["content-length"]
+
+
+async def test_head_is_refused_where_there_is_no_get(client: Client) -> None:
+    for path, status in {"/v1/rerank": 405, "/v1/feedback": 405, "/nowhere": 404}.items():
+        answer = await client.head(path)
+        assert answer.status_code == status
+        assert "HEAD" not in answer.headers.get("allow", "")
 
 
 async def test_documentation_behind_a_proxy_finds_its_document(serve: Serve) -> None:

@@ -67,9 +67,9 @@ async def test_unknown_routes_and_methods_have_the_shape(client: Client) -> None
 
 async def test_a_refused_method_tells_all_of_the_path(client: Client) -> None:
     for path, methods in {
-        "/v1/users/u1/context": {"DELETE", "GET", "PUT"},
+        "/v1/users/u1/context": {"DELETE", "GET", "HEAD", "PUT"},
         "/livez": {"GET", "HEAD"},
-        "/metrics": {"GET"},
+        "/metrics": {"GET", "HEAD"},
     }.items():
         wrong = await client.patch(path)
         assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, methods)

@@ -55,13 +55,14 @@ class Caller:
             return True
         return False
 
-    def answer(self) -> "Answer":
-        """The next one. Raises: OSError: the connection is closed instead."""
+    def answer(self, to_head: bool = False) -> "Answer":
+        """The next one; to HEAD none has a body. Raises: OSError: the connection is closed instead."""
         line = self._file.readline()
         if not line:
             raise ConnectionResetError("closed without an answer")
         headers = parse_headers(self._file)
-        return Answer(int(line.split()[1]), headers, self._file.read(int(headers.get("content-length", 0))))
+        length = 0 if to_head else int(headers.get("content-length", 0))
+        return Answer(int(line.split()[1]), headers, self._file.read(length))
 
     def is_closed(self) -> bool:
         """Whether the server closes the connection, without another word."""

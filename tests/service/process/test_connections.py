@@ -165,6 +165,16 @@ def test_trailers_are_no_headers(limited: ServiceProcess) -> None:
     assert answer.headers["x-request-id"] != "trailer"
 
 
+def test_head_is_answered_without_a_body(limited: ServiceProcess) -> None:
+    with connected(limited) as caller:
+        for path in ("/v1/models", "/v1/rerank", "/docs"):
+            caller.send(head(method="HEAD", path=path) + head(method="GET", path=path))
+            told, got = caller.answer(to_head=True), caller.answer()
+            assert told.status == got.status == (405 if path == "/v1/rerank" else 200)
+            assert told.headers["content-length"] == got.headers["content-length"]
+            assert len(got.content) > 0
+
+
 def test_only_so_many_requests_are_sent_ahead(limited: ServiceProcess) -> None:
     with connected(limited) as caller:
         caller.send(RERANK * 4)
