@@ -3,8 +3,8 @@
 Encoding is Python's own work, which the event loop would wait for in a thread too, and for the thread's
 comings and goings besides. What waits is bounded in lines and bytes. Whatever becomes of the sink, no request
 fails or waits for it: what finds no room is dropped, and counted. The sink gets what has come at least every
-`flush_s`, so that the death of the process loses no more than came within so long, and sooner where that is
-much. Knows neither what is logged nor where it goes.
+`flush_s`, so that the death of the process loses no more than came within so long. Knows neither what is
+logged nor where it goes.
 """
 
 import asyncio
@@ -25,10 +25,6 @@ from service.settings import Settings
 
 RETRY_S = 1.0
 """After a fault of the sink."""
-
-WORTH_WRITING = 1 << 18
-"""Bytes that do not wait for more. What waits longer has left the core's cache when it is written, and has
-driven out what requests need; a thread that writes less at a time disturbs them more often."""
 
 STOP_S = 5.0
 """For what is left at the service's end. A sink that hangs does not keep it longer."""
@@ -77,10 +73,6 @@ class DecisionLog:
             settings.decision_log_buffer_lines,
             settings.decision_log_buffer_bytes,
         )
-        self._enough_lines, self._enough_bytes = (
-            self._max_lines // 2,
-            min(self._max_bytes // 2, WORTH_WRITING),
-        )
         self._metrics = metrics
         self._dropped = {reason: metrics.decisions_dropped.labels(reason) for reason in get_args(LineDropped)}
         self._names_users = settings.decision_log_users != "none"
@@ -111,7 +103,7 @@ class DecisionLog:
         if self._idle:
             self._idle = False
             self._wake.set()
-        elif self._is_enough():
+        elif self._half_full():
             self._wake.set()
 
     async def forget(self, user_id: str) -> None:
@@ -148,10 +140,10 @@ class DecisionLog:
             self._dropped["sink"].inc(left)
             logger.error("the decision log ends without %d lines", left)
 
-    def _is_enough(self) -> bool:
-        """Whether what waits is written before its time."""
+    def _half_full(self) -> bool:
+        """Whether there is no time to wait for more."""
         lines, size = self._put - self._gone, self._put_bytes - self._gone_bytes
-        return not self._failing and (lines > self._enough_lines or size > self._enough_bytes)
+        return not self._failing and (2 * lines > self._max_lines or 2 * size > self._max_bytes)
 
     def _add(self, line: bytes) -> None:
         self._put += 1
@@ -178,7 +170,7 @@ class DecisionLog:
                 self._wake.wait(due_s)
             self._idle = False
             self._wake.clear()
-        urgent = self._over.is_set() or (self._told and not self._failing) or self._is_enough()
+        urgent = self._over.is_set() or (self._told and not self._failing) or self._half_full()
         if (lines or self._queue) and not urgent:
             wait_s = RETRY_S if self._failing else self._flush_s
             self._wake.wait(wait_s if due_s is None else min(wait_s, max(0.0, due_s)))
