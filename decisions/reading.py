@@ -8,7 +8,7 @@ import gzip
 import heapq
 import zlib
 from binascii import a2b_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, cast
@@ -98,11 +98,12 @@ def log_files(directory: Path) -> list[Path]:
     Raises:
         DecisionLogError: there are none.
     """
+    plain = set(directory.rglob("*.jsonl"))  # first: what is compressed meanwhile is then found twice
     packed = set(directory.rglob("*.jsonl.gz"))
-    plain = {path for path in directory.rglob("*.jsonl") if _packed(path) not in packed}
-    if not plain | packed:
+    found = packed | {path for path in plain if _packed(path) not in packed}
+    if not found:
         raise DecisionLogError(f"{directory}: no *.jsonl or *.jsonl.gz here")
-    return sorted(plain | packed)
+    return sorted(found)
 
 
 def read_lines(path: Path, tally: Tally | None = None, only: bytes = b"") -> Iterator[tuple[bytes, Line]]:
@@ -123,7 +124,7 @@ def read_lines(path: Path, tally: Tally | None = None, only: bytes = b"") -> Ite
         return
     try:
         with opened as file:
-            for number, text in enumerate(file, start=1):
+            for number, text in enumerate(_until_cut(file), start=1):
                 if only not in text or not text.strip():
                     continue
                 try:
@@ -289,6 +290,14 @@ def _check(decision: Decision) -> None:
             raise ValueError(f"{name}: {len(getattr(decision, name))} positions, probability has {written}")
     if decision.matrix is not None:
         matrix_values(decision)
+
+
+def _until_cut(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """As far as one that has no end yet: what is written meanwhile would be read as a line of its own."""
+    for text in lines:
+        yield text
+        if not text.endswith(b"\n"):
+            return
 
 
 def _opened(path: Path) -> IO[bytes]:

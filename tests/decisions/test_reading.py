@@ -2,7 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,35 @@ def test_a_file_that_is_being_compressed_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").unlink()
     assert [line.at for _, line in read_lines(tmp_path / "a.jsonl")] == [0.0, 1.0]  # compressed meanwhile
     assert items(read(tmp_path)[0]) == {"1": ["a"]}
+
+
+def test_a_file_that_is_compressed_while_files_are_listed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two looks, as the service might."""
+    plain, rglob = tmp_path / "a.jsonl", Path.rglob
+    write(plain, [decision("1", 0.0)])
+
+    def then_compressed(directory: Path, pattern: str) -> Iterator[Path]:
+        yield from rglob(directory, pattern)
+        write(tmp_path / "a.jsonl.gz", [decision("1", 0.0)])
+        plain.unlink(missing_ok=True)
+
+    monkeypatch.setattr(Path, "rglob", then_compressed)
+    assert log_files(tmp_path) == [tmp_path / "a.jsonl.gz"]
+
+
+def test_the_rest_of_a_line_that_was_being_written_is_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is looked for stands in either part."""
+    line = encode(Forgotten("u", 1.0)) + b"\n"
+    for cut in range(1, len(line)):
+        monkeypatch.setattr(
+            "decisions.reading._opened", lambda path, cut=cut: nullcontext([line[:cut], line[cut:]])
+        )
+        found = list(read_lines(tmp_path / "a.jsonl", only=b'"forgotten"'))
+        assert len(found) == (cut == len(line) - 1)
 
 
 def test_a_file_that_is_removed_before_its_turn_is_counted(tmp_path: Path) -> None:

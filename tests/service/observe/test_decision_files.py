@@ -6,12 +6,16 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import pytest
 from eventually import eventually
 
 from decisions.files import PACKED, PLAIN, if_closed, listed, lock, new_name
+from decisions.lines import Decision, Shown, encode
+from decisions.reading import Tally, read_decisions
 from service.observe.decision_files import DecisionFiles, Keeper
 from service.settings import Settings
 
@@ -131,6 +135,33 @@ def test_a_full_disk_neither_loses_nor_doubles_a_line(
     assert left == []
     sink.close()
     assert text(tmp_path) == b"".join(line + b"\n" for line in [LINE, *lines])
+
+
+def test_a_log_is_read_whole_while_it_is_written_and_packed(tmp_path: Path) -> None:
+    """Whatever was written before somebody began to read, wherever it goes meanwhile."""
+    sink, written, over = files(tmp_path, rotate_bytes=5000), 0, Event()
+
+    def write() -> None:
+        nonlocal written
+        while not over.is_set():
+            place = (f"r{written}", float(written), "m", "1", (Shown("a"), Shown("b")), (1, 0), 2, 1.0)
+            sink.write([encode(Decision(*place, id=str(written)))])
+            written += 1
+            sleep(0.0001)
+
+    sink.start()
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        while not written:
+            sleep(0.001)
+        while (known := written) < 500:
+            found = [one.decision.id for one in read_decisions(tmp_path, Tally())]
+            assert found[:known] == [str(number) for number in range(known)]
+    finally:
+        over.set()
+        writer.join()
+    sink.close()
 
 
 async def test_what_others_left_is_found_without_a_line_written(tmp_path: Path) -> None:
