@@ -6,6 +6,8 @@ where it was. Results go to docs/results/loop.json, their tables and figure to d
 """
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=STORED, help="JSON file")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the service is stopped
     changes: dict[str, Any] = {
         name: getattr(given, name)
         for name in ("worlds", "rounds", "lists")

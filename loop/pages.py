@@ -96,6 +96,7 @@ def _values(kept: Kept) -> str:
     last = max(row["round"] for row in kept["rows"])
     header = [
         "lists by",
+        "worlds",
         "before",
         *(f"round {number}" for number in range(1, last + 1)),
         "share of what is possible",
@@ -113,6 +114,7 @@ def _values(kept: Kept) -> str:
         lines.append(
             [
                 arm,
+                len(of(kept, arm, 0)),
                 *values,
                 *[""] * (last + 1 - len(values)),
                 f"{np.mean([row['share'] for row in ended]):.0%}",
@@ -122,7 +124,7 @@ def _values(kept: Kept) -> str:
         )
     for name, told in (("random order", "0%"), ("initial order", ""), ("oracle", "100%")):
         value = np.mean([world[name] for world in kept["references"].values()])
-        lines.append([name, f"{value:.3f}", *[""] * last, told, "", ""])
+        lines.append([name, len(kept["references"]), f"{value:.3f}", *[""] * last, told, "", ""])
     return pages.table(header, lines)
 
 
@@ -214,25 +216,39 @@ def _told(mean: float, low: float, high: float) -> str:
 
 
 def draw(kept: Kept, path: Path) -> None:
-    """True value by round of every arm, between random order and the oracle."""
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    """Left the true value by round of arms that have all worlds, and what the main arm's evaluators say;
+    right what every arm has gained in the worlds that it has."""
+    figure, (values, gains) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    last = max(row["round"] for row in kept["rows"])
     for arm, colour in COLOURS.items():
         numbers = sorted({row["round"] for row in of(kept, arm)})
         if not numbers:
             continue
-        found = np.array([over_worlds(of(kept, arm, number), "value") for number in numbers])  # [rounds, 3]
-        axes.plot(numbers, found[:, 0], "o-", color=colour, label=arm, lw=2.5 if arm == MAIN else 1.5)
-        axes.fill_between(numbers, found[:, 1], found[:, 2], color=colour, alpha=0.12, lw=0)
-    last = max(row["round"] for row in kept["rows"])
-    before = over_worlds(of(kept, MAIN, 0), "value")[0]
-    lines = {name: np.mean([world[name] for world in kept["references"].values()]) for name in REFERENCES[1:]}
-    for name, value in {**lines, f"{MAIN}, trained once": before}.items():
-        axes.axhline(value, color="black", lw=0.8, ls="--")
-        axes.annotate(
+        width = 2.5 if arm == MAIN else 1.5
+        means = [over_worlds(of(kept, arm, number), "value")[0] for number in numbers]
+        if len(of(kept, arm, 0)) == len(of(kept, MAIN, 0)):
+            values.plot(numbers, means, "o-", color=colour, label=arm, lw=width)
+        gained = np.array([over_worlds(of(kept, arm, number), "gain") for number in numbers])  # [rounds, 3]
+        below, above = gained[:, 0] - gained[:, 1], gained[:, 2] - gained[:, 0]
+        name = f"{arm}, {len(of(kept, arm, 0))} worlds"
+        gains.errorbar(
+            numbers, gained[:, 0], (below, above), fmt="o-", capsize=3, color=colour, label=name, lw=width
+        )
+    numbers = sorted({row["round"] for row in of(kept, MAIN)})
+    said = [np.mean([row["evaluator_score"] for row in of(kept, MAIN, number)]) for number in numbers]
+    values.plot(numbers, said, ":", color=COLOURS[MAIN], label=f"what the evaluators of {MAIN} say")
+    for name in REFERENCES[1:]:
+        value = np.mean([world[name] for world in kept["references"].values()])
+        values.axhline(value, color="black", lw=0.8, ls="--")
+        values.annotate(
             f"{name} {value:.2f}", (last, value), (0, 3), textcoords="offset points", ha="right", fontsize=8
         )
-    axes.set(xlabel="round", ylabel="true value, expected clicks a list", xticks=range(last + 1))
-    axes.legend(fontsize=8, loc="center left")
+    values.set(ylabel="true value, expected clicks a list")
+    gains.axhline(0, color="black", lw=0.8)
+    gains.set(ylabel="gained since before the loop, 95 %")
+    for axes in (values, gains):
+        axes.set(xlabel="round", xticks=range(last + 1))
+        axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

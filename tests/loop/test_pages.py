@@ -26,7 +26,7 @@ def row(world: int, arm: str, number: int, value: float) -> dict[str, object]:
         "commit": "abc",
     }
     if arm == MAIN:
-        found |= {"hacking_gap": 0.25, "version": str(number)}
+        found |= {"hacking_gap": 0.25, "evaluator_score": value + 0.25, "version": str(number)}
     if arm == MAIN and number:
         found |= {
             "candidate": value + 0.5,
@@ -85,8 +85,8 @@ def test_the_page_has_every_figure(runs: Path, tmp_path: Path) -> None:
     kept = stored(tmp_path / "loop.json")
     made = blocks(kept)
     main, ranker, *_ = made["loop-value"].splitlines()[2:]
-    assert main.startswith("| EGLR | 2.250 | 3.250 | 81% | +1.250 [")
-    assert ranker.startswith("| LambdaMART | 1.250 |  | 31% |")
+    assert main.startswith("| EGLR | 2 | 2.250 | 3.250 | 81% | +1.250 [")
+    assert ranker.startswith("| LambdaMART | 2 | 1.250 |  | 31% |")
     assert ranker.endswith("| +1.000 [+1.000, +1.000] |")
     before, first = made["loop-rounds"].splitlines()[2:]
     assert "| +0.250 |" in before
