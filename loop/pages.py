@@ -230,7 +230,8 @@ def draw(kept: Kept, path: Path) -> None:
             values.plot(numbers, means, "o-", color=colour, label=arm, lw=width)
         gained = np.array([over_worlds(of(kept, arm, number), "gain") for number in numbers])  # [rounds, 3]
         below, above = gained[:, 0] - gained[:, 1], gained[:, 2] - gained[:, 0]
-        name = f"{arm}, {len(of(kept, arm, 0))} worlds"
+        worlds = len(of(kept, arm, 0))
+        name = f"{arm}, {worlds} world{'s' * (worlds > 1)}"
         gains.errorbar(
             numbers, gained[:, 0], (below, above), fmt="o-", capsize=3, color=colour, label=name, lw=width
         )
