@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from isal import igzip
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.client import closed_loop, post, send_all
 from bench.machine import keep
-from bench.payloads import workload
+from bench.payloads import Kind, Workload, workload
 from bench.servers import RERANK, is_answer, ours, pin_client, running, tell_users
 from bundle.repository import locate
 from decisions.files import listed
@@ -35,9 +35,9 @@ ROTATE_BYTES = 16 << 20
 
 def measure(bundle: Path, starts: int) -> dict[str, Any]:
     """Medians of both, and of their ratio within a round, with its quartiles."""
-    found, failed = [], 0
+    load, found, failed = workload(bundle), [], 0
     for _ in progress(range(starts), "starts"):
-        of_start, failed_then = measure_once(bundle)
+        of_start, failed_then = measure_once(bundle, load)
         found += of_start
         failed += failed_then
     off_medians, on_medians = np.median(found, axis=0)
@@ -55,9 +55,8 @@ def measure(bundle: Path, starts: int) -> dict[str, Any]:
     }
 
 
-def measure_once(bundle: Path) -> tuple[list[list[tuple[float, float]]], int]:
+def measure_once(bundle: Path, load: Workload) -> tuple[list[list[tuple[float, float]]], int]:
     """Requests/s and CPU microseconds a request, off and on, by round, of a process each; and failures."""
-    load = workload(bundle)
     requests = [post(RERANK, body) for body in load.bodies]
     found: list[list[tuple[float, float]]] = []
     failed = 0
@@ -89,8 +88,8 @@ def measure_once(bundle: Path) -> tuple[list[list[tuple[float, float]]], int]:
 def sizes(bundle: Path) -> list[dict[str, Any]]:
     """Mean bytes of a line, by what is sent."""
     rows = []
-    for kind in ("ids", "features"):
-        load = workload(bundle, kind)  # type: ignore[arg-type]
+    for kind in get_args(Kind):
+        load = workload(bundle, kind)
         requests = [post(RERANK, body) for body in load.bodies[:LINES]]
         with TemporaryDirectory() as directory:
             command = ours(bundle, decision_log=directory, decision_log_gzip=False)

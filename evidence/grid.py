@@ -75,13 +75,8 @@ TRAININGS = {
 DECIDING = ("EGLR", "without reasoning", *SAME_EVALUATORS.values(), *SAME_EVALUATORS)
 """What is trained from several training seeds."""
 
-PHASES = {
-    "supervised": "epochs",
-    "imitation": "epochs",
-    "expert_iteration": "rounds",
-    "reinforcement": "epochs",
-}
-"""Of a policy's training, with what says that one is left out."""
+PHASES = ("supervised", "imitation", "expert_iteration", "reinforcement")
+"""Of a policy's training."""
 
 NOT_NEURAL = ("initial order", "initial score alone", "item CTR", *(n for n in BASELINES if "MART" in n))
 """Baselines that the neural recipe says nothing of."""
@@ -122,12 +117,13 @@ class Task:
         return {"run": seedless(self.config), "recipe": recipe, **self._of_data}
 
     def needs(self, config: RunConfig) -> dict[str, Any]:
-        """What of a configuration this fit depends on, but seeds: only policies are trained in phases, and
-        what a phase would do if it were not left out says nothing. Others may search as imitation does."""
+        """What of a configuration, as JSON has it, this fit depends on: neither the seeds nor a phase that is
+        left out, and only policies are trained in phases. Beams stay: references search with them."""
         values, trained = seedless(config), self.model in TRAININGS
-        for phase, length in PHASES.items():
-            if not (trained and values[phase][length]):
-                values[phase] = {name: value for name, value in values[phase].items() if name == "beams"}
+        for phase in PHASES:
+            own = values[phase]
+            if not (trained and own.get("rounds", own["epochs"])):
+                values[phase] = {name: own[name] for name in ("beams",) if name in own}
         return values
 
     @property

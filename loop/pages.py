@@ -17,6 +17,7 @@ from scipy.stats import t as student
 
 from evidence import pages
 from evidence.figures import BLUE, GREY, RED
+from export.promotion import BY_LOG, HELD_OUT
 from loop.config import ARMS, MAIN
 from loop.place import IDENTITY, RECORD, VALUES
 from loop.worth import Record
@@ -26,6 +27,7 @@ from model.training.checkpoint import save_text
 STORED = pages.ROOT / "docs/results/loop.json"
 PAGES, FIGURE = ("docs/loop.md",), pages.ROOT / "docs/images/loop.png"
 MISSING = "Not measured yet."
+ANSWERS = {True: "yes", False: "no", None: "cannot be told"}
 REFERENCES = ("random order", "initial order", "oracle")
 COLOURS = dict(zip(ARMS, (RED, BLUE, GREY, "#55a868", "#8172b2"), strict=True))
 Kept = dict[str, Any]
@@ -73,9 +75,12 @@ def of(kept: Kept, arm: str, number: int | None = None) -> list[Record]:
 def over_worlds(rows: Iterable[Record], name: str) -> tuple[float, float, float]:
     """The mean of a value, with its 95 % interval: over the lists of one world, Student's over several."""
     found = [row[name] for row in rows]
-    if len(found) == 1:
-        return tuple(found[0])
-    means = np.array([one[0] for one in found])
+    return tuple(found[0]) if len(found) == 1 else _students([one[0] for one in found])
+
+
+def _students(worlds: list[float]) -> tuple[float, float, float]:
+    """The mean and its 95 % interval. `[W]`, two at least."""
+    means = np.array(worlds)
     half = student.ppf(0.975, len(means) - 1) * means.std(ddof=1) / len(means) ** 0.5
     return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
 
@@ -101,6 +106,7 @@ def _values(kept: Kept) -> str:
         *(f"round {number}" for number in range(1, last + 1)),
         "share of what is possible",
         "gain [95 %]",
+        f"of {MAIN} in these worlds",
         f"{MAIN} minus it [95 %]",
     ]
     lines = []
@@ -109,22 +115,25 @@ def _values(kept: Kept) -> str:
         if not numbers:
             continue
         ended = of(kept, arm, numbers[-1])
+        worlds = {row["world"] for row in ended}
+        beside = [row for row in of(kept, MAIN, numbers[-1]) if row["world"] in worlds and arm != MAIN]
         ahead = _told(*over_worlds(ended, "main_ahead")) if all("main_ahead" in row for row in ended) else ""
         values = [f"{over_worlds(of(kept, arm, number), 'value')[0]:.3f}" for number in numbers]
         lines.append(
             [
                 arm,
-                len(of(kept, arm, 0)),
+                len(worlds),
                 *values,
                 *[""] * (last + 1 - len(values)),
                 f"{np.mean([row['share'] for row in ended]):.0%}",
                 _told(*over_worlds(ended, "gain")),
+                f"{np.mean([row['gain'][0] for row in beside]):+.3f}" if beside else "",
                 ahead,
             ]
         )
     for name, told in (("random order", "0%"), ("initial order", ""), ("oracle", "100%")):
         value = np.mean([world[name] for world in kept["references"].values()])
-        lines.append([name, len(kept["references"]), f"{value:.3f}", *[""] * last, told, "", ""])
+        lines.append([name, len(kept["references"]), f"{value:.3f}", *[""] * last, told, "", "", ""])
     return pages.table(header, lines)
 
 
@@ -134,25 +143,26 @@ def _rounds(kept: Kept) -> str:
         *(
             "round",
             "true value [95 %]",
+            "gained in the round [95 %]",
             "evaluator's score minus it",
             "of the lists shown",
             "exploration cost",
         ),
-        *("requests", "failed", "unanswered", "while replaced", "failed or unanswered"),
+        *("requests", "failed", "unanswered", "fallbacks", "while replaced", "failed or unanswered"),
         *("clicks accepted", "in the log", "lost", "doubled", "sent twice", "minutes"),
     ]
     lines = []
     for number in sorted({row["round"] for row in of(kept, MAIN)}):
         rows = of(kept, MAIN, number)
         value, low, high = over_worlds(rows, "value")
-        line: list[object] = [number, f"{value:.3f} [{low:.3f}, {high:.3f}]"]
+        line: list[object] = [number, f"{value:.3f} [{low:.3f}, {high:.3f}]", _gained(kept, number)]
         line.append(f"{np.mean([row['hacking_gap'] for row in rows]):+.3f}")
         if number:
             total = _totals(rows)
             line += [
                 f"{np.mean([row['served'][name] for row in rows]):.3f}" for name in ("true_value", "regret")
             ]
-            line += [total("requests", name) for name in ("sent", "failed", "unanswered")]
+            line += [total("requests", name) for name in ("sent", "failed", "unanswered", "fallbacks")]
             line += [
                 total("promotion", "sent"),
                 total("promotion", "failed") + total("promotion", "unanswered"),
@@ -161,10 +171,19 @@ def _rounds(kept: Kept) -> str:
             line += [total("feedback", name) for name in ("events", "lost", "doubled")]
             line += [total("requests", "repeated")]
         else:
-            line += [""] * 12
+            line += [""] * 13
         line.append(f"{np.mean([sum(row['seconds'].values()) for row in rows]) / 60:.1f}")
         lines.append(line)
     return pages.table(header, lines)
+
+
+def _gained(kept: Kept, number: int) -> str:
+    """What the main arm gained in a round, over worlds."""
+    if not number:
+        return ""
+    before = {row["world"]: row["value"][0] for row in of(kept, MAIN, number - 1)}
+    found = [row["value"][0] - before[row["world"]] for row in of(kept, MAIN, number)]
+    return _told(*_students(found)) if len(found) > 1 else f"{found[0]:+.3f}"
 
 
 def _totals(rows: list[Record]) -> Callable[[str, str], int]:
@@ -179,6 +198,8 @@ def _judged(kept: Kept) -> str:
         "round",
         "true value, new minus live",
         "by the log, new minus its lists",
+        "better, by labels",
+        "better, by the log",
         "refused for",
     ]
     lines = []
@@ -190,7 +211,9 @@ def _judged(kept: Kept) -> str:
             said = row["off_policy"].get("new", {}).get("minus_log")
             told = _told(said["value"], said["low"], said["high"]) if said else ""
             true = f"{row['candidate'] - before['value'][0]:+.3f}"
-            lines.append([row["world"], arm, row["round"], true, told, ", ".join(row["refused"])])
+            passed = {question: ANSWERS[said] for question, (said, _) in row["verdicts"].items()}
+            asked = [passed.get(question, "") for question in (HELD_OUT, BY_LOG)]
+            lines.append([row["world"], arm, row["round"], true, told, *asked, ", ".join(row["refused"])])
     return pages.table(header, lines)
 
 
@@ -225,12 +248,12 @@ def draw(kept: Kept, path: Path) -> None:
         if not numbers:
             continue
         width = 2.5 if arm == MAIN else 1.5
-        means = [over_worlds(of(kept, arm, number), "value")[0] for number in numbers]
-        if len(of(kept, arm, 0)) == len(of(kept, MAIN, 0)):
+        worlds = len(of(kept, arm, 0))
+        if worlds == len(of(kept, MAIN, 0)):
+            means = [over_worlds(of(kept, arm, number), "value")[0] for number in numbers]
             values.plot(numbers, means, "o-", color=colour, label=arm, lw=width)
         gained = np.array([over_worlds(of(kept, arm, number), "gain") for number in numbers])  # [rounds, 3]
         below, above = gained[:, 0] - gained[:, 1], gained[:, 2] - gained[:, 0]
-        worlds = len(of(kept, arm, 0))
         name = f"{arm}, {worlds} world{'s' * (worlds > 1)}"
         gains.errorbar(
             numbers, gained[:, 0], (below, above), fmt="o-", capsize=3, color=colour, label=name, lw=width

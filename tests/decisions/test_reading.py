@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from decisions.reading import (
 )
 
 
-def decision(name: str | None, at: float, user: str | None = "u", **given: object) -> Decision:
+def decision(name: str | None, at: float, user: str | None = "u", **given: Any) -> Decision:
     return Decision(
         request_id=f"request {name}",
         at=at,
@@ -32,7 +33,7 @@ def decision(name: str | None, at: float, user: str | None = "u", **given: objec
         took_ms=1.0,
         id=name,
         user_id=user,
-        **given,  # type: ignore[arg-type]
+        **given,
     )
 
 

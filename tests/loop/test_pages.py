@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from export.promotion import BY_LOG, HELD_OUT
 from loop.config import ARMS, MAIN
 from loop.pages import blocks, collect, draw, of, over_worlds, stored
 from loop.place import keep
@@ -31,9 +32,17 @@ def row(world: int, arm: str, number: int, value: float) -> dict[str, object]:
         found |= {
             "candidate": value + 0.5,
             "refused": ["parity"],
+            "verdicts": {HELD_OUT: [False, "worse"], BY_LOG: [None, "few lists"]},
             "off_policy": {"new": {"minus_log": {"value": 0.125, "low": -0.5, "high": 0.75}}},
             "served": {"true_value": 1.5, "regret": 0.0625},
-            "requests": {"sent": 100, "failed": 1, "unanswered": 2, "accepted": 40, "repeated": 3},
+            "requests": {
+                "sent": 100,
+                "failed": 1,
+                "unanswered": 2,
+                "fallbacks": 7,
+                "accepted": 40,
+                "repeated": 3,
+            },
             "promotion": {"sent": 10, "failed": 4, "unanswered": 1},
             "feedback": {"events": 39, "lost": 5, "doubled": 6},
         }
@@ -90,8 +99,13 @@ def test_the_page_has_every_figure(runs: Path, tmp_path: Path) -> None:
     assert ranker.endswith("| +1.000 [+1.000, +1.000] |")
     before, first = made["loop-rounds"].splitlines()[2:]
     assert "| +0.250 |" in before
-    assert first.endswith("| +0.250 | 1.500 | 0.062 | 200 | 2 | 4 | 20 | 10 | 80 | 78 | 10 | 12 | 6 | 1.0 |")
-    assert "| 0 | EGLR | 1 | +1.500 | +0.125 [-0.500, +0.750] | parity |" in made["loop-judged"]
+    assert first.endswith(
+        "| +0.250 | 1.500 | 0.062 | 200 | 2 | 4 | 14 | 20 | 10 | 80 | 78 | 10 | 12 | 6 | 1.0 |"
+    )
+    assert (
+        "| 0 | EGLR | 1 | +1.500 | +0.125 [-0.500, +0.750] | no | cannot be told | parity |"
+        in made["loop-judged"]
+    )
     assert "Worlds 0, 1; rounds of 50 lists" in made["loop-provenance"]
     draw(kept, tmp_path / "loop.png")
     assert imread(tmp_path / "loop.png").std() > 0.05

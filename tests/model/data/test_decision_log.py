@@ -3,6 +3,7 @@
 from binascii import b2a_base64
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ SCHEMA = FeatureSchema(
 PEOPLE = [f"u{n}" for n in range(20)]
 
 
-def decision(name: str, at: float, user: str | None, **given: object) -> Decision:
-    values: dict[str, object] = {
+def decision(name: str, at: float, user: str | None, **given: Any) -> Decision:
+    values: dict[str, Any] = {
         "items": (Shown("a", 3.0), Shown("b", 2.0, {"price": 7.0}), Shown("c", 1.0)),
         "slate": (2, 0, 1),
         "probability": (0.4, 0.7),
@@ -45,7 +46,7 @@ def decision(name: str, at: float, user: str | None, **given: object) -> Decisio
         took_ms=1.0,
         id=name,
         user_id=user,
-        **values,  # type: ignore[arg-type]
+        **values,
     )
 
 
