@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,16 +14,24 @@ from launch.service import ROOT, ServiceProcess
 KNOWN = ("socket:", "pipe:", "anon_inode:", "/dev/", "/memfd:")
 
 
+def opened(pid: int) -> dict[int, str]:
+    """What each descriptor of a process is of, but for those that are closed meanwhile."""
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[int(link.name)] = os.readlink(link)
+    return found
+
+
 def open_files(pid: int) -> set[str]:
     """Of a process, besides what it was given, without sockets, pipes and devices."""
-    links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if int(link.name) > 2]
-    found = {os.readlink(link) for link in links}
+    found = {name for number, name in opened(pid).items() if number > 2}
     return {name for name in found if not name.startswith(KNOWN)}
 
 
 def other_ends(pid: int) -> set[str]:
     """Addresses outside the loopback that the sockets of a process are connected to."""
-    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = opened(pid).values()
     inodes = {link[8:-1] for link in links if link.startswith("socket:")}
     rows = [
         row.split()
