@@ -107,7 +107,7 @@ def _make(task: Task, directory: Path) -> Cell:
     return Cell(
         data=data,
         config=config,
-        dataset=replace(dataset, slates={**dataset.slates, "train": ()}),
+        dataset=replace(dataset, slates={**dataset.slates, "train": ()}, positives=()),  # no fit reads these
         features=features.serving,
         train=train,
         held_out=held_out,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from own_log import write_config, write_log
 from tiny_data import TINY
 
 import evidence.cell
@@ -19,7 +20,7 @@ from evidence import timing
 from evidence.alone import fit_alone
 from evidence.cell import open_cell
 from evidence.controls import decodings
-from evidence.data import DATA, NOT_SIMULATED
+from evidence.data import DATA, NOT_SIMULATED, Data
 from evidence.fit import IDENTITY, PEOPLE, ROWS, VALUES, fit
 from evidence.grid import DECIDING, MODELS, SEEDS, TRAININGS, Task, configured, tasks
 from evidence.intervals import gap
@@ -86,6 +87,17 @@ def test_what_is_asked_for_is_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked.config.simulator.strength == 9.0
     assert asked.directory != paths[0]
     assert asked.cell_directory != paths[1]
+
+
+def test_a_log_is_fitted_as_a_world_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(tmp_path / "own.toml", reinforcement=0, largest_calibration_error=1.0)
+    config.write_text(f"event_log = '{write_log(tmp_path / 'log.jsonl')}'\n" + config.read_text())
+    data = Data("own", str(config.with_suffix("")), "ndcg@10", first_stage=True)
+    monkeypatch.setitem(DATA, "own", data)
+    (task,) = (one for one in tasks(["own"], range(1)) if one.model == "LambdaMART")
+    fit(task, tmp_path)
+    (row,) = json.loads((tmp_path / task.directory / ROWS).read_text())
+    assert 0 < row["metrics"]["ndcg@10"] <= 1
 
 
 def test_only_what_a_fit_needs_is_a_reason_to_repeat_it(
