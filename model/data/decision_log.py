@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from decisions.lines import Decision
-from decisions.reading import WINDOW_S, Joined, Tally, matrix_values, read_decisions
+from decisions.reading import WINDOW_S, Joined, Tally, matrix_values, ranked_as_of, read_decisions
 from model.data.event_log import Located
 from model.data.findings import Findings
 from model.data.log_lines import open_for_writing, read_values
@@ -102,7 +102,7 @@ def _events(joined: Joined, features: list[dict[str, Any]]) -> Iterator[dict[str
         "event": "ranking",
         "id": decision.id,
         "user": decision.user_id,
-        "timestamp": decision.context.get("timestamp", decision.at),
+        "timestamp": ranked_as_of(decision),
         "items": items,
         "shown": list(decision.slate),
         "propensity": [*written, *[1.0] * (len(decision.slate) - len(written))],
