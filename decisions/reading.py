@@ -165,7 +165,10 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
 
     Raises:
         DecisionLogError: no log is there, or a line is wrong.
+        ValueError: the window is no time.
     """
+    if not window_s > 0:
+        raise ValueError(f"window: expected more than 0 seconds, got {window_s:g}")
     files = log_files(directory)
     forgotten = tombstones(files)
     waiting: dict[str, _Waiting] = {}  # the oldest first
