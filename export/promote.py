@@ -4,12 +4,12 @@
 
 Parity, calibration, held-out lists, latency, and by a decision log its value and drift: `export.promotion`.
 If nothing speaks against it, the new version becomes the current one of its model's folder, which the service
-takes at its next reload; else the exit code is 1, and why is told.
+takes at its next reload; else the exit code is 1, and why is told. What is set aside is asked, and told.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
@@ -20,11 +20,12 @@ from rich.table import Table
 from bundle.errors import faults_told
 from bundle.manifest import read_manifest
 from bundle.repository import locate, point
-from export.promotion import Limits, Verdict, verdicts
+from export.promotion import MAY_BE_ASIDE, Limits, Verdict, refused, verdicts
 from export.provenance import commit
 from model.progress import console
 
 MARKS = {True: "passed", False: "refused", None: "not asked"}
+ASIDE = "not passed, set aside"
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -41,7 +42,12 @@ tr {{ border-bottom: 1px solid #8888; }} table {{ border-collapse: collapse; }}
 
 
 def promote(
-    new: Path, live: Path, decisions: Path | None = None, limits: Limits | None = None, go_live: bool = True
+    new: Path,
+    live: Path,
+    decisions: Path | None = None,
+    limits: Limits | None = None,
+    go_live: bool = True,
+    aside: Collection[str] = (),
 ) -> list[Verdict]:
     """Ask everything of a bundle, and make it the current version of its folder if nothing refuses it.
 
@@ -51,25 +57,23 @@ def promote(
         DecisionLogError: the log cannot be read.
     """
     found = []
-    for verdict in verdicts(new, live, decisions, limits or Limits()):
-        console.print(f"{verdict.question}: {MARKS[verdict.passed]}: {verdict.because}")
+    for verdict in verdicts(new, live, decisions, limits or Limits(), aside):
+        console.print(f"{verdict.question}: {mark(verdict)}: {verdict.because}")
         found.append(verdict)
     if go_live and not refused(found):
         point(locate(new).parent, locate(new).name)
     return found
 
 
-def refused(found: Sequence[Verdict]) -> list[str]:
-    """The questions that speak against it."""
-    return [verdict.question for verdict in found if verdict.passed is False]
+def mark(verdict: Verdict) -> str:
+    return ASIDE if verdict.passed is False and verdict.aside else MARKS[verdict.passed]
 
 
 def page(title: str, found: Sequence[Verdict]) -> str:
     """The report as one HTML file that loads nothing."""
     rows = ""
     for one in found:
-        mark = MARKS[one.passed]
-        rows += f"<tr><td>{escape(one.question)}<td class='{mark}'>{mark}<td>{escape(one.because)}"
+        rows += f"<tr><td>{escape(one.question)}<td class='{mark(one)}'>{mark(one)}<td>{escape(one.because)}"
     return PAGE.format(
         title=escape(title), outcome=escape(outcome(found)), rows=rows, commit=escape(commit())
     )
@@ -85,6 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--over", type=Path, required=True, help="the live bundle, or its model's folder")
     parser.add_argument("--decisions", type=Path, help="directory of the live model's decision log")
     parser.add_argument("--check-only", action="store_true", help="leave the current version as it is")
+    parser.add_argument(
+        "--aside",
+        nargs="+",
+        choices=MAY_BE_ASIDE,
+        default=(),
+        metavar="QUESTION",
+        help=f"asked, but decides nothing: {', '.join(MAY_BE_ASIDE)}",
+    )
     parser.add_argument("--json", type=Path, help="also write the report here")
     parser.add_argument("--html", type=Path, help="also write the report here, as a page")
     for one in fields(Limits):
@@ -99,14 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
     with faults_told():
         live, new = locate(given.over), locate(given.new)  # before the current version is another
-        found = promote(new, live, given.decisions, limits, not given.check_only)
+        found = promote(new, live, given.decisions, limits, not given.check_only, given.aside)
         names = [f"{one.name} {one.version}" for one in map(read_manifest, (new, live))]
     title = f"{names[0]} over {names[1]}"
     table = Table(title=title)
     for column in ("question", "verdict"):
         table.add_column(column)
     for verdict in found:
-        table.add_row(verdict.question, MARKS[verdict.passed])
+        table.add_row(verdict.question, mark(verdict))
     console.print(table)
     console.print(outcome(found))
     report = {

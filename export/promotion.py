@@ -5,7 +5,7 @@ only if it is established, which is when its 95 % interval leaves zero out. Lege
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,9 @@ from model.metrics import ndcg, paired_difference
 from model.training.config import RunConfig
 from model.training.examples import Example, examples
 
-HELD_OUT, BY_LOG, DRIFT = "held-out lists", "value by the decision log", "drift"
+PARITY, CALIBRATION, HELD_OUT, LATENCY = "parity", "calibration", "held-out lists", "latency"
+BY_LOG, DRIFT = "value by the decision log", "drift"
+MAY_BE_ASIDE = (CALIBRATION, HELD_OUT, LATENCY, BY_LOG, DRIFT)
 
 BINS = 10
 """Of a column, of equally many held-out candidates each."""
@@ -62,22 +64,38 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one question. `passed` is None where it could not be asked."""
+    """Of one question. `passed` is None where it could not be asked; what is `aside` decides nothing."""
 
     question: str
     passed: bool | None
     because: str
     figures: dict[str, Any]
+    aside: bool = False
 
 
-def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> Iterator[Verdict]:
+def refused(found: Sequence[Verdict]) -> list[str]:
+    """The questions that speak against it."""
+    return [verdict.question for verdict in found if verdict.passed is False and not verdict.aside]
+
+
+def verdicts(
+    new: Path, live: Path, decisions: Path | None, limits: Limits, aside: Collection[str] = ()
+) -> Iterator[Verdict]:
     """Ask everything of `new`, as long as what has been asked allows to go on.
+
+    Args:
+        aside: questions of `MAY_BE_ASIDE` that are asked, but do not decide.
 
     Raises:
         BundleError: the live one cannot be served, or is the new one.
         DataUnavailableError: of the new one's dataset.
         DecisionLogError: the log cannot be read.
     """
+    for verdict in _verdicts(new, live, decisions, limits):
+        yield replace(verdict, aside=verdict.question in aside)
+
+
+def _verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> Iterator[Verdict]:
     if locate(new) == locate(live):
         raise BundleError(f"{new}: is the live one itself; export with --not-current to ask before it is")
     if decisions is not None:
@@ -87,9 +105,9 @@ def verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> I
         model = LoadedModel.open(new)
         check_bundle(new, random=limits.parity_lists, real=0)
     except RerankerError as fault:
-        yield Verdict("parity", False, str(fault), {})
+        yield Verdict(PARITY, False, str(fault), {})
         return
-    yield Verdict("parity", True, f"every exported path writes PyTorch's lists, {limits.parity_lists}", {})
+    yield Verdict(PARITY, True, f"every exported path writes PyTorch's lists, {limits.parity_lists}", {})
     dataset = open_dataset(RunConfig.model_validate_json((locate(new) / CONFIG).read_bytes()))
     held_out = _examples(model, dataset.slates["validation"])
     yield calibration(model, held_out, limits)
@@ -159,7 +177,7 @@ def calibration(model: LoadedModel, held_out: Sequence[Example], limits: Limits)
     told = f"reasons at {rate:.1%} of held-out positions, calibrated for {expected.trigger_rate:.1%}"
     figures = {"trigger_rate": rate, "calibrated": expected.trigger_rate}
     passed = off <= limits.trigger_rate or not model.manifest.reasoning_budget
-    return Verdict("calibration", passed, told, figures)
+    return Verdict(CALIBRATION, passed, told, figures)
 
 
 def quality(
@@ -189,7 +207,7 @@ def latency(new: LoadedModel, live: LoadedModel, slates: Sequence[LoggedSlate], 
     timed = slates[:: max(1, len(slates) // limits.timed_lists)]
     ours, theirs = (milliseconds(model, [{}], _examples(model, timed))[0] for model in (new, live))
     told = f"{ours:.3f} ms of CPU a list, the live one {theirs:.3f}: {ours / theirs:.2f} times"
-    return Verdict("latency", ours <= limits.time * theirs, told, {"new_ms": ours, "live_ms": theirs})
+    return Verdict(LATENCY, ours <= limits.time * theirs, told, {"new_ms": ours, "live_ms": theirs})
 
 
 def value(

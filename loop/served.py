@@ -14,7 +14,7 @@ from engine.loaded_model import LoadedModel
 from evidence.grid import digest
 from export.__main__ import export
 from export.evaluate import generate, orders_of
-from export.promotion import BY_LOG, HELD_OUT, Verdict, verdicts
+from export.promotion import BY_LOG, HELD_OUT, Verdict, refused, verdicts
 from loop.audit import copy_lines, settled
 from loop.config import OWN_LOG, Arm
 from loop.live import LiveService
@@ -33,7 +33,7 @@ from model.training.examples import Example, examples
 from model.training.selection import rewards
 
 MODEL = "eglr"
-ASKED_ASIDE = HELD_OUT
+ASIDE = (HELD_OUT,)
 """Labels of a log praise what was shown: nobody clicks on what only a new model shows."""
 
 PASSING_BY = 200
@@ -97,23 +97,23 @@ class ServedArm:
             self._export(run, number)
         with watch.stage("judging"):
             found = self._verdicts(number, live_version)
-        refused = [one.question for one in found if one.passed is False and one.question != ASKED_ASIDE]
+        against = refused(found)
         swap: dict[str, int] = {}
-        if not refused:
+        if not against:
             point(self._models, str(number))
             with watch.stage("promotion"):
                 swap = self._promoted(live)
         with watch.stage("true value"):
             values, score = self._judge(run, self._models / str(number))
         candidate = float(values.mean())
-        if refused:  # the one before goes on
+        if against:  # the one before goes on
             values = values_of(self._folder, number - 1)
             score = rounds_of(self._folder)[-1]["evaluator_score"]
         before = values_of(self._folder, 0)
         record = {
             **self._common(number, values, before, score),
-            "version": live_version if refused else str(number),
-            "refused": refused,
+            "version": live_version if against else str(number),
+            "refused": against,
             "candidate": round(candidate, 4),
             "verdicts": {one.question: [one.passed, one.because] for one in found},
             "off_policy": next((one.figures for one in found if one.question == BY_LOG), {}),
@@ -218,7 +218,7 @@ class ServedArm:
             new, live = (self._models / one for one in (str(number), version))
             judging = self._folder / f"round-{number}" / "judging"
             found = []
-            for one in verdicts(new, live, judging, self._config.gate):
+            for one in verdicts(new, live, judging, self._config.gate, ASIDE):
                 console.print(f"{one.question}: {one.passed}: {one.because}")
                 found.append(asdict(one))
             save_text(path, json.dumps(found, indent=1))
