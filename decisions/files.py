@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-PREFIX, PLAIN, PACKED, UNFINISHED = "decisions-", ".jsonl", ".jsonl.gz", ".tmp"
+PREFIX, PLAIN, GZ, UNFINISHED = "decisions-", ".jsonl", ".gz", ".tmp"
+PACKED = PLAIN + GZ
 
 
 def new_name() -> str:
@@ -22,7 +23,7 @@ def new_name() -> str:
 
 def packed(path: Path) -> Path:
     """Where a plain file is packed to."""
-    return path.with_name(path.name + ".gz")
+    return path.with_name(path.name + GZ)
 
 
 def listed(directory: Path) -> list[Path]:

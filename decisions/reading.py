@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
+from bundle.timestamps import unix_seconds
 from decisions.lines import Decision, Feedback, Forgotten, Line, Outcome, decode
 
 WINDOW_S = 86_400.0
 """How long after a decision its feedback counts, if nobody says otherwise."""
 
 DISORDER_S = 60.0
-"""How much later than a later line a line of the same file may have been written."""
+"""How much later than a later line of its file a line may have been written, and by how much feedback may
+be older than its decision, by clocks of two hosts or one that was set back."""
 
 
 class DecisionLogError(RerankerError):
@@ -50,11 +52,13 @@ class Tally:
         events: that were joined.
         without_id: decisions that no feedback can name; left out, since nothing is known of them.
         repeated: decisions whose id had come before.
-        forgotten: decisions and feedback of people who asked to be forgotten.
+        forgotten: decisions of people who asked to be forgotten.
         unknown_events: with no such decision, or more than a window later than `late_events` are.
+        forgotten_events: of people who asked to be forgotten.
         late_events: up to a window too late.
         foreign_events: with items that the list did not have.
-        repeated_events: whose `event_id` had come before in the feedback to the same decision.
+        repeated_events: whose `event_id` had come before in the feedback to the same decision, or of a line
+            that had, as in a file that was copied.
         truncated: files whose last line is not whole.
         removed: files that went, the oldest of too many, before they were read.
     """
@@ -67,6 +71,7 @@ class Tally:
     repeated: int = 0
     forgotten: int = 0
     unknown_events: int = 0
+    forgotten_events: int = 0
     late_events: int = 0
     foreign_events: int = 0
     repeated_events: int = 0
@@ -160,12 +165,16 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
 
     Raises:
         DecisionLogError: no log is there, or a line is wrong.
+        ValueError: the window is no time.
     """
+    if not window_s > 0:
+        raise ValueError(f"window: expected more than 0 seconds, got {window_s:g}")
     files = log_files(directory)
     forgotten = tombstones(files)
     waiting: dict[str, _Waiting] = {}  # the oldest first
     past: dict[str, float] = {}  # those given out, to tell what is late
     now = float("-inf")
+    early: dict[str, list[Feedback]] = {}  # whose decision has not come yet, the oldest first
     for line in _in_order(files, tally):
         now = line.at
         while waiting and (first := next(iter(waiting.values()))).until < now:
@@ -176,6 +185,8 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
                 yield first.joined(tally)
         while past and next(iter(past.values())) < now:
             del past[next(iter(past))]
+        while early and next(iter(early.values()))[0].at < now - DISORDER_S:
+            tally.unknown_events += _events(early.pop(next(iter(early))))
         if isinstance(line, Decision):
             if line.id is None:
                 tally.without_id += 1
@@ -184,21 +195,29 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
             else:
                 hidden = forgotten.cover(line.user_id, line.at)
                 tally.forgotten += hidden
-                waiting[line.id] = _Waiting(line, line.at + window_s, hidden)
+                waiting[line.id] = to = _Waiting(line, line.at + window_s, hidden)
+                for feedback in early.pop(line.id, ()):
+                    to.add(feedback, tally)
         elif isinstance(line, Feedback):
-            to = waiting.get(line.id)
-            if forgotten.cover(line.user_id, line.at) or (to and to.forgotten):
-                tally.forgotten += 1
-            elif to:
-                to.add(line.outcomes, tally)
+            if forgotten.cover(line.user_id, line.at):
+                tally.forgotten_events += len(line.outcomes)
+            elif line.id in waiting:
+                waiting[line.id].add(line, tally)
             elif line.id in past:
                 tally.late_events += len(line.outcomes)
             else:
-                tally.unknown_events += len(line.outcomes)
+                early.setdefault(line.id, []).append(line)
+    tally.unknown_events += sum(map(_events, early.values()))
     for left in waiting.values():
         if not left.forgotten:
             tally.open += left.until > now
             yield left.joined(tally)
+
+
+def ranked_as_of(decision: Decision) -> float:
+    """The unix seconds that ages were counted back from: `context.timestamp`, in whatever unit, or `at`."""
+    timestamp = decision.context.get("timestamp")
+    return decision.at if timestamp is None else unix_seconds(float(timestamp))
 
 
 def matrix_values(decision: Decision) -> NDArray[np.float32]:
@@ -219,10 +238,18 @@ class _Waiting:
     forgotten: bool
     outcomes: list[Outcome] = field(default_factory=list)
     event_ids: set[str] = field(default_factory=set)
+    lines: set[Feedback] = field(default_factory=set)
 
-    def add(self, outcomes: Sequence[Outcome], tally: Tally) -> None:
+    def add(self, line: Feedback, tally: Tally) -> None:
+        if self.forgotten:
+            tally.forgotten_events += len(line.outcomes)
+            return
+        if line in self.lines:
+            tally.repeated_events += len(line.outcomes)
+            return
+        self.lines.add(line)
         shown = {self.decision.items[index].id for index in self.decision.slate}
-        for outcome in outcomes:
+        for outcome in line.outcomes:
             if outcome.event_id is not None and outcome.event_id in self.event_ids:
                 tally.repeated_events += 1
             elif outcome.item_id not in shown:
@@ -237,6 +264,10 @@ class _Waiting:
         tally.fallbacks += self.decision.fallback is not None
         tally.events += len(self.outcomes)
         return Joined(self.decision, tuple(self.outcomes))
+
+
+def _events(lines: Iterable[Feedback]) -> int:
+    return sum(len(line.outcomes) for line in lines)
 
 
 def _in_order(files: Sequence[Path], tally: Tally) -> Iterator[Line]:
@@ -290,6 +321,10 @@ def _check(decision: Decision) -> None:
             raise ValueError(f"{name}: {len(getattr(decision, name))} positions, probability has {written}")
     if decision.matrix is not None:
         matrix_values(decision)
+    try:
+        ranked_as_of(decision)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"context.timestamp: {error}") from None
 
 
 def _until_cut(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from bundle.features.assembly import Candidates, FeatureAssembler
 from bundle.features.catalogue import UNKNOWN
 from bundle.features.history import Interaction, UserContext
 from decisions.lines import Decision
-from decisions.reading import Joined
+from decisions.reading import Joined, ranked_as_of
 from model.data.decision_log import features_sent
 from model.training.examples import Example
 
@@ -153,5 +153,4 @@ def _inputs(decision: Decision, features: FeatureAssembler) -> Arrays:
         [np.nan if item.score is None else item.score for item in decision.items],
     )
     user = UserContext(decision.profile, tuple(history))
-    timestamp = float(decision.context.get("timestamp", decision.at))
-    return features.request(candidates, user, decision.context, timestamp)
+    return features.request(candidates, user, decision.context, ranked_as_of(decision))

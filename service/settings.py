@@ -482,6 +482,8 @@ class Settings(BaseSettings):
     @field_validator("decision_log")
     @classmethod
     def _is_a_directory_or_a_redis(cls, place: str | None) -> str | None:
+        if place == "":
+            raise ValueError("expected a directory, or an address; to log nothing leave it unset")
         scheme, found, _ = (place or "").partition("://")
         if found and scheme not in STREAM_SCHEMES:
             known = ", ".join(f"{one}://" for one in STREAM_SCHEMES)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bundle.features.fitting import as_token
 from model.data.findings import Effect, Findings
 from model.data.list_sizes import ListSizes
-from model.data.log_lines import open_for_writing
+from model.data.log_lines import replacing
 from model.data.mapping import Impressions, Interactions, Mapping, Records
 from model.data.raw_table import RawTable, instant, split
 from model.data.sessions import cut
@@ -84,19 +84,14 @@ def convert(mapping_file: Path, out: Path) -> Converted:
         EventLogError: too many rows cannot be read; nothing is written.
     """
     mapping = validated(Mapping, read_toml(mapping_file), mapping_file)
-    found, partial = Findings(), out.with_name(f".part-{out.name}")
+    found = Findings()
     tables = _Tables(mapping, mapping_file.parent, found)
     counts = dict.fromkeys(("items", "users", "rankings", "interactions"), 0)
-    try:
-        with open_for_writing(partial) as file:
-            for event in tables.events():
-                counts[f"{event['event']}s"] += 1
-                file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+    with replacing(out) as file:
+        for event in tables.events():
+            counts[f"{event['event']}s"] += 1
+            file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
         found.refuse()
-        partial.replace(out)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
     return Converted(counts, tables.lists(), found)
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from decisions.files import PACKED, PLAIN
 from decisions.lines import Decision
-from decisions.reading import WINDOW_S, Joined, Tally, matrix_values, read_decisions
+from decisions.reading import WINDOW_S, Joined, Tally, matrix_values, ranked_as_of, read_decisions
 from model.data.event_log import Located
 from model.data.findings import Findings
-from model.data.log_lines import open_for_writing, read_values
+from model.data.log_lines import read_values, replacing
 
 _COMPONENT = re.compile(r"(.+)\[(\d+)\]")
 
@@ -63,12 +64,15 @@ def write_events(
 ) -> Tally:
     """Write the events as a file, gzip if its name says so.
 
-    Raises: as `events_of_decisions`, and EventLogError: too much is wrong with `records`."""
+    Raises: as `events_of_decisions`, and EventLogError: too much is wrong with `records`. Then nothing is
+        written, nor where `out` would be read as a part of the log (ValueError)."""
+    if directory.resolve() in out.resolve().parents and out.name.endswith((PLAIN, PACKED)):
+        raise ValueError(f"{out}: lies in the decision log, and would be read as a part of it")
     tally, found = Tally(), Findings()
-    with open_for_writing(out) as file:
+    with replacing(out) as file:
         for _, event in events_of_decisions(directory, tally, found, records, window_s):
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
-    found.refuse()
+        found.refuse()
     return tally
 
 
@@ -102,7 +106,7 @@ def _events(joined: Joined, features: list[dict[str, Any]]) -> Iterator[dict[str
         "event": "ranking",
         "id": decision.id,
         "user": decision.user_id,
-        "timestamp": decision.context.get("timestamp", decision.at),
+        "timestamp": ranked_as_of(decision),
         "items": items,
         "shown": list(decision.slate),
         "propensity": [*written, *[1.0] * (len(decision.slate) - len(written))],

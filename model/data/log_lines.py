@@ -9,6 +9,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -96,6 +97,23 @@ def open_for_writing(path: Path) -> IO[str]:
     if path.suffix == ".gz":
         return cast(IO[str], gzip.open(path, "wt", compresslevel=6, encoding="utf-8"))
     return path.open("w", encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """`open_for_writing`, but what was there stays until the new file is whole. Pipes are written at once."""
+    if path.exists() and not path.is_file():
+        with open_for_writing(path) as file:
+            yield file
+        return
+    path = path.resolve()
+    partial = path.with_name(f".part-{path.name}")
+    try:
+        with open_for_writing(partial) as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _unpacked(path: Path, found: Findings) -> io.BufferedReader | gzip.GzipFile:

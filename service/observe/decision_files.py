@@ -54,6 +54,8 @@ class DecisionFiles:
         self._keeper.start()
 
     def write(self, lines: list[bytes]) -> None:
+        if self._file is not None and not os.fstat(self._file).st_nlink:
+            self._close()  # somebody removed it: what is written there nobody will read
         while lines:
             if self._file is None:
                 self._open()
@@ -142,11 +144,16 @@ class Keeper(Thread):
 
     def tidy(self) -> None:
         """Raises: OSError."""
-        if self._packs:
-            for path in self._directory.glob(f"{PREFIX}*{PLAIN}"):
-                if self._over.is_set():
-                    return
-                self._pack(path)
+        try:
+            if self._packs:
+                for path in self._directory.glob(f"{PREFIX}*{PLAIN}"):
+                    if self._over.is_set():
+                        return
+                    self._pack(path)
+        finally:
+            self._make_room()  # all the more where there was none to pack in
+
+    def _make_room(self) -> None:
         sizes = {}
         for path in listed(self._directory):
             with suppress(FileNotFoundError):
@@ -167,17 +174,28 @@ class Keeper(Thread):
                 return
             if not packed(path).exists():
                 unfinished = packed(path).with_suffix(packed(path).suffix + UNFINISHED)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-                with (
-                    os.fdopen(os.open(unfinished, flags, 0o600), "wb") as file,
-                    igzip.IGzipFile(path.name, "wb", LEVEL, file) as packing,
-                    os.fdopen(os.dup(closed), "rb") as plain,
-                ):
-                    while part := plain.read(A_READ):
-                        if self._over.is_set():
-                            return
-                        packing.write(part)
-                    packing.flush()
-                    os.fsync(file.fileno())
+                try:
+                    whole = self._copy(closed, path.name, unfinished)
+                except OSError:
+                    unfinished.unlink(missing_ok=True)  # the disk may be full of it
+                    raise
+                if not whole:
+                    return
                 unfinished.replace(packed(path))
             path.unlink(missing_ok=True)
+
+    def _copy(self, closed: int, name: str, unfinished: Path) -> bool:
+        """Pack an open file. False if there was no time to. Raises: OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with (
+            os.fdopen(os.open(unfinished, flags, 0o600), "wb") as file,
+            igzip.IGzipFile(name, "wb", LEVEL, file) as packing,
+            os.fdopen(os.dup(closed), "rb") as plain,
+        ):
+            while part := plain.read(A_READ):
+                if self._over.is_set():
+                    return False
+                packing.write(part)
+            packing.flush()
+            os.fsync(file.fileno())
+        return True

@@ -53,7 +53,7 @@ def log(tmp_path: Path) -> list[Path]:
 def test_lines_before_the_tombstone_are_gone(log: list[Path]) -> None:
     before = [path.stat().st_ino for path in log]
     done = compact(log[0].parent)
-    assert (done.files, done.lines, done.busy) == (3, 3, 0)
+    assert (done.files, done.lines, done.busy) == (3, 4, 0)
     expected: list[list[Line]] = [
         [decision("b", 1), decision(None, 1)],
         [feedback("b", 2)],
@@ -73,7 +73,7 @@ def test_a_file_that_is_being_written_is_done_once_it_is_closed(log: list[Path])
     before = log[2].read_bytes()
     with log[2].open("ab") as worker:
         lock(worker.fileno())
-        assert (compact(log[0].parent).lines, log[2].read_bytes()) == (2, before)
+        assert (compact(log[0].parent).lines, log[2].read_bytes()) == (3, before)
     assert compact(log[0].parent).lines == 1
 
 
@@ -90,6 +90,33 @@ def test_what_stopped_halfway_is_taken_up(log: list[Path], monkeypatch: pytest.M
     assert main(["compact", str(log[0].parent)]) == 0
     assert b'"a"' not in text(log[0])
     assert sorted(log[0].parent.iterdir()) == log
+
+
+def test_half_a_line_of_somebody_is_gone(tmp_path: Path) -> None:
+    """It may name whoever asked to be forgotten, and nothing else in its file does."""
+    cut = encode(decision("a", 1))[:-2]
+    files = [
+        written(tmp_path / "decisions-1.jsonl", decision("b", 1), cut=cut),
+        written(tmp_path / "decisions-2.jsonl.gz", decision("b", 1), packed=True, cut=cut),
+        written(tmp_path / "decisions-3.jsonl", Forgotten("a", 3)),
+    ]
+    assert compact(tmp_path).lines == 2
+    assert [text(path) for path in files[:2]] == [encode(decision("b", 1)) + b"\n"] * 2
+
+
+def test_what_was_left_half_done_of_another_file_is_gone(log: list[Path]) -> None:
+    """Somebody was killed at it, and what it was made of was packed or removed since."""
+    folder = log[0].parent
+    for name in ("decisions-0.jsonl.tmp", "decisions-1.jsonl.tmp", "decisions-4.jsonl.gz.tmp"):
+        written(folder / name, decision("a", 1))
+    written(folder / "decisions-3.jsonl.gz.tmp", decision("a", 1))
+    foreign = written(folder / "notes.tmp")
+    with log[2].open("ab") as worker:  # who packs it
+        lock(worker.fileno())
+        compact(folder)
+        assert sorted(folder.iterdir()) == sorted([*log, folder / "decisions-3.jsonl.gz.tmp", foreign])
+    compact(folder)
+    assert sorted(folder.iterdir()) == [*log, foreign]
 
 
 def test_a_bad_line_is_told_and_its_file_kept(log: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from decisions.lines import Decision, Feedback, Forgotten, Line, Outcome, Shown, encode
 from decisions.reading import (
@@ -16,6 +17,7 @@ from decisions.reading import (
     Joined,
     Tally,
     log_files,
+    ranked_as_of,
     read_decisions,
     read_lines,
 )
@@ -69,10 +71,37 @@ def test_lines_of_a_file_may_stand_a_little_out_of_order(tmp_path: Path) -> None
     """A decision is written when it was answered, and bears the time when it was asked for."""
     write(tmp_path / "a.jsonl", [clicked("1", 20.0, "a"), decision("2", 15.0), decision("1", 10.0)])
     assert items(read(tmp_path)[0]) == {"1": ["a"], "2": []}
-    write(
-        tmp_path / "a.jsonl", [clicked("1", 20.0, "a"), decision("2", 21.0 + DISORDER_S), decision("1", 10.0)]
-    )
+    later = [decision("2", 21.0 + DISORDER_S), decision("3", 22.0 + 2 * DISORDER_S)]
+    write(tmp_path / "a.jsonl", [clicked("1", 20.0, "a"), *later, decision("1", 10.0)])
     assert read(tmp_path)[1].unknown_events == 1
+
+
+def test_feedback_may_be_older_than_its_decision_by_another_clock(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [decision("1", 100.0), decision("2", 100.0 + DISORDER_S)])
+    write(
+        tmp_path / "b.jsonl", [clicked("1", 99.0, "a"), clicked("2", 99.0, "a"), clicked("none", 99.0, "a")]
+    )
+    joined, tally = read(tmp_path)
+    assert items(joined) == {"1": ["a"], "2": []}
+    assert (tally.events, tally.unknown_events) == (1, 2)
+
+
+def test_a_file_that_was_copied_counts_once(tmp_path: Path) -> None:
+    lines = [decision("1", 0.0), clicked("1", 1.0, "a", "c"), clicked("1", 2.0, "a"), Forgotten("v", 3.0)]
+    write(tmp_path / "a.jsonl", lines)
+    once = items(read(tmp_path)[0])
+    write(tmp_path / "copy/b.jsonl.gz", lines)
+    joined, tally = read(tmp_path)
+    assert items(joined) == once == {"1": ["a", "c", "a"]}
+    assert (tally.repeated, tally.events, tally.repeated_events) == (1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [(None, 5.0), (1.7e9, 1.7e9), (1_700_000_000_500, 1.7e9 + 0.5), ("1700000000", 1.7e9)],
+)
+def test_ages_count_back_from_what_was_sent_as_the_service_reads_it(sent: object, seconds: float) -> None:
+    assert ranked_as_of(structs.replace(decision("1", 5.0), context={"timestamp": sent})) == seconds
 
 
 def test_the_window_is_counted_from_the_decision(tmp_path: Path) -> None:
@@ -124,7 +153,7 @@ def test_nothing_earlier_of_a_forgotten_user_is_used(tmp_path: Path) -> None:
     )
     joined, tally = read(tmp_path)
     assert items(joined) == {"2": ["a"], "3": ["c"]}
-    assert (tally.decisions, tally.forgotten) == (2, 3)
+    assert (tally.decisions, tally.forgotten, tally.forgotten_events) == (2, 1, 2)
     write(tmp_path / "later.jsonl.gz", [Forgotten("u", 1000.0)])
     assert items(read(tmp_path)[0]) == {"2": ["a"]}
 
@@ -149,6 +178,8 @@ def test_a_last_line_may_be_cut_short(tmp_path: Path) -> None:
         ({"probability": [0.5, 0.5, 0.5]}, "a.jsonl:2: probability: 3 of a slate of 2"),
         ({"propensity": [0.5]}, "a.jsonl:2: propensity: 1 positions, probability has 0"),
         ({"propensity": [1.5]}, r"a.jsonl:2: Expected `float` <= 1.0 - at `\$.propensity\[0\]`"),
+        ({"context": {"timestamp": []}}, "a.jsonl:2: context.timestamp: float"),
+        ({"context": {"timestamp": 1e30}}, "a.jsonl:2: context.timestamp: 1e.30 is no unix time"),
         ({"event": "decided"}, "a.jsonl:2: Invalid value 'decided'"),
     ],
 )

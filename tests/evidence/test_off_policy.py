@@ -5,9 +5,11 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from bundle.features.assembly import FeatureAssembler
@@ -76,6 +78,17 @@ def line(
         propensity=tuple(propensity.tolist()),
         exploration=exploration,
     )
+
+
+def test_a_time_in_milliseconds_or_null_is_read_as_the_service_read_it(bundle: Path) -> None:
+    features, at = LoadedModel.open(bundle).features, 1_700_000_000
+    (ids, scores), *_ = requests(1, 0)
+    items = tuple(Shown(*pair) for pair in zip(ids, scores, strict=True))
+    made = replace(line(0, items, np.arange(LENGTH), np.ones(LENGTH), None), at=float(at))
+    sent: list[dict[str, Any]] = [{}, {"timestamp": None}, {"timestamp": at}, {"timestamp": at * 1000}]
+    (lists,) = logged_lists([Joined(replace(made, context=one), ()) for one in sent], [features])
+    first, *others = (row["candidate_numeric"] for row in lists.inputs)
+    assert all(np.array_equal(first, other) for other in others)
 
 
 @pytest.fixture

@@ -177,6 +177,27 @@ def test_a_matrix_of_another_size_is_named(tmp_path: Path) -> None:
         write_events(tmp_path, tmp_path / "out")
 
 
+def test_a_log_that_cannot_be_read_leaves_what_was_there(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    write_events(log, out)
+    before = out.read_bytes()
+    (log / "z.jsonl").write_bytes(encode(decision("late", 1e6, None)) + b"\n{}\n")
+    with pytest.raises(DecisionLogError, match=r"z\.jsonl:2"):
+        write_events(log, out, window_s=10.0)
+    assert out.read_bytes() == before
+    assert not [*tmp_path.glob(".part*")]
+
+
+def test_a_file_in_the_log_itself_and_a_window_of_no_time_are_refused(log: Path, tmp_path: Path) -> None:
+    before = sorted(log.iterdir())
+    with pytest.raises(ValueError, match=r"all\.jsonl\.gz: lies in the decision log"):
+        write_events(log, log / "all.jsonl.gz")
+    assert sorted(log.iterdir()) == before
+    for window_s in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="window: expected more than 0 seconds"):
+            write_events(log, tmp_path / "out.jsonl", window_s=window_s)
+
+
 def test_propensities_are_as_many_as_were_shown(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(

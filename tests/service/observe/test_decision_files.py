@@ -137,6 +137,28 @@ def test_a_full_disk_neither_loses_nor_doubles_a_line(
     assert text(tmp_path) == b"".join(line + b"\n" for line in [LINE, *lines])
 
 
+def test_a_full_disk_makes_room_without_packing(tmp_path: Path) -> None:
+    names = [tmp_path / new_name() for _ in range(3)]
+    for path in names:
+        path.write_bytes(os.urandom(1000))
+    with largest_file(100), pytest.raises(OSError, match="File too large"):
+        Keeper(tmp_path, True, 1000).tidy()
+    assert sorted(tmp_path.iterdir()) == names[2:], "half a packed file is in nobody's way"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_lines_go_to_a_new_file_where_theirs_was_removed(tmp_path: Path, folder: bool) -> None:
+    sink = files(tmp_path / "decisions")
+    sink.write([LINE])
+    (path,) = listed(tmp_path / "decisions")
+    path.unlink()
+    if folder:
+        path.parent.rmdir()
+    sink.write([LINE])
+    assert text(path.parent) == LINE + b"\n"
+    sink.close()
+
+
 def test_a_log_is_read_whole_while_it_is_written_and_packed(tmp_path: Path) -> None:
     """Whatever was written before somebody began to read, wherever it goes meanwhile."""
     sink, written, over = files(tmp_path, rotate_bytes=5000), 0, Event()

@@ -91,6 +91,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"decision_log_users": "hashed"}, "hashed ids need decision_log_key"),
     ({"decision_log_users": "hashed", "decision_log_key": "short"}, "expected 16 bytes or more, got 5"),
     ({"decision_log": "redis+sentinel://a/b"}, "expected a directory, or an address with redis://"),
+    ({"decision_log": ""}, "expected a directory, or an address; to log nothing leave it unset"),
     ({"decision_log_max_bytes": 1000}, "expected at least 268435456"),
 ]
 
