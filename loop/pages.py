@@ -4,6 +4,7 @@ A row is a round of an arm in a world. Legend: W worlds.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ MISSING = "Not measured yet."
 ANSWERS = {True: "yes", False: "no", None: "cannot be told"}
 REFERENCES = ("random order", "initial order", "oracle")
 COLOURS = dict(zip(ARMS, (RED, BLUE, GREY, "#55a868", "#8172b2"), strict=True))
+APART = 0.05
+"""Rounds between the arms of a figure, so that their intervals can be told apart."""
+
 Kept = dict[str, Any]
 """`rows`, and `references`: the mean of each by world."""
 
@@ -106,7 +110,6 @@ def _values(kept: Kept) -> str:
         *(f"round {number}" for number in range(1, last + 1)),
         "share of what is possible",
         "gain [95 %]",
-        f"of {MAIN} in these worlds",
         f"{MAIN} minus it [95 %]",
     ]
     lines = []
@@ -115,25 +118,22 @@ def _values(kept: Kept) -> str:
         if not numbers:
             continue
         ended = of(kept, arm, numbers[-1])
-        worlds = {row["world"] for row in ended}
-        beside = [row for row in of(kept, MAIN, numbers[-1]) if row["world"] in worlds and arm != MAIN]
         ahead = _told(*over_worlds(ended, "main_ahead")) if all("main_ahead" in row for row in ended) else ""
         values = [f"{over_worlds(of(kept, arm, number), 'value')[0]:.3f}" for number in numbers]
         lines.append(
             [
                 arm,
-                len(worlds),
+                len(ended),
                 *values,
                 *[""] * (last + 1 - len(values)),
                 f"{np.mean([row['share'] for row in ended]):.0%}",
                 _told(*over_worlds(ended, "gain")),
-                f"{np.mean([row['gain'][0] for row in beside]):+.3f}" if beside else "",
                 ahead,
             ]
         )
     for name, told in (("random order", "0%"), ("initial order", ""), ("oracle", "100%")):
         value = np.mean([world[name] for world in kept["references"].values()])
-        lines.append([name, len(kept["references"]), f"{value:.3f}", *[""] * last, told, "", "", ""])
+        lines.append([name, len(kept["references"]), f"{value:.3f}", *[""] * last, told, "", ""])
     return pages.table(header, lines)
 
 
@@ -191,29 +191,37 @@ def _totals(rows: list[Record]) -> Callable[[str, str], int]:
 
 
 def _judged(kept: Kept) -> str:
-    """What the gate said of each new version, beside the truth."""
+    """A line an arm: what the gate said of its new versions, beside the truth."""
     header = [
-        "world",
         "arm",
-        "round",
+        "new versions",
+        "truly better",
         "true value, new minus live",
         "by the log, new minus its lists",
+        "of the true sign",
         "better, by labels",
         "better, by the log",
-        "refused for",
+        "refused",
     ]
     lines = []
     for arm in ARMS:
-        for row in of(kept, arm):
-            if "candidate" not in row:
-                continue
-            (before,) = (one for one in of(kept, arm, row["round"] - 1) if one["world"] == row["world"])
-            said = row["off_policy"].get("new", {}).get("minus_log")
-            told = _told(said["value"], said["low"], said["high"]) if said else ""
-            true = f"{row['candidate'] - before['value'][0]:+.3f}"
-            passed = {question: ANSWERS[said] for question, (said, _) in row["verdicts"].items()}
-            asked = [passed.get(question, "") for question in (HELD_OUT, BY_LOG)]
-            lines.append([row["world"], arm, row["round"], true, told, *asked, ", ".join(row["refused"])])
+        judged = [row for row in of(kept, arm) if "candidate" in row]
+        if not judged:
+            continue
+        live = {(row["world"], row["round"]): row["value"][0] for row in of(kept, arm)}
+        true = np.array([row["candidate"] - live[row["world"], row["round"] - 1] for row in judged])
+        of_log = [
+            row["off_policy"].get("new", {}).get("minus_log", {}).get("value", np.nan) for row in judged
+        ]
+        asked = [
+            Counter(ANSWERS[row["verdicts"].get(question, (None,))[0]] for row in judged)
+            for question in (HELD_OUT, BY_LOG)
+        ]
+        told = [", ".join(f"{answer} {count}" for answer, count in answers.items()) for answers in asked]
+        refused = sum(bool(row["refused"]) for row in judged)
+        signs = int((np.sign(of_log) == np.sign(true)).sum())
+        means = [f"{true.mean():+.3f}", f"{np.nanmean(of_log):+.3f}"]
+        lines.append([arm, len(judged), int((true > 0).sum()), *means, signs, *told, refused])
     return pages.table(header, lines)
 
 
@@ -222,7 +230,8 @@ def _provenance(kept: Kept) -> str:
     worlds = sorted({row["world"] for row in rows})
     lists = sorted({row["lists"] for row in rows})
     shares = sorted({(row["exploration_share"], row["exploration_temperature"]) for row in rows})
-    made = sorted({f"{row['hardware']}; commit {row['commit']}" for row in rows})
+    machines, made = (sorted({row[name] for row in rows}) for name in ("hardware", "commit"))
+    made_on = f"{', '.join(machines)}; commit{'s' * (len(made) > 1)} {', '.join(made)}"
     judged = sorted({row["lists_judged"] for row in rows})
     explored = ", ".join(
         f"{share:.0%} of the lists sampled at {temperature:g}" for share, temperature in shares
@@ -230,7 +239,7 @@ def _provenance(kept: Kept) -> str:
     return (
         f"World{'s' * (len(worlds) > 1)} {', '.join(map(str, worlds))}; "
         f"rounds of {', '.join(f'{one:,}' for one in lists)} lists, "
-        f"{explored}; {', '.join(f'{one:,}' for one in judged)} held-out lists a world. {'. '.join(made)}."
+        f"{explored}; {', '.join(f'{one:,}' for one in judged)} held-out lists a world. {made_on}."
     )
 
 
@@ -243,7 +252,7 @@ def draw(kept: Kept, path: Path) -> None:
     right what every arm has gained in the worlds that it has."""
     figure, (values, gains) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     last = max(row["round"] for row in kept["rows"])
-    for arm, colour in COLOURS.items():
+    for place, (arm, colour) in enumerate(COLOURS.items()):
         numbers = sorted({row["round"] for row in of(kept, arm)})
         if not numbers:
             continue
@@ -255,8 +264,9 @@ def draw(kept: Kept, path: Path) -> None:
         gained = np.array([over_worlds(of(kept, arm, number), "gain") for number in numbers])  # [rounds, 3]
         below, above = gained[:, 0] - gained[:, 1], gained[:, 2] - gained[:, 0]
         name = f"{arm}, {worlds} world{'s' * (worlds > 1)}"
+        beside = [number + APART * (place - len(ARMS) // 2) for number in numbers]
         gains.errorbar(
-            numbers, gained[:, 0], (below, above), fmt="o-", capsize=3, color=colour, label=name, lw=width
+            beside, gained[:, 0], (below, above), fmt="o-", capsize=3, color=colour, label=name, lw=width
         )
     numbers = sorted({row["round"] for row in of(kept, MAIN)})
     said = [np.mean([row["evaluator_score"] for row in of(kept, MAIN, number)]) for number in numbers]
