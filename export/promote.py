@@ -24,7 +24,7 @@ from export.promotion import MAY_BE_ASIDE, Limits, Verdict, refused, verdicts
 from export.provenance import commit
 from model.progress import console
 
-MARKS = {True: "passed", False: "refused", None: "not asked"}
+MARKS = {True: "passed", False: "refused", None: "no verdict"}
 ASIDE = "not passed, set aside"
 
 PAGE = """<!doctype html>

@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one question. `passed` is None where it could not be asked; what is `aside` decides nothing."""
+    """Of one question. `passed` is None where there is no verdict; what is `aside` decides nothing."""
 
     question: str
     passed: bool | None

@@ -66,7 +66,7 @@ def judge(dataset: Dataset, schema: FeatureSchema, overview: Overview, found: Fi
         return
     _judge_splits(overview, found)
     _judge_dropped(dataset, overview, found)
-    _judge_items(dataset, overview, found)
+    _judge_items(dataset, schema, overview, found)
     others = undeclared(overview, schema)
     for one in covered(overview, schema):
         if not one.present:
@@ -124,12 +124,19 @@ def _judge_dropped(dataset: Dataset, overview: Overview, found: Findings) -> Non
         found.add("most lists left out", Effect.SUSPECT, "", "", message)
 
 
-def _judge_items(dataset: Dataset, overview: Overview, found: Findings) -> None:
+def _judge_items(dataset: Dataset, schema: FeatureSchema, overview: Overview, found: Findings) -> None:
     shown = overview.items.keys()
     if dataset.items and shown.isdisjoint(dataset.items):
         message = (
             f"none of the {len(shown):,} items in lists has a line of its own: lists have ids such as "
             f"{min(shown)!r}, lines such as {min(dataset.items)!r}"
+        )
+        found.add("items without a line", Effect.REFUSED, "", "", message)
+    elif any(one.scope == "item" for one in covered(overview, schema)) and not any(overview.items.values()):
+        message = (
+            f"nothing but an id is known of any of the {len(shown):,} items in lists: add `item` lines. Of "
+            "items a decision log has what requests sent; name a file of such lines by `item_records` in the "
+            "configuration"
         )
         found.add("items without a line", Effect.REFUSED, "", "", message)
 

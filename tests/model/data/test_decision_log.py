@@ -100,6 +100,24 @@ def test_a_list_is_as_it_was_shown(log: Path) -> None:
     assert dataset.items == {"b": {"price": 7.0, "v": [1.0, 2.0]}, "a": {"price": 1.0}}
 
 
+def test_a_log_of_ids_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    directory.mkdir()
+    bare = [decision(f"d{n}", float(n), who, items=tuple(map(Shown, "abc"))) for n, who in enumerate(PEOPLE)]
+    clicks = [
+        Feedback(f"d{n}", n + 0.5, (Outcome("b", "click", n + 0.5),), who) for n, who in enumerate(PEOPLE)
+    ]
+    (directory / "a.jsonl").write_bytes(b"".join(encode(line) + b"\n" for line in [*bare, *clicks]))
+    config = DataConfig(
+        dataset="event_log", event_log=directory, features=SCHEMA.model_copy(update={"initial_score": False})
+    )
+    _, found = check(open_dataset(config), config.features)
+    with pytest.raises(
+        EventLogError, match=r"nothing but an id is known of any of the 3 items.*item_records"
+    ):
+        found.refuse()
+
+
 def test_a_list_that_brought_nothing_is_kept(log: Path) -> None:
     dataset = opened(log)
     assert of(dataset)["d0"].labels.sum() == 0
