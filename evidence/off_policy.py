@@ -9,6 +9,7 @@ of its lists were never shown. Judge by a log that the bundle has not learned fr
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,8 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.share is not None and not 0 <= given.share <= 1:
         parser.error(f"--share: expected 0 to 1, got {given.share}")
-    if given.temperature is not None and given.temperature <= 0:
+    if given.temperature is not None and not 0 < given.temperature < math.inf:
         parser.error(f"--temperature: expected more than 0, got {given.temperature}")
+    for name, least in (("folds", 2), ("draws", 1)):
+        if getattr(given, name) < least:
+            parser.error(f"--{name}: expected {least} at least, got {getattr(given, name)}")
     torch.set_num_threads(1)
     with faults_told(ValueError):
         found, lists, tally = judge_bundle(

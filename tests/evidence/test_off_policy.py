@@ -218,8 +218,10 @@ def test_the_command_prints_and_stores_the_same(
     assert stored["lists"] == LISTS
     assert f"{stored['estimates'][RIPS]['value']['value']:.4f}" in printed
     assert stored["estimates"][DM]["overlap"] is None
-    with pytest.raises(SystemExit):
-        off_policy.main([*common, "--share", "1.5"])
+    for wrong in (("--share", "1.5"), ("--temperature", "nan"), ("--folds", "0"), ("--draws", "0")):
+        with pytest.raises(SystemExit):
+            off_policy.main([*common, *wrong])
+        assert f"{wrong[0]}: expected" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"no \*\.jsonl"):
         off_policy.main(["--decisions", str(tmp_path / "none"), "--bundle", str(bundle)])
 
