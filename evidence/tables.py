@@ -19,7 +19,7 @@ from evidence.results import RESULTS, Results, Row, context_worth
 from model.baselines import BASELINES
 
 OURS, REFERENCE = "EGLR", "without reasoning"
-RIVALS = (REFERENCE, "CMR-style, same evaluators", "CMR-style", "LambdaMART")
+RIVALS = (REFERENCE, "EG-Rerank, same evaluators", "CMR-style, same evaluators", "LambdaMART")
 """What decides: the same without reasoning, the best of others, and what a team has already."""
 
 BACKBONES = {"GRU": ("EGLR", "without reasoning")} | {
@@ -281,8 +281,10 @@ def summary_table(results: Results) -> str:
             name, title = f"{data}-{ONE}", f"{title} (one evaluator, imitation alone)"
         if not results.runs(name, OURS):
             continue
-        gaps = (results.gap(name, (OURS, None), (rival, None)) for rival in RIVALS)
-        marks = (results.mark(name, rival) if results.runs(name, rival) else "" for rival in RIVALS)
+        without = DATA[name].without  # where policies have one evaluator, as these baselines have by default
+        rivals = [SAME_EVALUATORS[rival] if rival in without else rival for rival in RIVALS]
+        gaps = (results.gap(name, (OURS, None), (rival, None)) for rival in rivals)
+        marks = (results.mark(name, rival) if results.runs(name, rival) else "" for rival in rivals)
         cells = [shown(gap) + mark for gap, mark in zip(gaps, marks, strict=True)]
         rows.append([title, METRICS[metric], f"{results.mean(name, OURS, None, metric):.4f}", *cells])
     return table(["data set", "metric", OURS, *(f"minus {rival}" for rival in RIVALS)], rows)
