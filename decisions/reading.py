@@ -6,6 +6,7 @@ decisions of one window, not the log. Knows nothing of models, and not what an o
 
 import gzip
 import heapq
+import math
 import zlib
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,6 +60,7 @@ class Tally:
         foreign_events: with items that the list did not have.
         repeated_events: whose `event_id` had come before in the feedback to the same decision, or of a line
             that had, as in a file that was copied.
+        earlier: of the decisions, those from before the time that was asked for; left out.
         truncated: files whose last line is not whole.
         removed: files that went, the oldest of too many, before they were read.
     """
@@ -75,6 +77,7 @@ class Tally:
     late_events: int = 0
     foreign_events: int = 0
     repeated_events: int = 0
+    earlier: int = 0
     truncated: int = 0
     removed: int = 0
 
@@ -157,7 +160,9 @@ def tombstones(files: Sequence[Path]) -> Tombstones:
     return found
 
 
-def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) -> Iterator[Joined]:
+def read_decisions(
+    directory: Path, tally: Tally, window_s: float = WINDOW_S, since: float = -math.inf
+) -> Iterator[Joined]:
     """Decisions and their feedback, in the order of time.
 
     Args:
@@ -167,6 +172,14 @@ def read_decisions(directory: Path, tally: Tally, window_s: float = WINDOW_S) ->
         DecisionLogError: no log is there, or a line is wrong.
         ValueError: the window is no time.
     """
+    for joined in _joined(directory, tally, window_s):
+        if joined.decision.at < since:
+            tally.earlier += 1
+        else:
+            yield joined
+
+
+def _joined(directory: Path, tally: Tally, window_s: float) -> Iterator[Joined]:
     if not window_s > 0:
         raise ValueError(f"window: expected more than 0 seconds, got {window_s:g}")
     files = log_files(directory)

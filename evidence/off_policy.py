@@ -20,6 +20,7 @@ from rich.table import Table
 from bundle.errors import faults_told
 from bundle.manifest import CONFIG
 from bundle.repository import locate
+from bundle.timestamps import instant
 from decisions.reading import WINDOW_S, Tally, read_decisions
 from engine.loaded_model import LoadedModel
 from evidence.click_models import FOLDS, CrossFitted
@@ -39,11 +40,13 @@ def judge_bundle(
     temperature: float | None = None,
     folds: int = FOLDS,
     draws: int = DRAWS,
+    since: float = -math.inf,
 ) -> tuple[Judgement, LoggedLists, Tally]:
     """Judge a bundle by a log.
 
     Args:
         share, temperature: of its exploration; as the log has it where they are None.
+        since: unix seconds; lists from before are left out.
 
     Raises:
         DecisionLogError, BundleError: of the two that cannot be read.
@@ -51,7 +54,7 @@ def judge_bundle(
         ValueError: there are too few people to fit click models to.
     """
     model, tally = LoadedModel.open(bundle), Tally()
-    (lists,) = logged_lists(read_decisions(decisions, tally, window_s), [model.features])
+    (lists,) = logged_lists(read_decisions(decisions, tally, window_s, since), [model.features])
     return judge_model(model, bundle, lists, share, temperature, folds, draws), lists, tally
 
 
@@ -115,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--decisions", type=Path, required=True, help="directory of a decision log")
     parser.add_argument("--bundle", type=Path, required=True, help="of the policy that is judged")
+    parser.add_argument(
+        "--since", type=instant, default=-math.inf, help="leave out lists from before: ISO 8601 or unix time"
+    )
     parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds in which feedback counts")
     parser.add_argument("--share", type=float, help="of its lists that are sampled; as the log has it")
     parser.add_argument("--temperature", type=float, help="that they are sampled at; as the log has it")
@@ -143,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.temperature,
             given.folds,
             given.draws,
+            given.since,
         )
     console.print(f"{given.decisions}: {tally}")
     if lists.left_out:

@@ -9,6 +9,7 @@ takes at its next reload; else the exit code is 1, and why is told. What is set 
 
 import argparse
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from html import escape
@@ -20,6 +21,7 @@ from rich.table import Table
 from bundle.errors import faults_told
 from bundle.manifest import read_manifest
 from bundle.repository import locate, point
+from bundle.timestamps import instant
 from export.promotion import MAY_BE_ASIDE, Limits, Verdict, refused, verdicts
 from export.provenance import commit
 from model.progress import console
@@ -48,6 +50,7 @@ def promote(
     limits: Limits | None = None,
     go_live: bool = True,
     aside: Collection[str] = (),
+    since: float = -math.inf,
 ) -> list[Verdict]:
     """Ask everything of a bundle, and make it the current version of its folder if nothing refuses it.
 
@@ -57,7 +60,7 @@ def promote(
         DecisionLogError: the log cannot be read.
     """
     found = []
-    for verdict in verdicts(new, live, decisions, limits or Limits(), aside):
+    for verdict in verdicts(new, live, decisions, limits or Limits(), aside, since):
         console.print(f"{verdict.question}: {mark(verdict)}: {verdict.because}")
         found.append(verdict)
     if go_live and not refused(found):
@@ -88,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("new", type=Path, help="the bundle")
     parser.add_argument("--over", type=Path, required=True, help="the live bundle, or its model's folder")
     parser.add_argument("--decisions", type=Path, help="directory of the live model's decision log")
+    parser.add_argument(
+        "--since",
+        type=instant,
+        default=-math.inf,
+        help="leave out decisions from before, such as NEW has learned from: ISO 8601 or unix time",
+    )
     parser.add_argument("--check-only", action="store_true", help="leave the current version as it is")
     parser.add_argument(
         "--aside",
@@ -111,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits(**{one.name: getattr(given, one.name) for one in fields(Limits)})
     with faults_told():
         live, new = locate(given.over), locate(given.new)  # before the current version is another
-        found = promote(new, live, given.decisions, limits, not given.check_only, given.aside)
+        found = promote(new, live, given.decisions, limits, not given.check_only, given.aside, given.since)
         names = [f"{one.name} {one.version}" for one in map(read_manifest, (new, live))]
     title = f"{names[0]} over {names[1]}"
     table = Table(title=title)

@@ -4,6 +4,7 @@ Every question compares the two through the engine that serves them. A differenc
 only if it is established, which is when its 95 % interval leaves zero out. Legend: L lists, C columns.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -79,23 +80,31 @@ def refused(found: Sequence[Verdict]) -> list[str]:
 
 
 def verdicts(
-    new: Path, live: Path, decisions: Path | None, limits: Limits, aside: Collection[str] = ()
+    new: Path,
+    live: Path,
+    decisions: Path | None,
+    limits: Limits,
+    aside: Collection[str] = (),
+    since: float = -math.inf,
 ) -> Iterator[Verdict]:
     """Ask everything of `new`, as long as what has been asked allows to go on.
 
     Args:
         aside: questions of `MAY_BE_ASIDE` that are asked, but do not decide.
+        since: unix seconds; decisions from before are left out.
 
     Raises:
         BundleError: the live one cannot be served, or is the new one.
         DataUnavailableError: of the new one's dataset.
         DecisionLogError: the log cannot be read.
     """
-    for verdict in _verdicts(new, live, decisions, limits):
+    for verdict in _verdicts(new, live, decisions, limits, since):
         yield replace(verdict, aside=verdict.question in aside)
 
 
-def _verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> Iterator[Verdict]:
+def _verdicts(
+    new: Path, live: Path, decisions: Path | None, limits: Limits, since: float
+) -> Iterator[Verdict]:
     if locate(new) == locate(live):
         raise BundleError(f"{new}: is the live one itself; export with --not-current to ask before it is")
     if decisions is not None:
@@ -119,7 +128,7 @@ def _verdicts(new: Path, live: Path, decisions: Path | None, limits: Limits) -> 
             yield Verdict(question, None, "no decision log was given", {})
         return
     try:
-        log = read_log(decisions, model, served)
+        log = read_log(decisions, model, served, since)
     except NothingToJudgeError as fault:
         for question in (BY_LOG, DRIFT):
             yield Verdict(question, None, str(fault), {})
@@ -148,7 +157,7 @@ class Log(NamedTuple):
         return f"{self.tally}" + (f"; left out: {told}" if told else "")
 
 
-def read_log(decisions: Path, new: LoadedModel, live: LoadedModel) -> Log:
+def read_log(decisions: Path, new: LoadedModel, live: LoadedModel, since: float = -math.inf) -> Log:
     """
     Raises:
         DecisionLogError: it cannot be read.
@@ -157,7 +166,7 @@ def read_log(decisions: Path, new: LoadedModel, live: LoadedModel) -> Log:
     tally, counts, known = Tally(), Counter[str](), set(new.features.catalogue.ids)
 
     def counted() -> Iterator[Joined]:
-        for joined in read_decisions(decisions, tally):
+        for joined in read_decisions(decisions, tally, since=since):
             if joined.decision.model != live.manifest.name:
                 counts["foreign"] += 1
                 continue

@@ -113,6 +113,14 @@ def test_the_window_is_counted_from_the_decision(tmp_path: Path) -> None:
     assert items(read(tmp_path, window_s=300.0)[0]) == {"1": ["a", "c", "c"]}
 
 
+def test_what_is_too_early_is_left_out_and_counted(tmp_path: Path) -> None:
+    lines = [decision("x", 10.0), decision("y", 20.0), clicked("x", 21.0, "a"), clicked("y", 22.0, "c")]
+    write(tmp_path / "a.jsonl", lines)
+    tally = Tally()
+    assert items(list(read_decisions(tmp_path, tally, since=20.0))) == {"y": ["c"]}
+    assert (tally.decisions, tally.earlier) == (2, 1)
+
+
 def test_what_cannot_be_joined_is_counted(tmp_path: Path) -> None:
     lines = [
         decision(None, 0.0),

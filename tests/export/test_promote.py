@@ -99,19 +99,19 @@ def log(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_that_is_no_worse_goes_live(
     folder: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads: list[Path] = []
+    reads: list[tuple[Path, float]] = []
 
-    def once(directory: Path, tally: Tally) -> Iterator[Joined]:
-        reads.append(directory)
-        return read_decisions(directory, tally)
+    def once(directory: Path, tally: Tally, since: float) -> Iterator[Joined]:
+        reads.append((directory, since))
+        return read_decisions(directory, tally, since=since)
 
     monkeypatch.setattr("export.promotion.read_decisions", once)
     arguments = [str(folder / "8"), "--over", str(folder), "--decisions", str(log)]
     arguments += ["--parity-lists", "8", "--timed-lists", "5", "--time", "20", "--effective-lists", "50"]
     report = ["--json", str(tmp_path / "out/report.json"), "--html", str(tmp_path / "out/report.html")]
-    assert main([*arguments, *report, "--check-only"]) == 0
+    assert main([*arguments, *report, "--check-only", "--since", "1970-01-01"]) == 0
     assert locate(folder).name == "7"
-    assert reads == [log]
+    assert reads == [(log, 0.0)]
     told = json.loads((tmp_path / "out/report.json").read_text())
     assert (told["new"], told["over"]) == ("simulated 8", "simulated 7")
     by_question = {verdict["question"]: verdict for verdict in told["verdicts"]}
