@@ -48,7 +48,7 @@ class Tally:
     called events as single outcomes.
 
     Attributes:
-        decisions: that were given out, fallbacks among them.
+        decisions: that were joined with what came of them, fallbacks among them.
         open: of these, those whose window was not over when the log ended; more may come of them.
         events: that were joined.
         without_id: decisions that no feedback can name; left out, since nothing is known of them.
@@ -167,6 +167,7 @@ def read_decisions(
 
     Args:
         tally: counts while it is read; whole when all is read.
+        since: unix seconds; decisions from before are counted alone.
 
     Raises:
         DecisionLogError: no log is there, or a line is wrong.
