@@ -89,6 +89,8 @@ def main_table(results: Results, data: str) -> str:
     models = [name for name, training in TRAININGS.items() if training.control is None]
     models += [*BASELINES, *SAME_EVALUATORS]
     found = [model for model in models if results.runs(data, model)]
+    if not found:
+        return f"Not run yet: `python -m evidence --data {data}`."
     found.sort(key=lambda model: -results.mean(data, model, None, metric))
     others = [name for name in ("ndcg@10", "ndcg@5", "map@10", "diversity") if name != metric]
     header = ["model", "runs", metric, "EGLR minus it", *others, "tokens", *MILLISECONDS]
