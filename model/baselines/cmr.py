@@ -39,7 +39,8 @@ def rank(task: Task) -> Orders:
             candidates = evaluator.encode(batch.inputs)
             gain = evaluator.reward(candidates, written_slate(sampled))
             gain = gain - evaluator.reward(candidates, written_slate(best))  # [B]
-            gain = gain / gain.std().clamp(min=1e-6)
+            scale = gain.std() if len(gain) > 1 else gain.abs()  # a last batch may have one list
+            gain = gain / scale.clamp(min=1e-6)
         log_p = (sampled.log_probability * sampled.written).sum(1)
         return -(gain * log_p).mean()
 

@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.contract import FEEDBACK_POSITIVE, NO_ITEM
-from model.baselines import BASELINES, dlcm, mir, nar4rec, prm, setrank
-from model.baselines.recipe import listwise_loss, shown
+from model.baselines import BASELINES, dlcm, mir, nar4rec, prm, recipe, setrank
+from model.baselines.recipe import RECIPE, listwise_loss, shown
 from model.baselines.task import Task
 from model.encoder import FeatureSizes
 from model.evaluator import Evaluator
 from model.metrics import ndcg
 from model.training.config import EvaluatorConfig
 from model.training.examples import Batch, Example, to_batch
+from model.training.phase import METRICS
 
 SIZES = FeatureSizes(numeric=4, item_numeric=2, slot_fields=(), user_numeric=1, user_slots=0, vocabulary=1)
 COLUMNS = ("quality", "noise", "item_ctr", "initial_score")
@@ -87,6 +88,16 @@ def test_what_is_planted_is_found(ranked) -> None:
         assert found > shown_first + 0.05
     else:
         assert found > shown_first + 0.2
+
+
+@pytest.mark.parametrize("name", ["CMR-style", "EG-Rerank"])
+def test_a_batch_of_one_list_teaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(recipe, "RECIPE", RECIPE.model_copy(update={"epochs": 2, "batch": 8}))
+    given = task(tmp_path)
+    BASELINES[name](replace(given, train=given.train[:17]))
+    losses = [line for line in (tmp_path / METRICS).read_text().splitlines() if ",loss," in line]
+    assert len(losses) == 4
+    assert not any("nan" in line for line in losses)
 
 
 @pytest.mark.parametrize("name", ["SetRank", "NAR4Rec-like"])
