@@ -38,7 +38,7 @@ OFF_POLICY = ("evidence.judging", "evidence.logged_lists", "evidence.off_policy"
 ARROWS: dict[str, tuple[str, ...]] = {
     "bundle": (),
     "constraints": ("bundle.compiled", "bundle.errors"),
-    "decisions": ("bundle.errors",),
+    "decisions": ("bundle.errors", "bundle.timestamps"),
     "engine": ("bundle", "constraints"),
     "model": ("bundle", "constraints", "decisions"),
     "export": ("engine", "model", "bundle", "constraints", "decisions", *OFF_POLICY),

@@ -13,7 +13,7 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "client/README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 OURS = {"python", "make", "curl", "pip", "torchrun"}
-OTHERS = {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir"}
+OTHERS = {"docker", "haproxy", "kubectl", "redis-cli", "locust", "mkdir", "zgrep"}
 INLINE = re.compile(r"`((?:python -m|make) [^`]+)`")
 VARIABLE = re.compile(r"[A-Z_]+=")
 
