@@ -73,7 +73,7 @@ def read_time(value: Any) -> Instant:
     return Instant(unix_seconds(number), unit_of(number))
 
 
-def instant(text: str) -> float:
+def unix_time(text: str) -> float:
     """Unix seconds of a time as a command's argument has it. Raises: ValueError: it is none."""
     return read_time(text).seconds
 

@@ -97,7 +97,7 @@ class Tombstones:
 
     def cover(self, user_id: str | None, at: float) -> bool:
         """Whether what this user did then may not be used any more."""
-        return user_id is not None and at <= self.at.get(user_id, float("-inf"))
+        return user_id is not None and at <= self.at.get(user_id, -math.inf)
 
 
 def log_files(directory: Path) -> list[Path]:
@@ -187,7 +187,7 @@ def _joined(directory: Path, tally: Tally, window_s: float) -> Iterator[Joined]:
     forgotten = tombstones(files)
     waiting: dict[str, _Waiting] = {}  # the oldest first
     past: dict[str, float] = {}  # those given out, to tell what is late
-    now = float("-inf")
+    now = -math.inf
     early: dict[str, list[Feedback]] = {}  # whose decision has not come yet, the oldest first
     for line in _in_order(files, tally):
         now = line.at
@@ -308,7 +308,7 @@ def _in_order(files: Sequence[Path], tally: Tally) -> Iterator[Line]:
 def _sorted(lines: Iterator[tuple[bytes, Line]]) -> Iterator[Line]:
     """Lines that are nearly in order, in order."""
     held: list[tuple[float, int, Line]] = []
-    latest = float("-inf")
+    latest = -math.inf
     for number, (_, line) in enumerate(lines):
         latest = max(latest, line.at)
         heapq.heappush(held, (line.at, number, line))

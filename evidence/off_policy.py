@@ -20,7 +20,7 @@ from rich.table import Table
 from bundle.errors import faults_told
 from bundle.manifest import CONFIG
 from bundle.repository import locate
-from bundle.timestamps import instant
+from bundle.timestamps import unix_time
 from decisions.reading import WINDOW_S, Tally, read_decisions
 from engine.loaded_model import LoadedModel
 from evidence.click_models import FOLDS, CrossFitted
@@ -119,7 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--decisions", type=Path, required=True, help="directory of a decision log")
     parser.add_argument("--bundle", type=Path, required=True, help="of the policy that is judged")
     parser.add_argument(
-        "--since", type=instant, default=-math.inf, help="leave out lists from before: ISO 8601 or unix time"
+        "--since",
+        type=unix_time,
+        default=-math.inf,
+        help="leave out lists from before: ISO 8601 or unix time",
     )
     parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds in which feedback counts")
     parser.add_argument("--share", type=float, help="of its lists that are sampled; as the log has it")

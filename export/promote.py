@@ -21,7 +21,7 @@ from rich.table import Table
 from bundle.errors import faults_told
 from bundle.manifest import read_manifest
 from bundle.repository import locate, point
-from bundle.timestamps import instant
+from bundle.timestamps import unix_time
 from export.promotion import MAY_BE_ASIDE, Limits, Verdict, refused, verdicts
 from export.provenance import commit
 from model.progress import console
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decisions", type=Path, help="directory of the live model's decision log")
     parser.add_argument(
         "--since",
-        type=instant,
+        type=unix_time,
         default=-math.inf,
         help="leave out decisions from before, such as NEW has learned from: ISO 8601 or unix time",
     )

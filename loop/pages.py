@@ -91,9 +91,11 @@ def _students(worlds: list[float]) -> tuple[float, float, float]:
 
 def blocks(kept: Kept) -> dict[str, str]:
     if not of(kept, MAIN):
-        return dict.fromkeys(("loop-value", "loop-rounds", "loop-judged", "loop-provenance"), MISSING)
+        names = ("loop-value", "loop-counts", "loop-rounds", "loop-judged", "loop-provenance")
+        return dict.fromkeys(names, MISSING)
     return {
         "loop-value": _values(kept),
+        "loop-counts": _counts(kept),
         "loop-rounds": _rounds(kept),
         "loop-judged": _judged(kept),
         "loop-provenance": _provenance(kept),
@@ -175,6 +177,19 @@ def _rounds(kept: Kept) -> str:
         line.append(f"{np.mean([sum(row['seconds'].values()) for row in rows]) / 60:.1f}")
         lines.append(line)
     return pages.table(header, lines)
+
+
+def _counts(kept: Kept) -> str:
+    """What callers saw in the rounds of all served arms, as part of a sentence."""
+    rows = [row for row in kept["rows"] if "requests" in row]
+    total = _totals(rows)
+    restarts = sum(row["served"].get("restarted", False) for row in rows)
+    return (
+        f"of {total('requests', 'accepted'):,} clicks in {len(rows)} rounds, {restarts} of them with a "
+        f"restart of the service in their middle, {total('feedback', 'lost')} were lost and "
+        f"{total('feedback', 'doubled')} doubled; {total('requests', 'failed')} requests failed, and of "
+        f"{sum(row['lists'] for row in rows):,} lists {total('requests', 'fallbacks')} were fallbacks"
+    )
 
 
 def _gained(kept: Kept, number: int) -> str:

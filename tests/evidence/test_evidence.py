@@ -89,6 +89,11 @@ def test_what_is_asked_for_is_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked.cell_directory != paths[1]
 
 
+def test_a_table_of_nothing_says_what_to_run(tmp_path: Path) -> None:
+    told = main_table(Results(load(tmp_path)), "simulator-n100")
+    assert told == "Not run yet: `python -m evidence --data simulator-n100`."
+
+
 def test_a_log_is_fitted_as_a_world_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write_config(tmp_path / "own.toml", reinforcement=0, largest_calibration_error=1.0)
     config.write_text(f"event_log = '{write_log(tmp_path / 'log.jsonl')}'\n" + config.read_text())

@@ -131,8 +131,12 @@ def true_value(bundle: Path, temperature: float) -> float:
     return float(np.mean([click_chances(*pair).sum() for pair in zip(slates, scores, strict=True)]))
 
 
-def judged(directory: Path, bundle: Path, **given: float) -> Judgement:
-    return off_policy.judge_bundle(directory, bundle, folds=2, draws=2, **given)[0]  # type: ignore[arg-type]
+def judged(
+    directory: Path, bundle: Path, share: float | None = None, temperature: float | None = None
+) -> Judgement:
+    return off_policy.judge_bundle(directory, bundle, share=share, temperature=temperature, folds=2, draws=2)[
+        0
+    ]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])

@@ -102,6 +102,10 @@ def test_the_page_has_every_figure(runs: Path, tmp_path: Path) -> None:
     assert first.endswith(
         "| +0.250 | 1.500 | 0.062 | 200 | 2 | 4 | 14 | 20 | 10 | 80 | 78 | 10 | 12 | 6 | 1.0 |"
     )
+    assert made["loop-counts"] == (
+        "of 80 clicks in 2 rounds, 0 of them with a restart of the service in their middle, 10 were lost and "
+        "12 doubled; 2 requests failed, and of 100 lists 14 were fallbacks"
+    )
     (judged,) = made["loop-judged"].splitlines()[2:]
     assert judged == "| EGLR | 2 | 2 | +1.500 | +0.125 | 2 | no 2 | cannot be told 2 | 2 |"
     assert "Worlds 0, 1; rounds of 50 lists" in made["loop-provenance"]
