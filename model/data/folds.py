@@ -26,15 +26,19 @@ def rotated(dataset: Dataset, fold: int) -> Dataset:
 
 def by_time(dataset: Dataset, fold: int) -> Dataset:
     """Train before validation before test: of ten periods with equally many lists the last but `fold` as
-    test, the one before it as validation, all earlier ones as train. Lists of the same time stay together.
+    test, the one before it as validation, all earlier ones as train. Lists of the same time stay together,
+    so that there are fewer periods where one time has a tenth of the lists.
 
     Raises:
-        ValueError: no such fold.
+        ValueError: no such fold, or no list earlier than its validation.
     """
     _check(fold)
     everything = sorted(_all(dataset), key=lambda slate: (slate.timestamp, slate.request_id))
-    starts = [everything[len(everything) * n // PERIODS].timestamp for n in range(PERIODS)] + [math.inf]
-    test = PERIODS - 1 - fold
+    starts = sorted({everything[len(everything) * n // PERIODS].timestamp for n in range(PERIODS)})
+    test = len(starts) - 1 - fold
+    if test < 2:
+        raise ValueError(f"fold {fold} needs {fold + 3} periods, but the lists' times make {len(starts)}")
+    starts.append(math.inf)
     slates: dict[Split, list[LoggedSlate]] = {split: [] for split in SPLITS}
     for slate in everything:
         if slate.timestamp < starts[test + 1]:

@@ -1,5 +1,6 @@
 """Public logs in their own layout, from a few hand-made rows, and user folds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,22 @@ def test_by_time_nothing_is_learned_from_what_comes_later() -> None:
     assert len(all_of(folds[0])) == len(everything)
     with pytest.raises(ValueError, match="0 to 4, got -1"):
         by_time(dataset, -1)
+
+
+def test_by_time_a_time_with_more_than_a_period_of_lists_leaves_no_split_empty() -> None:
+    def crowded(times: int) -> Dataset:
+        """25 lists at each of so many times."""
+        lists = [replace(slate, timestamp=float(n // 25)) for n, slate in enumerate(everything[: 25 * times])]
+        return replace(dataset, slates={"train": lists, "validation": [], "test": []})
+
+    dataset = movietweetings.lists(spread_ratings(), {})
+    everything = all_of(dataset)
+    for fold in range(5):
+        splits = by_time(crowded(7), fold).slates
+        times = [{slate.timestamp for slate in splits[split]} for split in SPLITS]
+        assert times == [set(range(5 - fold)), {5 - fold}, {6 - fold}]
+    with pytest.raises(ValueError, match="fold 4 needs 7 periods, but the lists' times make 6"):
+        by_time(crowded(6), 4)
 
 
 def spread_ratings() -> list[Rating]:
