@@ -238,6 +238,18 @@ def test_a_file_that_is_compressed_while_files_are_listed_is_found(
     assert log_files(tmp_path) == [tmp_path / "a.jsonl.gz"]
 
 
+@pytest.mark.parametrize("name", ["day/b.jsonl.zst", "b.jsonl.1"])
+def test_files_that_cannot_be_read_are_not_left_out_silently(tmp_path: Path, name: str) -> None:
+    """Somebody in them may have asked to be forgotten."""
+    write(tmp_path / "a.jsonl", [decision("1", 0.0)])
+    (tmp_path / "c.jsonl.gz.tmp").write_bytes(b"being packed")
+    (tmp_path / ".d.jsonl.gz.Zk3a").write_bytes(b"being copied here")
+    assert log_files(tmp_path) == [tmp_path / "a.jsonl"]
+    write(tmp_path / name, [Forgotten("u", 1.0)])
+    with pytest.raises(DecisionLogError, match=f"{name}: is neither .*: unpack it, or use gzip"):
+        log_files(tmp_path)
+
+
 def test_the_rest_of_a_line_that_was_being_written_is_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
