@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from evidence.controls import BUDGETS, QUANTILES
 from evidence.data import DATA, ONE, STRENGTHS
 from evidence.results import Results, context_worth
+from evidence.tables import present
 
 RED, BLUE, GREY = "#c44e52", "#4c72b0", "#8c9aae"
 EGLR, PLAIN = "EGLR", "without reasoning"
@@ -42,7 +43,7 @@ def gains(results: Results, path: Path) -> None:
 
 def entropy(results: Results, path: Path) -> None:
     """Selection entropy by position before and after reasoning, and where the tokens go."""
-    names = _present(results)
+    names = [data for data, _ in present(results)]
     lines = max(1, math.ceil(len(names) / 3))
     figure, panels = plt.subplots(lines, 3, figsize=(12.6, 3.4 * lines), layout="constrained", squeeze=False)
     for unused in panels.flat[len(names) :]:
@@ -73,7 +74,7 @@ def entropy(results: Results, path: Path) -> None:
 def budget(results: Results, path: Path) -> None:
     """NDCG, true value and diversity against the gate's threshold (its quantile) and the reasoning budget,
     in per cent of what they are with reasoning switched off."""
-    names = [data for data in _present(results) if results.runs(data, EGLR, OFF)]
+    names = [data for data, _ in present(results) if results.runs(data, EGLR, OFF)]
     figure, panels = plt.subplots(
         2, len(names), figsize=(4.2 * len(names), 5.4), layout="constrained", squeeze=False, sharey=True
     )
@@ -136,7 +137,7 @@ def pareto(results: Results, path: Path) -> None:
 
 def evaluator(results: Results, path: Path) -> None:
     """The evaluator's score and the true value, where it is known: the distance is the evaluator's error."""
-    names = [data for data in _present(results) if DATA[data].known]
+    names = [data for data, _ in present(results) if DATA[data].known]
     models = {data: [model for model, control in results.models(data) if not control] for data in names}
     most = max((len(found) for found in models.values()), default=1)
     figure, panels = plt.subplots(
@@ -159,32 +160,21 @@ def evaluator(results: Results, path: Path) -> None:
 
 
 def strengths(results: Results, path: Path) -> None:
-    """Gain of reasoning where order and neighbours of a list are worth more and more: against what they are
-    worth to a click model, or, where that is not known of all worlds, against the strength of the effects."""
+    """Gain of reasoning against what order and neighbours of a list are worth to a click model."""
     found = {world: results.gap(f"{world}-{ONE}", (EGLR, None), (PLAIN, None)) for world in STRENGTHS}
     gaps = {world: gap for world, gap in found.items() if gap is not None}
     worth = context_worth()
-    known = set(gaps) <= set(worth)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for world, gap in gaps.items():
         strength = DATA[f"{world}-{ONE}"].run_config(0).simulator.strength
-        x = worth[world].mean if known else strength
+        x = worth[world].mean
         axes.plot([x, x], [gap.low, gap.high], color=RED, lw=2)
         axes.plot(x, gap.mean, "o", color=RED)
         axes.annotate(f"  {strength:g}", (x, gap.mean), fontsize=8)
     axes.axhline(0.0, color="black", lw=0.8)
-    label = "strength of the effects between items"
-    if known:
-        label = f"nats a position that order and neighbours are worth (beside the points: {label})"
-    axes.set_xlabel(label)
+    axes.set_xlabel("worth of order and neighbours, nats a position (numbers: strength of the effects)")
     axes.set_ylabel("gain of reasoning, true value, 95 % interval")
     _save(figure, path)
-
-
-def _present(results: Results) -> list[str]:
-    """Data sets with rows; of a world with both recipes the one of today."""
-    found = [data for data in DATA if results.runs(data, EGLR)]
-    return [data for data in found if data.removesuffix(f"-{ONE}") not in found or not data.endswith(ONE)]
 
 
 def _beside(panel: Axes, labels: Sequence[tuple[float, float, str]]) -> None:

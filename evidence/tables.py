@@ -39,6 +39,21 @@ TITLES = {
 }
 """The data sets as the README names them, in its order."""
 
+WEAKER = {
+    "simulator-quarter": "simulator, effects a quarter as strong",
+    "simulator-half": "simulator, effects half as strong",
+}
+
+
+def present(results: Results) -> Iterator[tuple[str, str]]:
+    """Data sets that were run and their names in the README; worlds by today's recipe or else the earlier."""
+    for data, title in TITLES.items():
+        earlier = f"{data}-{ONE}"
+        if results.runs(data, OURS):
+            yield data, title
+        elif results.runs(earlier, OURS):
+            yield earlier, f"{title} (one evaluator, imitation alone)"
+
 
 def counted(runs: list[Row]) -> str:
     """Runs, as worlds or folds times trainings where there are several."""
@@ -161,7 +176,7 @@ def strengths_table(results: Results, directory: Path) -> str:
 def context_table(directory: Path) -> str:
     """What order and neighbours are worth, and so whether there is anything for reasoning to find."""
     rows = [
-        [TITLES.get(name, name), f"{worth.mean:+.4f}", f"[{worth.low:+.4f}, {worth.high:+.4f}]"]
+        [(TITLES | WEAKER)[name], f"{worth.mean:+.4f}", f"[{worth.low:+.4f}, {worth.high:+.4f}]"]
         for name, worth in context_worth(directory).items()
     ]
     return table(["data", "worth of order and neighbours, nats a position", "95 %, over people"], rows)
@@ -276,13 +291,8 @@ def summary_table(results: Results) -> str:
     """The deciding comparisons on every data set: with the same policy without reasoning, with what is
     best of others, and with what a team has already."""
     rows = []
-    for data, title in TITLES.items():
-        metric = DATA[data].metric
-        name = data
-        if not results.runs(data, OURS) and f"{data}-{ONE}" in DATA:  # today's recipe has yet to be run
-            name, title = f"{data}-{ONE}", f"{title} (one evaluator, imitation alone)"
-        if not results.runs(name, OURS):
-            continue
+    for name, title in present(results):
+        metric = DATA[name].metric
         without = DATA[name].without  # where policies have one evaluator, as these baselines have by default
         rivals = [SAME_EVALUATORS[rival] if rival in without else rival for rival in RIVALS]
         gaps = (results.gap(name, (OURS, None), (rival, None)) for rival in rivals)
