@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import RerankerError
 from bundle.timestamps import unix_seconds
-from decisions.files import GZ, UNFINISHED
+from decisions.files import PACKED, UNFINISHED
 from decisions.lines import Decision, Feedback, Forgotten, Line, Outcome, decode
 
 WINDOW_S = 86_400.0
@@ -105,15 +105,16 @@ def log_files(directory: Path) -> list[Path]:
     """The log's files, in this folder and below. One that is just being compressed is there once.
 
     Raises:
-        DecisionLogError: there are none, or one is packed so that nobody would see who in it asked to be
-            forgotten.
+        DecisionLogError: there are none, or one is packed otherwise, so that nobody would see who in it
+            asked to be forgotten.
     """
     plain = set(directory.rglob("*.jsonl"))  # first: what is compressed meanwhile is then found twice
-    packed = set(directory.rglob("*.jsonl.gz"))
-    found = packed | {path for path in plain if _packed(path) not in packed}
-    for path in sorted(directory.rglob("*.jsonl.*")):
-        if path.suffix not in (GZ, UNFINISHED) and not path.name.startswith("."):
+    others = set(directory.rglob("*.jsonl.*"))
+    packed = {path for path in others if path.name.endswith(PACKED)}
+    for path in sorted(others - packed):
+        if path.suffix != UNFINISHED and not path.name.startswith("."):
             raise DecisionLogError(f"{path}: is neither *.jsonl nor *.jsonl.gz: unpack it, or use gzip")
+    found = packed | {path for path in plain if _packed(path) not in packed}
     if not found:
         raise DecisionLogError(f"{directory}: no *.jsonl or *.jsonl.gz here")
     return sorted(found)

@@ -39,10 +39,11 @@ TITLES = {
 }
 """The data sets as the README names them, in its order."""
 
-WEAKER = {
+CONTEXT_TITLES = TITLES | {
     "simulator-quarter": "simulator, effects a quarter as strong",
     "simulator-half": "simulator, effects half as strong",
 }
+"""And those that evidence.context measures besides."""
 
 
 def present(results: Results) -> Iterator[tuple[str, str]]:
@@ -176,7 +177,7 @@ def strengths_table(results: Results, directory: Path) -> str:
 def context_table(directory: Path) -> str:
     """What order and neighbours are worth, and so whether there is anything for reasoning to find."""
     rows = [
-        [(TITLES | WEAKER)[name], f"{worth.mean:+.4f}", f"[{worth.low:+.4f}, {worth.high:+.4f}]"]
+        [CONTEXT_TITLES[name], f"{worth.mean:+.4f}", f"[{worth.low:+.4f}, {worth.high:+.4f}]"]
         for name, worth in context_worth(directory).items()
     ]
     return table(["data", "worth of order and neighbours, nats a position", "95 %, over people"], rows)

@@ -134,9 +134,8 @@ def true_value(bundle: Path, temperature: float) -> float:
 def judged(
     directory: Path, bundle: Path, share: float | None = None, temperature: float | None = None
 ) -> Judgement:
-    return off_policy.judge_bundle(directory, bundle, share=share, temperature=temperature, folds=2, draws=2)[
-        0
-    ]
+    found = off_policy.judge_bundle(directory, bundle, share=share, temperature=temperature, folds=2, draws=2)
+    return found[0]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])
