@@ -27,7 +27,7 @@ from model.progress import console
 from model.training.beam import best_slates
 from model.training.examples import Example, batches
 
-GENRES = {"ranklens": "genres", "movietweetings": "genres"}
+GENRES = {"ranklens": "genres", "movietweetings": "genres", "kuairand-scored": "tags"}
 """The field that says what an item is about."""
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)

@@ -130,6 +130,14 @@ DATA = {
             controls=True,
             files=kuairand.FILES,
         ),
+        Data(
+            "kuairand-scored",
+            "kuairand",
+            "ndcg@10",
+            only=BESIDE_FIRST_STAGE,
+            first_stage=True,
+            files=kuairand.FILES,
+        ),
         *(_imitating_one(data) for data in (*WORLDS, *WEAKER)),
     )
 }

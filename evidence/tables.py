@@ -36,6 +36,7 @@ TITLES = {
     "movietweetings-scored": "MovieTweetings, with LambdaMART's score",
     "movietweetings-by-time": "MovieTweetings, tested on later lists",
     "kuairand": "KuaiRand, 5 to 50 candidates",
+    "kuairand-scored": "KuaiRand, with LambdaMART's score",
 }
 """The data sets as the README names them, in its order."""
 
